@@ -1,0 +1,303 @@
+"""Search and network modules of the DARTS family in plain PyTorch.
+
+The readable twin of the fused modules: no kernel of ours, the same submodule names (hence state_dict keys) as the
+public DARTS and PC-DARTS code, parameters created in the same order (hence the same random numbers for the same
+seed). Everything fused is tested and timed against this file.
+
+DARTS: Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
+PC-DARTS: Xu et al., "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", ICLR 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nasfast.errors import ConfigError, ShapeError
+from nasfast.spaces.darts import ALL_PRIMITIVES, PRIMITIVES
+
+PARTIAL_FRACTION = 4
+"""PC-DARTS sends one channel in this many through the candidate operations."""
+
+
+class ReLUConvBN(nn.Module):
+    """relu, a dense convolution without bias, batch normalisation."""
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int, stride: int, padding: int, affine: bool = True) -> None:
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(inplace=False),
+            nn.Conv2d(c_in, c_out, kernel_size, stride=stride, padding=padding, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class DilConv(nn.Module):
+    """relu, a dilated depthwise convolution, a pointwise one, batch normalisation."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel_size: int,
+        stride: int,
+        padding: int,
+        dilation: int,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(inplace=False),
+            nn.Conv2d(c_in, c_in, kernel_size, stride, padding, dilation=dilation, groups=c_in, bias=False),
+            nn.Conv2d(c_in, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class SepConv(nn.Module):
+    """relu, depthwise, pointwise, batch normalisation, all twice; the stride is on the first depthwise."""
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int, stride: int, padding: int, affine: bool = True) -> None:
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(inplace=False),
+            nn.Conv2d(c_in, c_in, kernel_size, stride, padding, groups=c_in, bias=False),
+            nn.Conv2d(c_in, c_in, 1, bias=False),
+            nn.BatchNorm2d(c_in, affine=affine),
+            nn.ReLU(inplace=False),
+            nn.Conv2d(c_in, c_in, kernel_size, 1, padding, groups=c_in, bias=False),
+            nn.Conv2d(c_in, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Identity(nn.Module):
+    """The input itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Zero(nn.Module):
+    """Zeros of the shape an operation of this stride would give."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]) * 0.0
+
+
+class FactorizedReduce(nn.Module):
+    """Halve height and width with two pointwise convolutions, the second one pixel down and right of the first.
+
+    Raises:
+        ConfigError: `c_out` is odd (each convolution gives half of the channels).
+        ShapeError: the input's height or width is odd: the two halves would differ in size.
+    """
+
+    def __init__(self, c_in: int, c_out: int, affine: bool = True) -> None:
+        super().__init__()
+        if c_out % 2:
+            raise ConfigError(f"FactorizedReduce: c_out must be even, got {c_out}")
+        self.relu = nn.ReLU(inplace=False)
+        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(c_out, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2:
+            raise ShapeError(f"FactorizedReduce: input height and width must be even, got {height}x{width}")
+        x = self.relu(x)
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+
+
+class Conv7x1_1x7(nn.Sequential):
+    """relu, a dense 1x7 convolution, a dense 7x1 one, batch normalisation."""
+
+    def __init__(self, channels: int, stride: int, affine: bool = True) -> None:
+        super().__init__(
+            nn.ReLU(inplace=False),
+            nn.Conv2d(channels, channels, (1, 7), stride=(1, stride), padding=(0, 3), bias=False),
+            nn.Conv2d(channels, channels, (7, 1), stride=(stride, 1), padding=(3, 0), bias=False),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+
+_BUILDERS: dict[str, Callable[[int, int, bool], nn.Module]] = {
+    "none": lambda c, stride, affine: Zero(stride),
+    "avg_pool_3x3": lambda c, stride, affine: nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False),
+    "max_pool_3x3": lambda c, stride, affine: nn.MaxPool2d(3, stride=stride, padding=1),
+    "skip_connect": lambda c, stride, affine: Identity() if stride == 1 else FactorizedReduce(c, c, affine=affine),
+    "sep_conv_3x3": lambda c, stride, affine: SepConv(c, c, 3, stride, 1, affine=affine),
+    "sep_conv_5x5": lambda c, stride, affine: SepConv(c, c, 5, stride, 2, affine=affine),
+    "sep_conv_7x7": lambda c, stride, affine: SepConv(c, c, 7, stride, 3, affine=affine),
+    "dil_conv_3x3": lambda c, stride, affine: DilConv(c, c, 3, stride, 2, 2, affine=affine),
+    "dil_conv_5x5": lambda c, stride, affine: DilConv(c, c, 5, stride, 4, 2, affine=affine),
+    "conv_7x1_1x7": lambda c, stride, affine: Conv7x1_1x7(c, stride, affine=affine),
+}
+
+
+def build_primitive(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+    """The operation `name` on `channels` channels (pools come without normalisation).
+
+    Raises:
+        ConfigError: an unknown name, or a stride other than 1 and 2.
+    """
+    if name not in _BUILDERS:
+        raise ConfigError(f"unknown primitive {name!r}: expected one of {', '.join(ALL_PRIMITIVES)}")
+    if stride not in (1, 2):
+        raise ConfigError(f"{name}: stride must be 1 or 2, got {stride}")
+    return _BUILDERS[name](channels, stride, affine)
+
+
+def _build_candidates(channels: int, stride: int, primitives: Sequence[str], affine: bool) -> nn.ModuleList:
+    candidates = nn.ModuleList()
+    for name in primitives:
+        op = build_primitive(name, channels, stride, affine)
+        if "pool" in name:
+            op = nn.Sequential(op, nn.BatchNorm2d(channels, affine=affine))
+        candidates.append(op)
+    return candidates
+
+
+class MixedOp(nn.Module):
+    """The weighted sum of every candidate operation of one edge.
+
+    Shape: x [N, C, H, W] and weights [K] to [N, C, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(
+        self, channels: int, stride: int, primitives: Sequence[str] = PRIMITIVES, affine: bool = False
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+        self.primitives = tuple(primitives)
+        self.affine = affine
+        self._ops = _build_candidates(channels, stride, primitives, affine)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        out = weights[0] * self._ops[0](x)
+        for k in range(1, len(self._ops)):
+            out = out + weights[k] * self._ops[k](x)
+        return out
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of `groups` equal groups: channel g * (C / groups) + i becomes i * groups + g."""
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class PartialMixedOp(nn.Module):
+    """PC-DARTS' mixed operation: the first quarter of the channels is mixed, the rest is passed on.
+
+    With stride 2 the rest goes through a 2x2 max pool. The two are concatenated and shuffled in 4 groups.
+
+    Shape: x [N, C, H, W] and weights [K] to [N, C, H / stride, W / stride].
+
+    Raises:
+        ConfigError: `channels` is not a multiple of 4.
+    """
+
+    def __init__(
+        self, channels: int, stride: int, primitives: Sequence[str] = PRIMITIVES, affine: bool = False
+    ) -> None:
+        super().__init__()
+        if channels % PARTIAL_FRACTION:
+            raise ConfigError(f"partial channels: {channels} channels are not a multiple of {PARTIAL_FRACTION}")
+        self.channels = channels
+        self.stride = stride
+        self.primitives = tuple(primitives)
+        self.affine = affine
+        self._ops = _build_candidates(channels // PARTIAL_FRACTION, stride, primitives, affine)
+        self.mp = nn.MaxPool2d(2, 2)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        mixed_channels = x.shape[1] // PARTIAL_FRACTION
+        taken, passed = x[:, :mixed_channels], x[:, mixed_channels:]
+        out = weights[0] * self._ops[0](taken)
+        for k in range(1, len(self._ops)):
+            out = out + weights[k] * self._ops[k](taken)
+        if self.stride == 2:
+            passed = self.mp(passed)
+        return channel_shuffle(torch.cat([out, passed], dim=1), PARTIAL_FRACTION)
+
+
+class Cell(nn.Module):
+    """One search cell: two inputs, `steps` nodes that each sum a mixed operation of every earlier state.
+
+    Edges are ordered by node and, within a node, by source state; a reduction cell has stride 2 on the edges that
+    leave the two inputs. The last `multiplier` states are concatenated.
+
+    Shape: s0 [N, C_prev_prev, H0, W0], s1 [N, C_prev, H, W], weights [E, K] to [N, multiplier * C, H', W'].
+    """
+
+    mixed_op_class: type[MixedOp] | type[PartialMixedOp] = MixedOp
+
+    def __init__(
+        self,
+        steps: int,
+        multiplier: int,
+        c_prev_prev: int,
+        c_prev: int,
+        channels: int,
+        reduction: bool,
+        reduction_prev: bool,
+        primitives: Sequence[str] = PRIMITIVES,
+        affine: bool = False,
+    ) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.preprocess0: nn.Module
+        if reduction_prev:
+            self.preprocess0 = FactorizedReduce(c_prev_prev, channels, affine=affine)
+        else:
+            self.preprocess0 = ReLUConvBN(c_prev_prev, channels, 1, 1, 0, affine=affine)
+        self.preprocess1 = ReLUConvBN(c_prev, channels, 1, 1, 0, affine=affine)
+        self._steps = steps
+        self._multiplier = multiplier
+        self._ops = nn.ModuleList(
+            self.mixed_op_class(channels, 2 if reduction and source < 2 else 1, primitives, affine)
+            for node in range(steps)
+            for source in range(2 + node)
+        )
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+        return self._sum_edges(s0, s1, weights, None)
+
+    def _sum_edges(self, s0: Tensor, s1: Tensor, weights: Tensor, edge_weights: Tensor | None) -> Tensor:
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        first = 0
+        for _ in range(self._steps):
+            edges = []
+            for source, state in enumerate(states):
+                edge = first + source
+                out = self._ops[edge](state, weights[edge])
+                edges.append(out if edge_weights is None else edge_weights[edge] * out)
+            first += len(states)
+            states.append(sum(edges[1:], start=edges[0]))
+        return torch.cat(states[-self._multiplier :], dim=1)
+
+
+class PartialCell(Cell):
+    """PC-DARTS' search cell: partial channels and one more weight per edge (`edge_weights` [E])."""
+
+    mixed_op_class = PartialMixedOp
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, edge_weights: Tensor) -> Tensor:  # type: ignore[override]
+        return self._sum_edges(s0, s1, weights, edge_weights)

@@ -1,0 +1,219 @@
+"""A genotype: the normal and the reduction cell of a network of the DARTS family, and its text forms."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nasfast.errors import GenotypeError
+
+ALL_PRIMITIVES = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+    "sep_conv_7x7",
+    "conv_7x1_1x7",
+)
+"""Every operation a genotype may name: the eight of the DARTS search space, then two of hand-made cells."""
+
+INPUTS_PER_NODE = 2
+FORMAT_NAME = "nasfast.genotype"
+FORMAT_VERSION = 1
+_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+
+Edge = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Two cells, each a list of (primitive, source state), two per node, and the states that are concatenated.
+
+    States 0 and 1 are the cell's inputs; node i is state 2 + i and reads from earlier states only. `str` gives the
+    form that published genotypes are printed in, `parse` reads it back.
+
+    Raises:
+        GenotypeError: an unknown primitive, a source that is not earlier, an odd number of inputs, a bad concat.
+    """
+
+    normal: tuple[Edge, ...]
+    normal_concat: tuple[int, ...]
+    reduce: tuple[Edge, ...]
+    reduce_concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for cell in ("normal", "reduce"):
+            edges = _check_edges(cell, getattr(self, cell))
+            object.__setattr__(self, cell, edges)
+            name = f"{cell}_concat"
+            states = INPUTS_PER_NODE + len(edges) // INPUTS_PER_NODE
+            object.__setattr__(self, name, _check_concat(name, getattr(self, name), states))
+
+    @property
+    def steps(self) -> int:
+        """Number of nodes of the normal cell."""
+        return len(self.normal) // INPUTS_PER_NODE
+
+    def __str__(self) -> str:
+        parts = []
+        for cell in ("normal", "reduce"):
+            parts.append(f"{cell}={list(getattr(self, cell))!r}")
+            parts.append(f"{cell}_concat={concat_form(getattr(self, f'{cell}_concat'))!r}")
+        return f"Genotype({', '.join(parts)})"
+
+    @classmethod
+    def of(cls, value: Any) -> Genotype:
+        """From any object with the four attributes, such as the public code's named tuple, or a mapping of them."""
+        get = value.get if isinstance(value, dict) else lambda name: getattr(value, name, None)
+        fields = {name: get(name) for name in _FIELDS}
+        for name, content in fields.items():
+            if content is None:
+                raise GenotypeError(f"genotype: {name} is missing; expected {', '.join(_FIELDS)}")
+        return cls(**fields)
+
+    @classmethod
+    def parse(cls, text: str) -> Genotype:
+        """Read the printed form `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
+
+        Reads literals and `range(...)` only; nothing is evaluated.
+        """
+        try:
+            call = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            _bad_text(text)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype":
+            _bad_text(text)
+        if len(call.args) > len(_FIELDS):
+            _bad_text(text)
+        fields = dict(zip(_FIELDS, call.args, strict=False))
+        fields |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
+        unknown = set(fields) - set(_FIELDS)
+        if unknown:
+            raise GenotypeError(f"genotype: unknown field {min(unknown)!r}; expected {', '.join(_FIELDS)}")
+        return cls.of({name: _literal(name, node) for name, node in fields.items()})
+
+    def to_json(self) -> str:
+        """One JSON object with the format's name and version."""
+        content: dict[str, Any] = {"format": FORMAT_NAME, "version": FORMAT_VERSION}
+        content |= {name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)] for name in _FIELDS}
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Genotype:
+        """Read `to_json`'s form; an object with the four fields alone is read too."""
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise GenotypeError(f"genotype: not JSON ({error})") from None
+        if not isinstance(content, dict):
+            raise GenotypeError(f"genotype: expected a JSON object, got {type(content).__name__}")
+        if content.get("format", FORMAT_NAME) != FORMAT_NAME:
+            raise GenotypeError(f"genotype: expected format {FORMAT_NAME!r}, got {content['format']!r}")
+        if content.get("version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise GenotypeError(f"genotype: expected version {FORMAT_VERSION}, got {content['version']!r}")
+        return cls.of(content)
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_json` to `path`, all or nothing."""
+        from nasfast.run import atomic_write
+
+        atomic_write(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Genotype:
+        """Read a genotype from a file that holds its JSON or its printed form."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise GenotypeError(f"{path}: cannot read a genotype: {reason}") from None
+        try:
+            return cls.parse(text) if text.lstrip().startswith("Genotype") else cls.from_json(text)
+        except GenotypeError as error:
+            raise GenotypeError(f"{path}: {error}") from None
+
+
+def concat_form(concat: Sequence[int]) -> range | list[int]:
+    """The states to concatenate as public genotypes hold them: a range where they are consecutive, else a list."""
+    states = list(concat)
+    if states == list(range(states[0], states[0] + len(states))):
+        return range(states[0], states[0] + len(states))
+    return states
+
+
+def _check_edges(cell: str, value: Any) -> tuple[Edge, ...]:
+    edges = _flatten(cell, value)
+    if not edges or len(edges) % INPUTS_PER_NODE:
+        raise GenotypeError(f"genotype: {cell} must have {INPUTS_PER_NODE} inputs per node, got {len(edges)} in all")
+    checked = []
+    for position, edge in enumerate(edges):
+        where = f"genotype: {cell}[{position}]"
+        if not isinstance(edge, (list, tuple)) or len(edge) != 2:
+            raise GenotypeError(f"{where} must be a (primitive, source) pair, got {edge!r}")
+        name, source = edge
+        if name not in ALL_PRIMITIVES:
+            raise GenotypeError(f"{where}: unknown primitive {name!r}; expected one of {', '.join(ALL_PRIMITIVES)}")
+        state = INPUTS_PER_NODE + position // INPUTS_PER_NODE
+        if not _is_index(source) or not 0 <= source < state:
+            raise GenotypeError(f"{where}: the source of state {state} must be 0 to {state - 1}, got {source!r}")
+        checked.append((str(name), int(source)))
+    return tuple(checked)
+
+
+def _flatten(cell: str, value: Any) -> list[Any]:
+    """Accept the flat form and the one with a list per node."""
+    if not isinstance(value, (list, tuple)):
+        raise GenotypeError(f"genotype: {cell} must be a list of (primitive, source) pairs, got {value!r}")
+    nested = [isinstance(node, (list, tuple)) and bool(node) and isinstance(node[0], (list, tuple)) for node in value]
+    if not any(nested):
+        return list(value)
+    for index, node in enumerate(value):
+        if not nested[index] or len(node) != INPUTS_PER_NODE:
+            raise GenotypeError(f"genotype: {cell} node {index} must have {INPUTS_PER_NODE} inputs, got {node!r}")
+    return [edge for node in value for edge in node]
+
+
+def _check_concat(name: str, value: Any, states: int) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple, range)) or not value:
+        raise GenotypeError(f"genotype: {name} must be a list of states, got {value!r}")
+    for state in value:
+        if not _is_index(state) or not 0 <= state < states:
+            raise GenotypeError(f"genotype: {name} must hold states 0 to {states - 1}, got {state!r}")
+    if len(set(value)) != len(value):
+        raise GenotypeError(f"genotype: {name} names a state twice: {list(value)!r}")
+    return tuple(int(state) for state in value)
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _literal(name: str, node: ast.expr) -> Any:
+    try:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+            bounds = [ast.literal_eval(argument) for argument in node.args]
+            if all(_is_index(bound) and abs(bound) < 1000 for bound in bounds):
+                return range(*bounds)
+        elif isinstance(node, ast.Call):
+            (argument,) = node.args
+            if isinstance(node.func, ast.Name) and node.func.id == "list":
+                return list(_literal(name, argument))
+        else:
+            return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        pass
+    raise GenotypeError(f"genotype: {name} must be a literal list or range, got {ast.unparse(node)}")
+
+
+def _bad_text(text: str) -> NoReturn:
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    raise GenotypeError(f"genotype: expected Genotype(normal=[...], normal_concat=..., ...), got {shown!r}")
