@@ -1,0 +1,7 @@
+"""Data sets in memory, augmentation on the device, and the order of images."""
+
+from nasfast.data.augment import Augmentation, augment, normalize
+from nasfast.data.dataset import DataSet, load_data
+from nasfast.data.sampler import Sampler, split_indices
+
+__all__ = ["Augmentation", "DataSet", "Sampler", "augment", "load_data", "normalize", "split_indices"]
