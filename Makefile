@@ -1,0 +1,62 @@
+# Needs Python >= 3.11, g++ and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra arguments: make search ARGS="--epochs 5", make test ARGS="-k mixed_op", make setup PIP_ARGS="..."
+ARGS ?=
+PIP_ARGS ?=
+RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
+
+CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+
+.PHONY: help setup search test bench lint format clean distclean
+
+help:
+	@echo "make search     search an architecture on handwritten digits, retrain it and a random one, write a report"
+	@echo "make test       run the tests"
+	@echo "make bench      time the fused kernels beside plain PyTorch"
+	@echo "make lint       ruff, clang-format, mypy        make format   apply ruff and clang-format"
+	@echo "make setup      .venv with pinned dependencies and the built extension (the others do it when needed)"
+	@echo "make clean      remove what was built           make distclean   remove .venv too"
+
+setup: $(BUILT)
+
+$(INSTALLED): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nasfast needs Python >= 3.11, got " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(PIP_ARGS) -r requirements-dev.txt
+	@touch $@
+
+$(BUILT): $(INSTALLED) setup.py pyproject.toml $(CSRC)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+search: setup
+	$(BIN)/nasfast search --data digits --run $(RUN) $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	$(BIN)/python -m bench --quick $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CSRC)
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CSRC)
+
+clean:
+	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
