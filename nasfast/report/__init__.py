@@ -1,0 +1,27 @@
+"""The report of a run: one self-contained HTML file that opens offline."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nasfast.report.cells import cell_svg, search_cell_svg, standalone
+from nasfast.report.load import load_run
+from nasfast.report.page import render
+from nasfast.run import RunFolder, atomic_write
+
+__all__ = ["build_report", "cell_svg", "search_cell_svg", "standalone"]
+
+
+def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    What the run does not have yet (no retraining, no genotype) is named in the page.
+
+    Raises:
+        RunError: There is no run folder, its config.json cannot be read, or the report cannot be written.
+    """
+    path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
+    target = RunFolder(path).report_path
+    atomic_write(target, render(load_run(path)))
+    return target

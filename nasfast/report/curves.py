@@ -1,0 +1,192 @@
+"""Line charts as self-contained SVG, with an optional read-out that follows the pointer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _HEIGHT = 430.0, 236.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 34.0
+_MARKERS_BELOW = 40  # points; a longer line is drawn without a dot on every point
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: points (x, y), where a y of None is a gap. ``style`` is a CSS class: s1, s2, s3 or s4."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    style: str
+    dashed: bool = False
+
+    @property
+    def drawn(self) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in self.points if y is not None and math.isfinite(y)]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart before it is drawn. ``unit`` is "percent" for fractions of one, else "number" or "count"."""
+
+    title: str
+    series: Sequence[Series]
+    unit: str = "number"
+    x_label: str = "epoch"
+    marks: Sequence[tuple[float, str]] = ()
+    caption: str = ""
+
+
+def nice_ticks(low: float, high: float, target: int = 5, whole: bool = False) -> list[float]:
+    """Round values that cover [low, high], about ``target`` of them."""
+    if high <= low:
+        pad = max(abs(low) * 0.1, 1.0 if whole else 1e-3)
+        low, high = low - (0 if whole else pad), high + pad
+    raw = (high - low) / max(target - 1, 1)
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
+    if whole:
+        step = max(1.0, math.ceil(step))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def format_value(value: float, unit: str) -> str:
+    """A value for a read-out or a tick: percent of one, count, or a number with enough digits."""
+    if unit == "percent":
+        return f"{100 * value:.4g} %"
+    if unit == "count" or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _path(points: Sequence[tuple[float, float | None]], x: _Scale, y: _Scale) -> str:
+    parts, pen_up = [], True
+    for px, py in points:
+        if py is None or not math.isfinite(py):
+            pen_up = True
+            continue
+        parts.append(f"{'M' if pen_up else 'L'}{x(px):.1f} {y(py):.1f}")
+        pen_up = False
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return self.start + share * (self.end - self.start)
+
+
+def _axes(chart: Chart, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    parts = []
+    for tick in y_ticks:
+        at = y(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        label = escape(format_value(tick, chart.unit).replace(" %", "%"))
+        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{at + 3.8:.1f}" text-anchor="end">{label}</text>')
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    for tick in x_ticks:
+        label = f"{tick:.0f}"
+        parts.append(
+            f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
+            f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
+        )
+    parts.append(f'<text class="tick" x="{right}" y="{_HEIGHT - 4}" text-anchor="end">{escape(chart.x_label)}</text>')
+    return "".join(parts)
+
+
+def _lines(chart: Chart, x: _Scale, y: _Scale) -> str:
+    parts = []
+    for at, text in chart.marks:
+        parts.append(
+            f'<g class="mark"><title>{escape(text)}</title><line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{_TOP}" '
+            f'y2="{_HEIGHT - _BOTTOM}"/><circle cx="{x(at):.1f}" cy="{_TOP}" r="3.5"/></g>'
+        )
+    for series in chart.series:
+        dash = " dashed" if series.dashed else ""
+        parts.append(f'<path class="line {series.style}{dash}" d="{_path(series.points, x, y)}"/>')
+        if len(series.drawn) <= _MARKERS_BELOW:
+            dots = "".join(f'<circle cx="{x(px):.1f}" cy="{y(py):.1f}" r="2.2"/>' for px, py in series.drawn)
+            parts.append(f'<g class="dots {series.style}">{dots}</g>')
+    return "".join(parts)
+
+
+def _readout_data(chart: Chart, x: _Scale) -> str:
+    """JSON for the page's script: for every x, where it is and what to say."""
+    values: dict[float, list[str]] = {}
+    for series in chart.series:
+        for px, py in series.drawn:
+            values.setdefault(px, []).append(f"{series.name} {format_value(py, chart.unit)}")
+    rows = [[round(x(px), 1), f"{chart.x_label} {px:.0f}: " + ", ".join(values[px])] for px in sorted(values)]
+    return escape(json.dumps(rows), quote=True)
+
+
+def line_chart(chart: Chart) -> str:
+    """The chart as an HTML figure: title, legend, SVG, and a line for the read-out. Empty charts say so."""
+    points = [point for series in chart.series for point in series.drawn]
+    head = f"<h3>{escape(chart.title)}</h3>"
+    if not points:
+        return f'<figure class="chart">{head}<p class="absent">Nothing was logged.</p></figure>'
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
+    x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
+    x = _Scale(min(xs), max(xs), _LEFT + 8, _WIDTH - _RIGHT - 8)
+    y = _Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
+    legend = "".join(
+        f'<li class="{s.style}{" dashed" if s.dashed else ""}"><i></i>{escape(s.name)}</li>'
+        for s in chart.series
+        if s.drawn
+    )
+    caption = f'<p class="caption">{escape(chart.caption)}</p>' if chart.caption else ""
+    return (
+        f'<figure class="chart" data-points="{_readout_data(chart, x)}">{head}<ul class="keys">{legend}</ul>'
+        f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img"><title>{escape(chart.title)}</title>'
+        f"{_axes(chart, x, y, x_ticks, y_ticks)}{_lines(chart, x, y)}"
+        f'<line class="cursor" x1="0" x2="0" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
+        f'<output class="readout">&nbsp;</output>{caption}</figure>'
+    )
+
+
+READOUT_SCRIPT = """
+for (const figure of document.querySelectorAll('figure[data-points]')) {
+  const points = JSON.parse(figure.dataset.points);
+  const svg = figure.querySelector('svg'), cursor = figure.querySelector('.cursor');
+  const output = figure.querySelector('output');
+  if (!points.length) continue;
+  svg.addEventListener('pointermove', event => {
+    const box = svg.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
+    const near = points.reduce((a, b) => Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a);
+    cursor.setAttribute('x1', near[0]);
+    cursor.setAttribute('x2', near[0]);
+    cursor.style.opacity = 1;
+    output.textContent = near[1];
+  });
+  svg.addEventListener('pointerleave', () => { cursor.style.opacity = 0; output.textContent = '\\u00a0'; });
+}
+"""
+
+CHART_CSS = (
+    ".chart svg{display:block;width:100%;height:auto;font:11.5px var(--sans)}"
+    ".chart .grid{stroke:var(--hair)}.chart .axis{stroke:var(--rule)}.chart .tick{fill:var(--soft)}"
+    ".line{fill:none;stroke:var(--s);stroke-width:2;stroke-linejoin:round}.line.dashed{stroke-dasharray:5 4}"
+    ".dots circle{fill:var(--s)}"
+    ".s1{--s:var(--a)}.s2{--s:var(--b)}.s3{--s:var(--p-skip-connect)}.s4{--s:var(--p-dil-conv-3x3)}"
+    ".mark line{stroke:var(--alert);stroke-dasharray:2 3}.mark circle{fill:var(--alert)}"
+    ".cursor{stroke:var(--ink);opacity:0}"
+    ".keys{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:0 0 6px;padding:0;font-size:13px}"
+    ".keys i{display:inline-block;width:18px;height:0;border-top:3px solid var(--s);vertical-align:middle;"
+    "margin-right:6px}.keys .dashed i{border-top-style:dashed}"
+    ".readout{display:block;font:12px var(--mono);color:var(--soft);min-height:2.6em;line-height:1.3;"
+    "overflow-wrap:anywhere}"
+    ".caption{margin:0;font-size:13px;color:var(--soft)}"
+)
