@@ -73,7 +73,7 @@ class Genotype:
     def of(cls, value: Any) -> Genotype:
         """From any object with the four attributes, such as the public code's named tuple, or a mapping of them."""
         get = value.get if isinstance(value, dict) else lambda name: getattr(value, name, None)
-        fields = {name: get(name) for name in _FIELDS}
+        fields: dict[str, Any] = {name: get(name) for name in _FIELDS}
         for name, content in fields.items():
             if content is None:
                 raise GenotypeError(f"genotype: {name} is missing; expected {', '.join(_FIELDS)}")

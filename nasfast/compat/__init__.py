@@ -1,0 +1,1 @@
+"""Drop-in replacements for the search networks of public code."""
