@@ -213,7 +213,7 @@ class RunFolder:
         self.path = Path(path)
         self.metrics = MetricsLog(self.path / "metrics.jsonl")
         self._lock: IO[bytes] | None = None
-        self._writer: Any = None
+        self._writers: dict[str, Any] = {}
 
     config_path = property(lambda self: self.path / "config.json")
     checkpoint_path = property(lambda self: self.path / "checkpoint.pt")
@@ -300,9 +300,12 @@ class RunFolder:
             raise RunError(f"{self.config_path} has format {found}; nasfast {nasfast_version()} reads format {FORMAT}")
         return config
 
-    def log_scalars(self, step: int, scalars: dict[str, float | None]) -> None:
-        """Write numbers to TensorBoard (where it is installed), without those that are None or not finite."""
-        writer = self._tensorboard(step)
+    def log_scalars(self, step: int, scalars: dict[str, float | None], group: str = "") -> None:
+        """Write numbers to TensorBoard (where it is installed), without those that are None or not finite.
+
+        Steps of one ``group`` count on their own: what starts again at 0 needs a group of its own.
+        """
+        writer = self._tensorboard(step, group)
         if writer is None:
             return
         try:
@@ -313,24 +316,24 @@ class RunFolder:
         except OSError as error:
             raise _write_error(self.path / "tensorboard", error) from error
 
-    def _tensorboard(self, first_step: int) -> Any:
-        if self._writer is None:
+    def _tensorboard(self, first_step: int, group: str) -> Any:
+        if group not in self._writers:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return None
             try:
                 # Events from a run that was cut off after this step are dropped by TensorBoard.
-                self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=first_step)
+                self._writers[group] = SummaryWriter(str(self.path / "tensorboard" / group), purge_step=first_step)
             except OSError as error:
                 raise _write_error(self.path / "tensorboard", error) from error
-        return self._writer
+        return self._writers[group]
 
     def close(self) -> None:
         """Close the TensorBoard writer and give the lock back."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
         if self._lock is not None:
             self._lock.close()
             self._lock = None

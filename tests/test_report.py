@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from devtools import Page, find_chromium, open_page
 
+from nasfast.errors import RunError
 from nasfast.report import build_report, cell_svg, search_cell_svg, standalone
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks
-from nasfast.run import RunError
 from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nasfast.errors import NasfastError
-from nasfast.run import RunError, RunFolder
+from nasfast.errors import NasfastError, RunError
+from nasfast.run import RunFolder
 from nasfast.spaces.genotype import Genotype
 
 Row = dict[str, Any]

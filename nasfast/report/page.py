@@ -8,7 +8,7 @@ from nasfast.report import sections
 from nasfast.report.alphas import ALPHA_CSS
 from nasfast.report.cells import CELL_CSS
 from nasfast.report.curves import CHART_CSS, READOUT_SCRIPT
-from nasfast.report.load import RunData
+from nasfast.report.load import RunData, flatten
 from nasfast.report.palette import colour_rules, primitive_classes
 
 _LIGHT = (
@@ -79,7 +79,7 @@ def _style() -> str:
 
 
 def _subtitle(data: RunData) -> str:
-    facts = dict(sections.flatten(data.config))
+    facts = dict(flatten(data.config))
     found = []
     for title, names in (("data", ("data", "dataset")), ("strategy", ("strategy", "method")), ("seed", ("seed",))):
         value = next((v for k, v in facts.items() if k.rsplit(".", 1)[-1] in names), None)
