@@ -134,7 +134,8 @@ def evaluate(
         DataError: The data set has other classes or channels than the network.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(run, lock=False)
-    network, info = load_model(run, label)
+    model = load_model(run, label)
+    info = model.info
     if list(info.class_names) != list(dataset.class_names):
         raise DataError(
             f"the network knows {len(info.class_names)} classes ({', '.join(info.class_names[:3])} ...), "
@@ -144,7 +145,7 @@ def evaluate(
         raise DataError(f"the network takes {info.in_channels} channels, the data set has {dataset.channels}")
     dataset = replace(dataset.to(device))
     dataset.mean, dataset.std = list(info.mean), list(info.std)
-    return evaluate_network(network.to(device), dataset)
+    return evaluate_network(model.network.to(device), dataset)
 
 
 def retrain(
@@ -387,7 +388,7 @@ class _Trainer:
     def _finish(self) -> RetrainResult:
         test_acc, test_loss = evaluate_network(self.network, self.data)
         self._tick()
-        save_model(self.run, self._info(), self.network)
+        save_model(self.run, self._info(), self.network, self.data.test_images)
         self.finished = RetrainResult(
             label=self.label,
             test_acc=test_acc,

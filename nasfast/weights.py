@@ -17,6 +17,9 @@ from nasfast.run import FORMAT, RunFolder, atomic_write
 from nasfast.spaces.genotype import Genotype
 
 _KEY = "nasfast"
+_SAMPLES = "sample_images"
+SAMPLE_COUNT = 8
+"""Test images kept beside the weights, for checking an exported network on real data wherever the run is taken."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,11 @@ def model_path(run: RunFolder, label: str) -> Path:
     return run.path / f"model-{label}.safetensors"
 
 
-def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork) -> Path:
+def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork, images: torch.Tensor) -> Path:
     """Write the weights a trained network needs for inference (the auxiliary head is left out).
+
+    Args:
+        images: uint8 [N, H, W, C] test images; the first ``SAMPLE_COUNT`` are kept too.
 
     Raises:
         RunError: The file cannot be written.
@@ -64,14 +70,24 @@ def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork) -> Path
         for name, tensor in network.state_dict().items()
         if not name.startswith("auxiliary_head.")
     }
+    tensors[_SAMPLES] = images[:SAMPLE_COUNT].cpu().contiguous()
     content = serialize(tensors, metadata={_KEY: json.dumps({"format": FORMAT, **asdict(info)})})
     path = model_path(run, info.label)
     atomic_write(path, content)
     return path
 
 
-def load_model(run: RunFolder, label: str = "derived") -> tuple[DerivedNetwork, ModelInfo]:
-    """The retrained network in eval mode on the CPU, and what is known of it. Never runs code from the file.
+@dataclass(frozen=True)
+class LoadedModel:
+    """A retrained network in eval mode on the CPU, what is known of it, and a few test images (uint8 [N, H, W, C])."""
+
+    network: DerivedNetwork
+    info: ModelInfo
+    images: torch.Tensor
+
+
+def load_model(run: RunFolder, label: str = "derived") -> LoadedModel:
+    """Read a retrained network. Never runs code from the file.
 
     Raises:
         RunError: There are no retrained weights of this label, or the file is damaged or of another version.
@@ -90,10 +106,11 @@ def load_model(run: RunFolder, label: str = "derived") -> tuple[DerivedNetwork, 
     info = _parse_info(path, metadata.get(_KEY))
     network = info.build()
     try:
+        images = tensors.pop(_SAMPLES)
         network.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise RunError(f"{path}: the weights do not fit the network that the file describes") from error
-    return network.eval().to(memory_format=torch.channels_last), info
+    return LoadedModel(network.eval().to(memory_format=torch.channels_last), info, images)
 
 
 def _parse_info(path: Path, text: str | None) -> ModelInfo:

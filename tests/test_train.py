@@ -209,8 +209,8 @@ def test_inherited_training_starts_from_the_supernet(digits: DataSet, run: RunFo
     state = _search_network().state_dict()
     result = retrain(DARTS_V2, digits, run, replace(TINY, epochs=1, lr=1e-12), "inherited", state)
     assert result.inherited > 50
-    network, _ = load_model(run, "inherited")
-    assert torch.allclose(network.stem[0].weight, state["stem.0.weight"], atol=1e-9)
+    model = load_model(run, "inherited")
+    assert torch.allclose(model.network.stem[0].weight, state["stem.0.weight"], atol=1e-9)
 
 
 def _assert_same_bits(a: RunFolder, b: RunFolder, label: str = "derived") -> None:
