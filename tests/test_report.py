@@ -17,7 +17,7 @@ from devtools import Page, find_chromium, open_page
 from nasfast.errors import RunError
 from nasfast.report import build_report, cell_svg, search_cell_svg, standalone
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
-from nasfast.report.curves import nice_ticks
+from nasfast.report.curves import nice_ticks, tick_labels
 from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
 
@@ -65,7 +65,7 @@ def _search_rows(epochs: int) -> list[dict[str, Any]]:
                 "train_acc": 1 - 0.9 * math.exp(-3 * t),
                 "valid_loss": 2.3 * math.exp(-1.7 * t) if epoch != 3 else None,
                 "valid_acc": 1 - 0.9 * math.exp(-2.5 * t),
-                "alpha_entropy": 2.079 - 0.2 * t,
+                "alpha_entropy": 1 - 0.001 * t,
                 "skip_normal": int(3 * t),
                 "skip_reduce": int(4 * t),
                 "alphas_normal": [_softmax(edge, t) for edge in scores["normal"]],
@@ -228,6 +228,22 @@ def test_ticks_cover_the_values(low: float, high: float, whole: bool) -> None:
     assert not whole or all(t == int(t) for t in ticks)
 
 
+def test_tick_labels_tell_the_ticks_apart() -> None:
+    assert tick_labels([0.9985, 0.999, 0.9995], "number") == ["0.9985", "0.9990", "0.9995"]
+    assert tick_labels([0.0, 0.25, 0.5], "percent") == ["0%", "25%", "50%"]
+    assert tick_labels([0.0, 2.5, 5.0], "number") == ["0.0", "2.5", "5.0"]
+
+
+def test_edge_weights_of_partial_channels_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", epochs=0)
+    row = _search_rows(1)[0] | {"betas_normal": [0.5, 0.25] + [0.125] * 12}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    text = _read(run).text
+    assert "edge 0.250" in text
+    assert text.count("edge 0.125") == 12
+
+
 CUT_OFF = """
 (() => {
   const found = [], wide = innerWidth + 0.5;
@@ -298,7 +314,7 @@ def test_pointing_at_a_chart_reads_out_its_values(page: Page, tmp_path: Path) ->
     box = page.evaluate(f"{chart}.querySelector('svg').getBoundingClientRect().toJSON()")
     page.hover(box["left"] + box["width"] * 0.97, box["top"] + box["height"] / 2)
     text = page.evaluate(f"{chart}.querySelector('output').textContent")
-    assert text == "epoch 8: train 0.389, valid 0.508"
+    assert text == "epoch 8: train 0.3887, valid 0.5075"
     assert page.errors == []
 
 

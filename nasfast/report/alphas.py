@@ -61,26 +61,48 @@ def chosen(genotype: Genotype | None, cell: str) -> dict[tuple[int, int], str]:
     return {(source, 2 + i // 2): name for i, (name, source) in enumerate(pairs)}
 
 
-def _small_chart(weights: list[list[float]], primitives: Sequence[str], top: float, kept: str | None) -> str:
+def _edge_shares(data: RunData, cell: str, edges: int) -> list[str]:
+    """What to add to the text of each edge: its own weight at the end, where the search learns one (PC-DARTS)."""
+    betas = data.epochs[-1].get(f"betas_{cell}")
+    if not isinstance(betas, list) or len(betas) != edges or not all(isinstance(b, (int, float)) for b in betas):
+        return [""] * edges
+    return [f"<br>edge {b:.3f}" for b in betas]
+
+
+def _small_chart(
+    weights: list[list[float]], primitives: Sequence[str], span: tuple[float, float], kept: str | None
+) -> str:
     """Lines of one edge: ``weights`` is [epoch][primitive]; the kept primitive is drawn last and stronger."""
     epochs = len(weights)
+    low, high = span
+
+    def height(value: float) -> float:
+        return _H * (high - value) / (high - low)
+
     order = sorted(range(len(primitives)), key=lambda k: (primitives[k] == kept, weights[-1][k]))
     lines = []
     for k in order:
         points = [
-            f"{_W * e / (epochs - 1) if epochs > 1 else _W / 2:.1f},{_H * (1 - weights[e][k] / top):.1f}"
-            for e in range(epochs)
+            f"{_W * e / (epochs - 1) if epochs > 1 else _W / 2:.1f},{height(weights[e][k]):.1f}" for e in range(epochs)
         ]
         if epochs == 1:  # a single epoch has no line; a short dash shows its value
             y = points[0].split(",")[1]
             points = [f"{_W * 0.4:.1f},{y}", f"{_W * 0.6:.1f},{y}"]
         strong = " kept" if primitives[k] == kept else ""
         lines.append(f'<polyline class="{css_name(primitives[k])}{strong}" points="{" ".join(points)}"/>')
+    even = f"{height(1 / len(primitives)):.1f}"
     return (
         f'<svg viewBox="0 0 {_W:.0f} {_H:.0f}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<line class="even" x1="0" x2="{_W:.0f}" y1="{_H * (1 - 1 / len(primitives) / top):.1f}" '
-        f'y2="{_H * (1 - 1 / len(primitives) / top):.1f}"/>{"".join(lines)}</svg>'
+        f'<line class="even" x1="0" x2="{_W:.0f}" y1="{even}" y2="{even}"/>{"".join(lines)}</svg>'
     )
+
+
+def _span(matrices: list[Matrix]) -> tuple[float, float]:
+    """What every panel of a cell shows: all its weights and the even share, with a little air."""
+    values = [value for m in matrices for row in m for value in row] + [1 / len(matrices[0][0])]
+    low, high = min(values), max(values)
+    air = max(0.06 * (high - low), 1e-4)
+    return max(low - air, 0.0), high + air
 
 
 def alpha_grid(data: RunData, cell: str) -> str:
@@ -89,10 +111,11 @@ def alpha_grid(data: RunData, cell: str) -> str:
     if not matrices:
         return ""
     primitives = primitives_of(data, len(matrices[0][0]))
-    top = max(max(row) for m in matrices for row in m) * 1.05 or 1.0
+    span = _span(matrices)
     kept = chosen(data.genotype, cell)
     ends = edge_ends(len(matrices[0]))
     states = ends[-1][1] + 2
+    shares = _edge_shares(data, cell, len(ends))
     panels = []
     for edge, (source, target) in enumerate(ends):
         weights = [m[edge] for m in matrices]
@@ -105,14 +128,14 @@ def alpha_grid(data: RunData, cell: str) -> str:
         panels.append(
             f'<div class="edge-panel {mark}" style="--col:{source + 1};--row:{target - 1}">'
             f"<h4>{state_html(source, states)} → {state_html(target, states)}</h4>"
-            f"{_small_chart(weights, primitives, top, name)}"
-            f'<p class="{css_name(shown)}"><b>{escape(shown)}</b> {value:.3f}</p></div>'
+            f"{_small_chart(weights, primitives, span, name)}"
+            f'<p class="{css_name(shown)}"><b>{escape(shown)}</b> {value:.3f}{shares[edge]}</p></div>'
         )
     title = "Normal cell" if cell == "normal" else "Reduction cell"
     return (
         f"<h3>{title}</h3>"
-        f'<p class="caption">Every panel spans 0 to {top:.2f}; the dotted line is the even share '
-        f"{1 / len(primitives):.3f}. Framed edges were kept.</p>"
+        f'<p class="caption">Every panel spans {span[0]:.3f} to {span[1]:.3f}; the dotted line is the even '
+        f"share {1 / len(primitives):.3f}. Framed edges were kept.</p>"
         f'<div class="triangle" style="--cols:{states - 2}">{"".join(panels)}</div>'
     )
 

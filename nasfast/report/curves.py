@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 430.0, 236.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 34.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 14.0, 12.0, 34.0
+_TICK_CHAR = 7.4  # an upper bound of the advance of a digit of a tick label
 _MARKERS_BELOW = 40  # points; a longer line is drawn without a dot on every point
 
 
@@ -54,12 +55,20 @@ def nice_ticks(low: float, high: float, target: int = 5, whole: bool = False) ->
 
 
 def format_value(value: float, unit: str) -> str:
-    """A value for a read-out or a tick: percent of one, count, or a number with enough digits."""
+    """A value for a read-out: percent of one, count, or a number with four digits."""
     if unit == "percent":
         return f"{100 * value:.4g} %"
     if unit == "count" or value == int(value):
         return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def tick_labels(ticks: Sequence[float], unit: str) -> list[str]:
+    """Labels of evenly spaced ticks, with as many decimals as tell them apart."""
+    factor, suffix = (100.0, "%") if unit == "percent" else (1.0, "")
+    step = (ticks[1] - ticks[0]) * factor
+    decimals = next((d for d in range(12) if abs(step * 10**d - round(step * 10**d)) < 1e-6), 12)
+    return [f"{tick * factor:,.{decimals}f}{suffix}" for tick in ticks]
 
 
 def _path(points: Sequence[tuple[float, float | None]], x: _Scale, y: _Scale) -> str:
@@ -85,15 +94,14 @@ class _Scale:
         return self.start + share * (self.end - self.start)
 
 
-def _axes(chart: Chart, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+def _axes(chart: Chart, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], left: float) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
-    for tick in y_ticks:
+    for tick, label in zip(y_ticks, tick_labels(y_ticks, chart.unit), strict=True):
         at = y(tick)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        label = escape(format_value(tick, chart.unit).replace(" %", "%"))
-        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{at + 3.8:.1f}" text-anchor="end">{label}</text>')
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+        parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 7:.1f}" y="{at + 3.8:.1f}" text-anchor="end">{label}</text>')
+    parts.append(f'<line class="axis" x1="{left:.1f}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     for tick in x_ticks:
         label = f"{tick:.0f}"
         parts.append(
@@ -139,7 +147,8 @@ def line_chart(chart: Chart) -> str:
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
     x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
-    x = _Scale(min(xs), max(xs), _LEFT + 8, _WIDTH - _RIGHT - 8)
+    left = max(_LEFT, max(len(label) for label in tick_labels(y_ticks, chart.unit)) * _TICK_CHAR + 9)
+    x = _Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
     y = _Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
     legend = "".join(
         f'<li class="{s.style}{" dashed" if s.dashed else ""}"><i></i>{escape(s.name)}</li>'
@@ -150,7 +159,7 @@ def line_chart(chart: Chart) -> str:
     return (
         f'<figure class="chart" data-points="{_readout_data(chart, x)}">{head}<ul class="keys">{legend}</ul>'
         f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img"><title>{escape(chart.title)}</title>'
-        f"{_axes(chart, x, y, x_ticks, y_ticks)}{_lines(chart, x, y)}"
+        f"{_axes(chart, x, y, x_ticks, y_ticks, left)}{_lines(chart, x, y)}"
         f'<line class="cursor" x1="0" x2="0" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
         f'<output class="readout">&nbsp;</output>{caption}</figure>'
     )

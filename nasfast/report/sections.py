@@ -181,7 +181,12 @@ def curves(data: RunData) -> str:
                 [_series(e, "train_acc", "train", "s1"), _series(e, "valid_acc", "valid", "s2")],
                 "percent",
             ),
-            Chart("Entropy of the architecture weights", [_series(e, "alpha_entropy", "entropy", "s3")], marks=marks),
+            Chart(
+                "Entropy of the architecture weights",
+                [_series(e, "alpha_entropy", "entropy", "s3")],
+                marks=marks,
+                caption="1 where all candidates weigh the same, 0 where one has all the weight.",
+            ),
             Chart(
                 "Skip connections in the derived cells",
                 [_series(e, "skip_normal", "normal", "s1"), _series(e, "skip_reduce", "reduction", "s2")],
@@ -281,6 +286,10 @@ def setting(data: RunData) -> str:
         if isinstance(config.get(key), dict):
             environment |= config.pop(key)
     config.pop("command", None)
+    search = config.pop("search", None)
+    config = {key: config[key] for key in config if key not in ("format", "nasfast")} | (
+        search if isinstance(search, dict) else {}
+    )
 
     def listing(content: dict[str, Any]) -> str:
         return "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in flatten(content))
