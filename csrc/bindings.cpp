@@ -1,0 +1,57 @@
+// The Python module nasfast._C: op fronts, the same ops as torch.ops.nasfast, and what the build and machine offer.
+#include <omp.h>
+#include <torch/extension.h>
+
+#include "aten/buffer_cache.h"
+#include "core/isa.h"
+#include "mixed_op/mixed_op.h"
+
+#ifndef NASFAST_TORCH_VERSION
+#error "NASFAST_TORCH_VERSION must be the version of torch the extension is built with"
+#endif
+
+namespace nasfast {
+namespace {
+
+std::vector<std::string> names(const std::vector<Isa>& isas) {
+  std::vector<std::string> out;
+  for (Isa isa : isas) out.emplace_back(isa_name(isa));
+  return out;
+}
+
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["torch"] = NASFAST_TORCH_VERSION;
+  info["compiler"] = "g++ " __VERSION__;
+  info["cpp"] = static_cast<int64_t>(__cplusplus);
+#ifdef _OPENMP
+  info["openmp"] = static_cast<int64_t>(_OPENMP);
+#else
+  info["openmp"] = pybind11::none();
+#endif
+  info["cuda"] = pybind11::none();
+  info["isa_built"] = names(built_isas());
+  info["isa_usable"] = names(usable_isas());
+  info["isa"] = isa_name(active_isa());
+  return info;
+}
+
+}  // namespace
+}  // namespace nasfast
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  using namespace nasfast;
+  m.doc() = "C++ side of nasfast";
+  m.def("build_info", &build_info, "Compiler, torch version, OpenMP and instruction sets, as a dict.");
+  m.def("set_isa", &set_isa, pybind11::arg("name"), "Run the CPU kernels of this instruction set from now on.");
+  m.def("empty_buffer_cache", &empty_buffer_cache, "Free the kept buffers; returns their bytes.");
+  m.def("mixed_op_saved_elements", [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width) {
+    return mixed_op_saved_elements(graph, channels, height, width);
+  });
+  m.def("mixed_op_norm_count", [](const std::vector<int64_t>& graph) { return mixed_op_norm_count(graph); });
+  m.def("mixed_op",
+        [](const std::vector<at::Tensor>& states, const at::Tensor& weights, const std::vector<at::Tensor>& params,
+           const std::optional<at::Tensor>& stats, const std::vector<int64_t>& graph, double eps, bool recompute) {
+          return mixed_op(states, weights, params, stats, graph, eps, recompute);
+        });
+}

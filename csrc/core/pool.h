@@ -1,0 +1,80 @@
+// 3x3 pooling with padding 1 of one channel block, [H][W][8] -> [h][w][8].
+//
+// Average: the padding is not counted. Maximum: ties go to the first tap in row-major order and NaN wins, as in torch.
+#pragma once
+
+#include "simd.h"
+
+namespace nasfast::NASFAST_ISA {
+
+inline constexpr int kPool = 3;
+
+struct Window {
+  int y0, y1, x0, x1;  // valid input rows and columns, end exclusive
+  int top, left;       // input position of tap (0, 0), possibly outside
+  NASFAST_INLINE int count() const { return (y1 - y0) * (x1 - x0); }
+};
+
+NASFAST_INLINE Window pool_window(int oy, int ox, int stride, int H, int W) {
+  const int top = oy * stride - 1, left = ox * stride - 1;
+  return {top < 0 ? 0 : top,   top + kPool > H ? H : top + kPool,  left < 0 ? 0 : left, left + kPool > W ? W : left + kPool,
+          top, left};
+}
+
+// `tap` (nullable) receives the index 3*ky + kx of the maximum, one byte a lane.
+template <class A, class S>
+void pool_forward(const A* x, int H, int W, int stride, int h, int w, S* average, S* maximum, uint8_t* tap) {
+  using Mask = typename VecOf<A>::mask;
+  typedef uint8_t u8x8 __attribute__((vector_size(8)));
+  for (int oy = 0; oy < h; ++oy) {
+    for (int ox = 0; ox < w; ++ox) {
+      const Window win = pool_window(oy, ox, stride, H, W);
+      Vec<A> sum = {}, best = broadcast<A>(-static_cast<A>(__builtin_inf()));
+      Mask arg = Mask{} + ((win.y0 - win.top) * kPool + win.x0 - win.left);
+      for (int y = win.y0; y < win.y1; ++y) {
+        for (int xx = win.x0; xx < win.x1; ++xx) {
+          const Vec<A> v = load(x + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes);
+          sum += v;
+          const Mask take = (v > best) | (v != v);
+          best = take ? v : best;
+          arg = take ? Mask{} + ((y - win.top) * kPool + xx - win.left) : arg;
+        }
+      }
+      const ptrdiff_t o = (static_cast<ptrdiff_t>(oy) * w + ox) * kLanes;
+      store(average + o, sum / broadcast<A>(static_cast<A>(win.count())));
+      store(maximum + o, best);
+      if (tap) {
+        const u8x8 bytes = __builtin_convertvector(arg, u8x8);
+        std::memcpy(tap + o, &bytes, sizeof(bytes));
+      }
+    }
+  }
+}
+
+// gx += the gradients of both pools. Either gradient may be null.
+template <class A>
+void pool_backward(const A* g_average, const A* g_maximum, const uint8_t* tap, int H, int W, int stride, int h, int w,
+                   A* gx) {
+  using Mask = typename VecOf<A>::mask;
+  typedef uint8_t u8x8 __attribute__((vector_size(8)));
+  for (int oy = 0; oy < h; ++oy) {
+    for (int ox = 0; ox < w; ++ox) {
+      const Window win = pool_window(oy, ox, stride, H, W);
+      const ptrdiff_t o = (static_cast<ptrdiff_t>(oy) * w + ox) * kLanes;
+      const Vec<A> share = g_average ? load(g_average + o) / broadcast<A>(static_cast<A>(win.count())) : Vec<A>{};
+      const Vec<A> top = g_maximum ? load(g_maximum + o) : Vec<A>{};
+      u8x8 bytes;
+      std::memcpy(&bytes, tap + o, sizeof(bytes));
+      const Mask arg = __builtin_convertvector(bytes, Mask);
+      for (int y = win.y0; y < win.y1; ++y) {
+        for (int xx = win.x0; xx < win.x1; ++xx) {
+          A* p = gx + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes;
+          const Mask here = arg == Mask{} + ((y - win.top) * kPool + xx - win.left);
+          store(p, load(p) + share + (here ? top : Vec<A>{}));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace nasfast::NASFAST_ISA

@@ -1,0 +1,221 @@
+// One convolution of a candidate, one image: front -> pointwise -> statistics, and its backward.
+//
+// A band of output rows at a time: the front fills a tile [KB][pixels][8] in the first-level cache, the pointwise
+// product reads it from there, writes y and adds to the statistics while the values are in registers. Backward goes
+// the other way: dy tile, transposed product, then the front's own gradient from a whole padded image of it.
+#pragma once
+
+#include "../core/depthwise.h"
+#include "../core/pointwise.h"
+#include "mixed_op_kernels.h"
+
+namespace nasfast::NASFAST_ISA {
+
+template <class A>
+struct DepthwiseFns {
+  void (*row)(const A*, int, int, int, int, const A*, int, int, A*);
+  void (*grad_row)(const A*, int, int, int, int, const A*, int, int, A*);  // flipped, stride 1, adds
+  void (*weight_grad)(const A*, int, int, int, int, const A*, int, int, int, int, A*);
+  void (*scatter)(const A*, int, int, int, int, const A*, A*, int, int, int, int);
+};
+
+template <class A, int K, int S, int D>
+constexpr DepthwiseFns<A> depthwise_fns_of() {
+  return {depthwise_row<A, K, K, S, D, Write::kStore>, depthwise_row<A, K, K, 1, D, Write::kAdd>,
+          depthwise_weight_grad<A, K, K, S, D>, depthwise_scatter<A, K, K, S, D>};
+}
+
+// The front of the op admits only these geometries.
+template <class A>
+const DepthwiseFns<A>& depthwise_fns(const ConvGeometry& g) {
+  static constexpr DepthwiseFns<A> table[5][2] = {
+      {depthwise_fns_of<A, 3, 1, 1>(), depthwise_fns_of<A, 3, 2, 1>()},
+      {depthwise_fns_of<A, 5, 1, 1>(), depthwise_fns_of<A, 5, 2, 1>()},
+      {depthwise_fns_of<A, 7, 1, 1>(), depthwise_fns_of<A, 7, 2, 1>()},
+      {depthwise_fns_of<A, 3, 1, 2>(), depthwise_fns_of<A, 3, 2, 2>()},
+      {depthwise_fns_of<A, 5, 1, 2>(), depthwise_fns_of<A, 5, 2, 2>()},
+  };
+  const int row = g.dilation == 1 ? (g.kernel - 3) / 2 : 3 + (g.kernel - 3) / 2;
+  return table[row][g.stride_h - 1];
+}
+
+NASFAST_INLINE bool reads_in_place(const ConvGeometry& g) {
+  return g.front == Front::kTaps && g.taps == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == 0 &&
+         g.tap_y[0] == 0 && g.tap_x[0] == 0;
+}
+
+// Calls visit(tile pixel pointer, input pixel pointer or null) for every pixel of a tap's block in rows [row0, row0+rows).
+template <class A, class Tile, class Input, class Visit>
+NASFAST_INLINE void visit_taps(const ConvGeometry& g, Tile* tile, ptrdiff_t tile_block, Input* x, int row0, int rows,
+                               Visit&& visit) {
+  const ptrdiff_t image = static_cast<ptrdiff_t>(g.H) * g.padded_width() * kLanes;
+  for (int t = 0; t < g.taps; ++t) {
+    for (int b = 0; b < g.blocks_in; ++b) {
+      Tile* out = tile + (t * g.blocks_in + b) * tile_block;
+      for (int r = 0; r < rows; ++r) {
+        const int iy = (row0 + r) * g.stride_h + g.tap_y[t];
+        const bool inside = iy >= 0 && iy < g.H;
+        Input* row = x + b * image + (static_cast<ptrdiff_t>(inside ? iy : 0) * g.padded_width() + g.pad + g.tap_x[t]) * kLanes;
+        for (int ox = 0; ox < g.w; ++ox, out += kLanes) visit(out, inside ? row + ox * g.stride_w * kLanes : nullptr);
+      }
+    }
+  }
+}
+
+// The front's output for rows [row0, row0 + rows). Returns where it is; `block` receives its block stride.
+template <class A>
+const A* front_tile(const ConvGeometry& g, const A* x, const A* depthwise, int row0, int rows, A* tile,
+                    ptrdiff_t* block) {
+  const int Wp = g.padded_width();
+  const ptrdiff_t image = static_cast<ptrdiff_t>(g.H) * Wp * kLanes;
+  if (reads_in_place(g)) {
+    *block = image;
+    return x + static_cast<ptrdiff_t>(row0) * g.W * kLanes;
+  }
+  *block = static_cast<ptrdiff_t>(rows) * g.w * kLanes;
+  if (g.front == Front::kTaps) {
+    visit_taps<A>(g, tile, *block, x, row0, rows,
+                  [](A* out, const A* in) { store(out, in ? load(in) : Vec<A>{}); });
+    return tile;
+  }
+  const auto row = depthwise_fns<A>(g).row;
+  for (int b = 0; b < g.blocks_in; ++b)
+    for (int r = 0; r < rows; ++r)
+      row(x + b * image, g.H, Wp, g.pad - g.pad_w, g.pad_h, depthwise + b * g.kernel * g.kernel * kLanes, row0 + r, g.w,
+          tile + b * *block + static_cast<ptrdiff_t>(r) * g.w * kLanes);
+  return tile;
+}
+
+template <class S>
+void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile, S* y,
+                  acc_t<S>* stats) {
+  using A = acc_t<S>;
+  const int step = conv_tile_rows(g);
+  const ptrdiff_t y_block = static_cast<ptrdiff_t>(g.h) * g.w * kLanes;
+  A *shift = stats, *sum = stats + g.blocks_out * kLanes, *square = stats + 2 * g.blocks_out * kLanes;
+  for (int row0 = 0; row0 < g.h; row0 += step) {
+    const int rows = row0 + step < g.h ? step : g.h - row0;
+    ptrdiff_t block = 0;
+    const A* d = front_tile(g, x, weights.depthwise, row0, rows, tile, &block);
+    S* out = y + static_cast<ptrdiff_t>(row0) * g.w * kLanes;
+    const auto emit = [&]<int MR, int NR>(int p, int n0, const Vec<A>(&acc)[MR][NR]) {
+#pragma GCC unroll 2
+      for (int n = 0; n < NR; ++n) {
+        const int c = (n0 + n) * kLanes;
+#pragma GCC unroll 8
+        for (int m = 0; m < MR; ++m) store(out + (n0 + n) * y_block + (p + m) * kLanes, acc[m][n]);
+        if (!stats) continue;
+        if (row0 == 0 && p == 0) {  // the first pixel is the shift: variances near zero keep their digits
+          store(shift + c, acc[0][n]);
+          store(sum + c, Vec<A>{});
+          store(square + c, Vec<A>{});
+        }
+        const Vec<A> k = load(shift + c);
+        Vec<A> s = load(sum + c), q = load(square + c);
+#pragma GCC unroll 8
+        for (int m = 0; m < MR; ++m) {
+          const Vec<A> t = acc[m][n] - k;
+          s += t;
+          q += t * t;
+        }
+        store(sum + c, s);
+        store(square + c, q);
+      }
+    };
+    pointwise_tile<A>(d, block, g.product_blocks(), weights.product, rows * g.w, g.blocks_out, emit);
+  }
+}
+
+template <class S>
+void fill_dy(const GradSource<S>& source, int blocks, ptrdiff_t image_pixels, ptrdiff_t first, int pixels,
+             acc_t<S>* out) {
+  using A = acc_t<S>;
+  for (int b = 0; b < blocks; ++b) {
+    const Vec<A> a = load(source.a + b * kLanes);
+    const ptrdiff_t at = (b * image_pixels + first) * kLanes;
+    A* o = out + static_cast<ptrdiff_t>(b) * pixels * kLanes;
+    if (source.y) {
+      const Vec<A> bb = load(source.b + b * kLanes), c = load(source.c + b * kLanes);
+      for (int p = 0; p < pixels; ++p)
+        store(o + p * kLanes, a * load(source.g + at + p * kLanes) + (bb * load(source.y + at + p * kLanes) + c));
+    } else {
+      for (int p = 0; p < pixels; ++p) store(o + p * kLanes, a * load(source.g + at + p * kLanes));
+    }
+  }
+}
+
+template <class A>
+NASFAST_INLINE void zero_columns(A* image, int rows, int width, int pad) {
+  for (int r = 0; r < rows; ++r, image += static_cast<ptrdiff_t>(width) * kLanes)
+    for (int p = 0; p < pad; ++p) {
+      store(image + p * kLanes, Vec<A>{});
+      store(image + (width - 1 - p) * kLanes, Vec<A>{});
+    }
+}
+
+// Gradients behind a depthwise front, from the whole image gd [B][h][w + 2*pad][8] of its output's gradient.
+template <class A>
+void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A>& weights, const A* gd, A* gx, A* gw) {
+  const auto& fns = depthwise_fns<A>(g);
+  const int Wp = g.padded_width(), Wg = g.dy_width(), origin = g.pad - g.pad_w, taps = g.kernel * g.kernel;
+  for (int b = 0; b < g.blocks_in; ++b) {
+    const ptrdiff_t in = static_cast<ptrdiff_t>(b) * g.H * Wp * kLanes;
+    const A* gdb = gd + static_cast<ptrdiff_t>(b) * g.h * Wg * kLanes;
+    if (gw) fns.weight_grad(x + in, g.H, Wp, origin, g.pad_h, gdb, Wg, g.pad, g.h, g.w, gw + b * taps * kLanes);
+    if (!gx) continue;
+    if (g.stride_h == 1) {
+      const A* flipped = weights.flipped + b * taps * kLanes;
+      for (int iy = 0; iy < g.H; ++iy)
+        fns.grad_row(gdb, g.h, Wg, origin, g.pad_h, flipped, iy, g.W,
+                     gx + in + (static_cast<ptrdiff_t>(iy) * Wp + g.pad) * kLanes);
+    } else {
+      fns.scatter(gdb, Wg, g.pad, g.h, g.w, weights.depthwise + b * taps * kLanes, gx + in, g.H, Wp, origin, g.pad_h);
+    }
+  }
+}
+
+template <class S>
+void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>& source,
+                   const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile, acc_t<S>* padded_dy, acc_t<S>* gx,
+                   const WeightGrads<acc_t<S>>& grads) {
+  using A = acc_t<S>;
+  const int step = conv_tile_rows(g), KB = g.product_blocks(), Wg = g.dy_width();
+  const ptrdiff_t room = static_cast<ptrdiff_t>(step) * g.w * kLanes;
+  A *d_tile = tile, *dy = tile + KB * room, *gd_tile = dy + g.blocks_out * room;
+  const bool depthwise = g.front == Front::kDepthwise;
+  const bool want_gd = gx || (depthwise && grads.depthwise);
+  if (depthwise && want_gd) zero_columns(padded_dy, KB * g.h, Wg, g.pad);
+  for (int row0 = 0; row0 < g.h; row0 += step) {
+    const int rows = row0 + step < g.h ? step : g.h - row0, pixels = rows * g.w;
+    const ptrdiff_t block = static_cast<ptrdiff_t>(pixels) * kLanes;
+    fill_dy(source, g.blocks_out, static_cast<ptrdiff_t>(g.h) * g.w, static_cast<ptrdiff_t>(row0) * g.w, pixels, dy);
+    if (grads.product) {
+      ptrdiff_t d_block = 0;
+      const A* d = front_tile(g, x, weights.depthwise, row0, rows, d_tile, &d_block);
+      pointwise_outer(dy, block, g.blocks_out, d, d_block, KB, pixels, grads.product);
+    }
+    if (!want_gd) continue;
+    if (!depthwise) {
+      const auto emit = [&]<int MR, int NR>(int p, int n0, const Vec<A>(&acc)[MR][NR]) {
+        for (int n = 0; n < NR; ++n)
+          for (int m = 0; m < MR; ++m) store(gd_tile + (n0 + n) * block + (p + m) * kLanes, acc[m][n]);
+      };
+      pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
+      visit_taps<A>(g, gd_tile, block, gx, row0, rows, [](A* from, A* to) {
+        if (to) store(to, load(to) + load(from));
+      });
+      continue;
+    }
+    const auto emit = [&]<int MR, int NR>(int p, int n0, const Vec<A>(&acc)[MR][NR]) {
+      for (int m = 0; m < MR; ++m) {
+        const int row = (p + m) / g.w, col = (p + m) - row * g.w;
+        A* out = padded_dy + ((static_cast<ptrdiff_t>(n0) * g.h + row0 + row) * Wg + g.pad + col) * kLanes;
+        for (int n = 0; n < NR; ++n) store(out + static_cast<ptrdiff_t>(n) * g.h * Wg * kLanes, acc[m][n]);
+      }
+    };
+    pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
+  }
+  if (depthwise && want_gd) depthwise_backward(g, x, weights, padded_dy, gx, grads.depthwise);
+}
+
+}  // namespace nasfast::NASFAST_ISA

@@ -1,0 +1,26 @@
+// Chooses the kernels of the active instruction set.
+#include "mixed_op_kernels.h"
+
+namespace nasfast {
+
+template <class S>
+const KernelTable<S>& kernel_table() {
+  switch (active_isa()) {
+#ifdef NASFAST_HAVE_AVX512
+    case Isa::kAvx512:
+      return avx512::kernel_table<S>();
+#endif
+#ifdef NASFAST_HAVE_AVX2
+    case Isa::kAvx2:
+      return avx2::kernel_table<S>();
+#endif
+    default:
+      return baseline::kernel_table<S>();
+  }
+}
+
+template const KernelTable<float>& kernel_table<float>();
+template const KernelTable<double>& kernel_table<double>();
+template const KernelTable<bf16>& kernel_table<bf16>();
+
+}  // namespace nasfast

@@ -1,0 +1,318 @@
+#include "mixed_op.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../aten/check.h"
+#include "mixed_op_backward_cpu.h"
+
+namespace nasfast {
+namespace {
+
+using at::Tensor;
+using at::TensorList;
+using ForwardResult = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
+using BackwardTensors = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
+
+Graph graph_from(at::IntArrayRef code) { return parse_graph(code.vec()); }
+
+void check_sizes(const Graph& graph, const Tensor& x) {
+  const int64_t H = x.size(2), W = x.size(3);
+  TORCH_CHECK(x.size(1) > 0 && H > 0 && W > 0, "mixed_op: states must have channels, height and width above 0, got ",
+              x.sizes());
+  int64_t h = -1;
+  for (size_t e = 0; e < graph.edges.size(); ++e) {
+    const Edge& edge = graph.edges[e];
+    if (edge.source >= graph.inputs) continue;
+    TORCH_CHECK(h < 0 || h == edge.stride, "mixed_op: graph edges that leave the inputs must have one stride");
+    h = edge.stride;
+    for (int i : edge.convs)
+      TORCH_CHECK(graph.convs[i].front != Front::kTaps || graph.convs[i].taps_h > 0 || (H % 2 == 0 && W % 2 == 0),
+                  "mixed_op: states must have an even height and width where a skip_connect has stride 2 (a factorized "
+                  "reduction), got ",
+                  H, " x ", W, "; pad the input or leave skip_connect out");
+  }
+}
+
+void check_params(const Graph& graph, TensorList params, const Tensor& x) {
+  const int64_t C = x.size(1);
+  TORCH_CHECK(static_cast<int64_t>(params.size()) == graph.params, "mixed_op: params must hold ", graph.params,
+              " tensors for this graph, got ", params.size());
+  const auto expect = [&](int at, std::vector<int64_t> sizes) {
+    if (at < 0) return;
+    const Tensor& p = params[at];
+    TORCH_CHECK(p.sizes() == at::IntArrayRef(sizes), "mixed_op: params[", at, "] must be ", at::IntArrayRef(sizes),
+                ", got ", p.sizes());
+    TORCH_CHECK(at::isFloatingType(p.scalar_type()), "mixed_op: params[", at, "] must be floating point, got ",
+                p.scalar_type());
+    TORCH_CHECK(p.device() == x.device(), "mixed_op: params[", at, "] must be on ", x.device(), ", got ", p.device());
+  };
+  for (const Conv& c : graph.convs) {
+    expect(c.depthwise, {C, 1, c.kernel, c.kernel});
+    if (c.product2 >= 0) {
+      expect(c.product, {C / 2, C, 1, 1});
+      expect(c.product2, {C - C / 2, C, 1, 1});
+    } else {
+      expect(c.product, {C, C, std::max(c.taps_h, 1), std::max(c.taps_w, 1)});
+    }
+    expect(c.gamma, {C});
+    expect(c.beta, {C});
+  }
+  for (const Pool& p : graph.pools) {
+    expect(p.gamma, {C});
+    expect(p.beta, {C});
+  }
+}
+
+// Everything the contract says; the implementations rely on it.
+void check_call(const Graph& graph, TensorList states, const Tensor& weights, TensorList params,
+                const std::optional<Tensor>& stats) {
+  TORCH_CHECK(static_cast<int>(states.size()) == graph.inputs, "mixed_op: states must hold ", graph.inputs,
+              " tensors for this graph, got ", states.size());
+  check_states("mixed_op", states);
+  check_sizes(graph, states[0]);
+  const Tensor& x = states[0];
+  TORCH_CHECK(weights.dim() == 2 && weights.size(0) == static_cast<int64_t>(graph.edges.size()) &&
+                  weights.size(1) == graph.candidates,
+              "mixed_op: weights must be [", graph.edges.size(), ", ", graph.candidates, "], got ", weights.sizes());
+  TORCH_CHECK(at::isFloatingType(weights.scalar_type()), "mixed_op: weights must be floating point, got ",
+              weights.scalar_type());
+  TORCH_CHECK(weights.device() == x.device(), "mixed_op: weights must be on ", x.device(), ", got ", weights.device());
+  check_params(graph, params, x);
+  check_stats("mixed_op", stats, graph.norms, x.size(1));
+}
+
+template <class S>
+GraphCall graph_call(const Graph& graph, TensorList states, const Tensor& weights, TensorList params, double eps) {
+  std::vector<Tensor> nhwc;
+  for (const Tensor& s : states) nhwc.push_back(channels_last(s));
+  return {graph, std::move(nhwc), weights.to(scalar_type_of<acc_t<S>>()).contiguous(), params.vec(), eps};
+}
+
+ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList params, const std::optional<Tensor>& stats,
+                          at::IntArrayRef code, double eps, bool recompute) {
+  const Graph graph = graph_from(code);
+  check_call(graph, states, weights, params, stats);
+  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> ForwardResult {
+    const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
+    const auto dtype = call.weights.scalar_type();
+    Tensor used = stats.has_value() ? stats->to(dtype) : Tensor(), out;
+    std::vector<Tensor> saved;
+    if (states[0].size(0) == 0) {
+      const Shape shape = shape_of(graph, states);
+      return {at::empty({0, graph.nodes * shape.C, shape.h, shape.w}, states[0].options()),
+              at::zeros({graph.norms, 2, shape.C}, call.weights.options()),
+              {}};
+    }
+    MixedGraphCpu<S>(call, false).forward(used, !stats.has_value(), out, saved);
+    if (recompute) saved.clear();
+    return {out, stats.has_value() ? used.clone() : used, saved};
+  });
+}
+
+BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorList states, const Tensor& weights,
+                             TensorList params, const Tensor& stats, TensorList saved, at::IntArrayRef code, double eps,
+                             bool batch_stats, const c10::List<bool>& want_states, bool want_params) {
+  const Graph graph = graph_from(code);
+  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> BackwardTensors {
+    const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
+    const auto none = at::empty({0}, states[0].options());
+    const auto or_none = [&](std::vector<Tensor> v, size_t n) {
+      v.resize(n);
+      for (Tensor& t : v)
+        if (!t.defined()) t = none;
+      return v;
+    };
+    if (states[0].size(0) == 0) {
+      std::vector<Tensor> gs, gp;
+      for (const Tensor& s : states) gs.push_back(at::zeros_like(s));
+      for (const Tensor& p : params) gp.push_back(at::zeros_like(p));
+      return {gs, at::zeros_like(weights), gp};
+    }
+    const BackwardCall back{channels_last(grad_out.to(states[0].scalar_type())), batch_stats, want_states.vec(), want_params};
+    MixedGraphBackwardCpu<S> backward(call, back);
+    BackwardResult r = backward.run(channels_last(out), stats, saved.vec());
+    return {or_none(r.states, states.size()), r.weights.to(weights.scalar_type()), or_none(r.params, params.size())};
+  });
+}
+
+const auto& forward_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("nasfast::_mixed_op_forward", "")
+                             .typed<ForwardResult(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
+                                                  at::IntArrayRef, double, bool)>();
+  return op;
+}
+
+const auto& backward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("nasfast::_mixed_op_backward", "")
+          .typed<BackwardTensors(const Tensor&, const Tensor&, TensorList, const Tensor&, TensorList, const Tensor&,
+                                 TensorList, at::IntArrayRef, double, bool, const c10::List<bool>&, bool)>();
+  return op;
+}
+
+const auto& front_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("nasfast::mixed_op", "")
+                             .typed<std::tuple<Tensor, Tensor>(TensorList, const Tensor&, TensorList,
+                                                               const std::optional<Tensor>&, at::IntArrayRef, double, bool)>();
+  return op;
+}
+
+class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
+ public:
+  using Ctx = torch::autograd::AutogradContext;
+  using List = torch::autograd::variable_list;
+
+  static List forward(Ctx* ctx, TensorList states, const Tensor& weights, TensorList params,
+                      const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps, bool recompute) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [out, used, saved] = forward_op().call(states, weights, params, stats, graph, eps, recompute);
+    List keep(states.begin(), states.end());
+    keep.push_back(weights);
+    keep.insert(keep.end(), params.begin(), params.end());
+    keep.push_back(out);
+    keep.push_back(used);
+    keep.insert(keep.end(), saved.begin(), saved.end());
+    ctx->save_for_backward(keep);
+    ctx->saved_data["graph"] = graph.vec();
+    ctx->saved_data["states"] = static_cast<int64_t>(states.size());
+    ctx->saved_data["params"] = static_cast<int64_t>(params.size());
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["batch_stats"] = !stats.has_value();
+    ctx->mark_non_differentiable({used});
+    return {out, used};
+  }
+
+  static List backward(Ctx* ctx, List grads) {
+    TORCH_CHECK(!at::GradMode::is_enabled(),
+                "mixed_op: cannot be differentiated twice (create_graph=True); use nasfast.reference for that");
+    const int64_t S = ctx->saved_data["states"].toInt(), P = ctx->saved_data["params"].toInt();
+    const bool batch_stats = ctx->saved_data["batch_stats"].toBool();
+    const List all = ctx->get_saved_variables();
+    const TensorList kept(all);
+    c10::List<bool> want_states;
+    for (int64_t s = 0; s < S; ++s) want_states.push_back(ctx->needs_input_grad(s));
+    bool want_params = false;
+    for (int64_t p = 0; p < P; ++p) want_params = want_params || ctx->needs_input_grad(S + 1 + p);
+    auto [states, weights, params] = backward_op().call(
+        grads[0], kept[S + 1 + P], kept.slice(0, S), kept[S], kept.slice(S + 1, P), kept[S + P + 2],
+        kept.slice(S + P + 3), ctx->saved_data["graph"].toIntVector(), ctx->saved_data["eps"].toDouble(), batch_stats,
+        want_states, want_params);
+    List out;
+    for (int64_t s = 0; s < S; ++s) out.push_back(want_states[s] ? states[s] : Tensor());
+    out.push_back(weights);
+    for (int64_t p = 0; p < P; ++p) out.push_back(want_params ? params[p] : Tensor());
+    // stats, graph, eps, recompute
+    for (int i = 0; i < 4; ++i) out.emplace_back();
+    return out;
+  }
+};
+
+std::tuple<Tensor, Tensor> mixed_op_autograd(TensorList states, const Tensor& weights, TensorList params,
+                                             const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps,
+                                             bool recompute) {
+  auto r = MixedOpFunction::apply(states, weights, params, stats, graph, eps, recompute);
+  return {r[0], r[1]};
+}
+
+// Below autograd, where nothing is kept for a backward.
+std::tuple<Tensor, Tensor> mixed_op_plain(TensorList states, const Tensor& weights, TensorList params,
+                                          const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps, bool) {
+  auto [out, used, saved] = forward_op().call(states, weights, params, stats, graph, eps, /*recompute=*/true);
+  return {out, used};
+}
+
+std::tuple<Tensor, Tensor> mixed_op_autocast(TensorList states, const Tensor& weights, TensorList params,
+                                             const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps,
+                                             bool recompute) {
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
+  const auto device = states[0].device().type();
+  std::vector<Tensor> cast;
+  for (const Tensor& s : states)
+    cast.push_back(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), s, device));
+  return front_op().call(cast, weights, params, stats, graph, eps, recompute);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> mixed_op(TensorList states, const Tensor& weights, TensorList params,
+                                    const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps,
+                                    bool recompute) {
+  return front_op().call(states, weights, params, stats, graph, eps, recompute);
+}
+
+void update_running_stats(const Tensor& stats, TensorList running_mean, TensorList running_var, TensorList batches,
+                          double momentum, int64_t count) {
+  const int64_t norms = stats.size(0);
+  TORCH_CHECK(static_cast<int64_t>(running_mean.size()) == norms && static_cast<int64_t>(running_var.size()) == norms &&
+                  static_cast<int64_t>(batches.size()) == norms,
+              "update_running_stats_: running_mean, running_var and batches must hold ", norms, " tensors each");
+  TORCH_CHECK(count > 1, "update_running_stats_: count must be above 1 value a channel, got ", count);
+  const Tensor plain = stats.to(at::kDouble).contiguous();
+  const double unbiased = momentum * static_cast<double>(count) / static_cast<double>(count - 1);
+  const int64_t C = stats.size(2);
+  // Hundreds of short vectors: a dispatch for each would cost more than the sums.
+  const auto blend = [&](const Tensor& running, const double* batch, double factor) {
+    TORCH_CHECK(running.numel() == C && running.is_contiguous(),
+                "update_running_stats_: running statistics must be contiguous [", C, "], got ", running.sizes());
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, running.scalar_type(), "update_running_stats_", [&] {
+      scalar_t* r = running.data_ptr<scalar_t>();
+      for (int64_t c = 0; c < C; ++c)
+        r[c] = static_cast<scalar_t>((1 - momentum) * static_cast<double>(r[c]) + factor * batch[c]);
+    });
+  };
+  for (int64_t k = 0; k < norms; ++k) {
+    const double* batch = plain.data_ptr<double>() + k * 2 * C;
+    blend(running_mean[k], batch, momentum);
+    blend(running_var[k], batch + C, unbiased);
+    TORCH_CHECK(batches[k].scalar_type() == at::kLong && batches[k].numel() == 1,
+                "update_running_stats_: batches must be int64 scalars, got ", batches[k].scalar_type());
+    ++*batches[k].data_ptr<int64_t>();
+  }
+}
+
+std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width) {
+  const Graph g = graph_from(graph);
+  const int64_t stride = g.edges[0].source < g.inputs ? g.edges[0].stride : 1;
+  const Shape shape{1, channels, height, width, ceil_div(height, stride), ceil_div(width, stride), blocks_of(channels),
+                    padded_channels(channels)};
+  return Layout(g, shape).edge_elements;
+}
+
+int64_t mixed_op_norm_count(at::IntArrayRef graph) { return graph_from(graph).norms; }
+
+TORCH_LIBRARY_FRAGMENT(nasfast, m) {
+  m.def(
+      "mixed_op(Tensor[] states, Tensor weights, Tensor[] params, Tensor? stats, int[] graph, float eps, "
+      "bool recompute) -> (Tensor, Tensor)");
+  m.def(
+      "_mixed_op_forward(Tensor[] states, Tensor weights, Tensor[] params, Tensor? stats, int[] graph, float eps, "
+      "bool recompute) -> (Tensor, Tensor, Tensor[])");
+  m.def(
+      "_mixed_op_backward(Tensor grad_out, Tensor out, Tensor[] states, Tensor weights, Tensor[] params, Tensor stats, "
+      "Tensor[] saved, int[] graph, float eps, bool batch_stats, bool[] want_states, bool want_params) -> "
+      "(Tensor[], Tensor, Tensor[])");
+  m.def(
+      "update_running_stats_(Tensor stats, Tensor(a!)[] running_mean, Tensor(b!)[] running_var, Tensor(c!)[] batches, "
+      "float momentum, int count) -> ()");
+}
+
+TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
+  m.impl("_mixed_op_forward", forward_cpu);
+  m.impl("_mixed_op_backward", backward_cpu);
+}
+
+TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("mixed_op", mixed_op_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("mixed_op", mixed_op_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) {
+  m.impl("mixed_op", mixed_op_plain);
+  m.impl("update_running_stats_", update_running_stats);
+}
+TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("mixed_op", mixed_op_autocast); }
+
+}  // namespace nasfast

@@ -1,0 +1,195 @@
+"""Typed functions over the kernels of nasfast._C.
+
+Every function here is one public op: `torch.ops.nasfast.<name>` underneath, so autograd, autocast and torch.compile
+see it; its readable twin in plain PyTorch is in `nasfast.reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from nasfast.errors import ConfigError
+from nasfast.extension import load_extension
+from nasfast.spaces.darts import ALL_PRIMITIVES
+
+_C = load_extension()
+
+# The numbers of csrc/mixed_op/graph.h.
+_PRIMITIVE_CODES = {
+    "none": 0,
+    "max_pool_3x3": 1,
+    "avg_pool_3x3": 2,
+    "skip_connect": 3,
+    "sep_conv_3x3": 4,
+    "sep_conv_5x5": 5,
+    "dil_conv_3x3": 6,
+    "dil_conv_5x5": 7,
+    "sep_conv_7x7": 8,
+    "conv_7x1_1x7": 9,
+}
+_NORM_FACTOR = 16
+_NORM_CODES = {"batch": 0, "affine": 1, "none": 2}
+
+
+@dataclass(frozen=True)
+class EdgeSpec:
+    """One edge of a mixed graph: a mixture of candidate primitives from a source state into a node.
+
+    Args:
+        source: index of the state it leaves: the inputs come first, then the nodes.
+        node: index of the node it flows into.
+        stride: 1 or 2 (2 only from an input).
+        primitives: names of the candidates, as in `nasfast.spaces.darts`.
+        affine: BatchNorm has a weight and a bias.
+        pool_norm: pools are followed by BatchNorm, as in the DARTS search network; with False they are not.
+        norms: instead of the two above, per candidate: "batch", "affine" or, for pools, "none".
+    """
+
+    source: int
+    node: int
+    stride: int
+    primitives: tuple[str, ...]
+    affine: bool = False
+    pool_norm: bool = True
+    norms: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class MixedGraph:
+    """Source states, nodes and the edges between them: a single mixed operation, or a whole search cell."""
+
+    inputs: int
+    nodes: int
+    edges: tuple[EdgeSpec, ...]
+
+    @cached_property
+    def code(self) -> list[int]:
+        """The integers that the kernels read."""
+        counts = {len(edge.primitives) for edge in self.edges}
+        if len(counts) != 1:
+            raise ConfigError(f"mixed graph: every edge must have the same number of candidates, got {sorted(counts)}")
+        out = [self.inputs, self.nodes, counts.pop(), len(self.edges)]
+        for edge in self.edges:
+            out += [edge.source, edge.node, edge.stride]
+            out += [_candidate_code(edge, k) for k in range(len(edge.primitives))]
+        return out
+
+
+def _candidate_code(edge: EdgeSpec, candidate: int) -> int:
+    name = edge.primitives[candidate]
+    if name not in _PRIMITIVE_CODES:
+        raise ConfigError(f"unknown primitive {name!r}: expected one of {', '.join(ALL_PRIMITIVES)}")
+    if edge.norms is not None:
+        norm = _NORM_CODES[edge.norms[candidate]]
+    elif "pool" in name and not edge.pool_norm:
+        norm = _NORM_CODES["none"]
+    else:
+        norm = _NORM_CODES["affine" if edge.affine else "batch"]
+    return _PRIMITIVE_CODES[name] + _NORM_FACTOR * norm
+
+
+def mixed_op(
+    states: Sequence[Tensor],
+    weights: Tensor,
+    params: Sequence[Tensor],
+    graph: MixedGraph,
+    *,
+    stats: Tensor | None = None,
+    eps: float = 1e-5,
+    recompute: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The fused DARTS mixed operation, over a single edge or all edges of a cell.
+
+    Args:
+        states: the graph's inputs, each [N, C, H, W]; float32, bfloat16 or float64 (computed in float32, float32 and
+            float64); channels_last is read as it is, other layouts are copied once.
+        weights: [edges, candidates], the architecture weight of every candidate.
+        params: per edge and candidate, in the order of the modules of `nasfast.reference`: separable convolutions
+            depthwise [C, 1, k, k] and pointwise [C, C, 1, 1], twice; dilated ones once; skip_connect at stride 2
+            conv_1 and conv_2 [C/2, C, 1, 1]; each followed by its BatchNorm's weight and bias [C] where affine.
+        stats: None to normalise with the batch's statistics; otherwise [norms, 2, C], the mean and variance to use.
+        eps: BatchNorm's epsilon.
+        recompute: save only the inputs and statistics, and repeat the forward in backward.
+
+    Returns:
+        The nodes, concatenated, [N, nodes * C, h, w] in channels_last, and the statistics that were used, [norms, 2, C]
+        (mean and biased variance; no gradient).
+
+    Raises:
+        RuntimeError: an argument of another shape, dtype or device; the message names it.
+
+    Equivalent to, for one edge::
+
+        x = states[0]
+        out = sum(w * candidate(x) for w, candidate in zip(weights[0], nasfast.reference.MixedOp(...)._ops))
+
+    Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
+    """
+    return torch.ops.nasfast.mixed_op(list(states), weights, list(params), stats, graph.code, eps, recompute)
+
+
+def update_running_stats_(
+    stats: Tensor,
+    running_mean: Sequence[Tensor],
+    running_var: Sequence[Tensor],
+    batches: Sequence[Tensor],
+    *,
+    momentum: float,
+    count: int,
+) -> None:
+    """Move BatchNorm's running statistics by a batch's, in place, as torch.nn.BatchNorm2d does.
+
+    Args:
+        stats: [norms, 2, C], mean and biased variance of `count` values per channel.
+        running_mean, running_var: `norms` tensors [C]; batches: `norms` counters.
+
+    Equivalent to, for norm k::
+
+        running_mean[k].lerp_(stats[k, 0], momentum)
+        running_var[k].lerp_(stats[k, 1] * count / (count - 1), momentum)
+        batches[k] += 1
+    """
+    torch.ops.nasfast.update_running_stats_(
+        stats, list(running_mean), list(running_var), list(batches), momentum, count
+    )
+
+
+def build_info() -> dict[str, object]:
+    """How the extension was built and which instruction set runs: torch, compiler, openmp, cuda, isa, ..."""
+    return _C.build_info()
+
+
+def empty_cache() -> int:
+    """Give the CPU buffers kept between steps back to the system. Returns their bytes."""
+    return _C.empty_buffer_cache()
+
+
+@torch.library.register_fake("nasfast::_mixed_op_forward")
+def _mixed_op_forward_fake(states, weights, params, stats, graph, eps, recompute):  # type: ignore[no-untyped-def]
+    x = states[0]
+    n, c, h, w = x.shape
+    stride = graph[6] if graph[4] < graph[0] else 1
+    out = x.new_empty((n, graph[1] * c, -(-h // stride), -(-w // stride))).to(memory_format=torch.channels_last)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    used = torch.empty((_norm_count(graph), 2, c), dtype=dtype, device=x.device)
+    saved = [] if recompute else [x.new_empty((n * k,)) for k in _C.mixed_op_saved_elements(graph, c, h, w)]
+    return out, used, saved
+
+
+@torch.library.register_fake("nasfast::_mixed_op_backward")
+def _mixed_op_backward_fake(  # type: ignore[no-untyped-def]
+    grad_out, out, states, weights, params, stats, saved, graph, eps, batch_stats, want_states, want_params
+):
+    x = states[0]
+    grad_states = [torch.empty_like(s) if want else x.new_empty((0,)) for s, want in zip(states, want_states, strict=True)]
+    grad_params = [torch.empty_like(p) if want_params else x.new_empty((0,)) for p in params]
+    return grad_states, torch.empty_like(weights), grad_params
+
+
+def _norm_count(graph: Sequence[int]) -> int:
+    return _C.mixed_op_norm_count(list(graph))
