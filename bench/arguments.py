@@ -1,0 +1,68 @@
+"""Command-line options that every bench takes, and what is done with them before and after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from bench import environment
+from bench.tables import section
+
+
+def parse(name: str, description: str | None) -> argparse.Namespace:
+    """Options of the bench `name`; sets torch's thread count."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
+    add_common(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    default = Path("runs/bench") / f"{name}.svg"
+    parser.add_argument("--plot", type=Path, metavar="FILE", default=default, help=f"svg or png (default {default})")
+    options = parser.parse_args()
+    check(parser, options)
+    return options
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: a look, not a measurement")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's")
+    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument(
+        "--compile",
+        type=float,
+        metavar="SECONDS",
+        dest="compile_limit",
+        help="time torch.compile too, giving each compilation this long",
+    )
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    cores = os.cpu_count() or 1
+    if not 1 <= options.threads <= cores:
+        parser.error(f"--threads must be 1 to {cores} on this machine, got {options.threads}")
+    torch.set_num_threads(options.threads)
+
+
+def print_environment(options: argparse.Namespace) -> dict[str, object]:
+    facts = environment.describe(options.device, options.threads)
+    print(section("Measured on", ("", ""), environment.as_rows(facts)), flush=True)
+    return facts
+
+
+def write_json(path: Path | None, results: dict[str, object]) -> None:
+    """Written beside and renamed, so a FILE that exists is whole."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(results, indent=1) + "\n")
+    partial.replace(path)
+    print(f"\nwrote {path}")
+
+
+def progress(done: int, total: int, what: str) -> None:
+    """A line on stderr, so that tables on stdout stay clean."""
+    print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,38 @@
+"""A way of computing is timed only after its outputs and gradients agree with plain PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class MismatchError(RuntimeError):
+    """A result differs from plain PyTorch's by more than rounding."""
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of what is expected."""
+    expected = expected.detach().double()
+    difference = torch.linalg.vector_norm(got.detach().double() - expected)
+    scale = torch.linalg.vector_norm(expected).clamp_min(1e-30)
+    return float(difference / scale)
+
+
+def check_error(what: str, error: float, allowed: float) -> None:
+    """Raises MismatchError when `error` is above `allowed` or not a number."""
+    if not error <= allowed:
+        raise MismatchError(f"{what}: relative error {error:.2e}, expected at most {allowed:.2e}")
+
+
+def check_equal(what: str, got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> float:
+    """The largest relative error over the pairs.
+
+    Raises:
+        MismatchError: one is above `tolerance` or not a number.
+    """
+    errors = [relative_error(*pair) for pair in zip(got, expected, strict=True)]
+    for i, error in enumerate(errors):
+        check_error(f"{what}, tensor {i}", error, tolerance)
+    return max(errors)
