@@ -30,10 +30,10 @@ SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels of the three stages
 WAYS = ("eager", "channels_last", "fused", "fused NCHW", "fused recompute")
 
 TIME_HEADERS = (
-    *("C", "pixels", "batch", "stride", "eager, ms", "channels_last, ms", "fused ms", "spread"),
+    *("C", "pixels", "batch", "stride", "eager, ms", "channels_last, ms", "fused, ms", "spread"),
     *("over eager", "over channels_last", "fused NCHW, ms", "recompute, ms"),
 )
-SAVED_HEADERS = ("C", "pixels", "batch", "stride", "eager, MB", "fused MB", "recompute, MB", "fused", "recompute")
+SAVED_HEADERS = ("C", "pixels", "batch", "stride", "eager, MB", "fused, MB", "recompute, MB", "fused", "recompute")
 COMPILE_HEADERS = ("C", "pixels", "batch", "stride", "compiled, ms", "compiling, s", "over fused")
 
 

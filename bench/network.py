@@ -160,7 +160,7 @@ def run_steps(options: argparse.Namespace, size: Size) -> dict[str, object]:
     print(section(title, TIME_HEADERS, rows))
     distances = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
     print(f"\nError of the gradients against float64, relative: {distances}.")
-    ratio = architecture["eager, autograd.grad"].median / architecture["fused autograd.grad"].median
+    ratio = architecture["eager, autograd.grad"].median / architecture["fused, autograd.grad"].median
     print(f"\nArchitecture step: eager by autograd.grad takes {times(ratio)} as long as fused.", flush=True)
     return {
         "size": asdict(size),
