@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 # Extra arguments: make search ARGS="--epochs 5", make test ARGS="-k mixed_op", make setup PIP_ARGS="..."
 ARGS ?=
 PIP_ARGS ?=
-RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 INSTALLED := $(VENV)/.installed
@@ -35,7 +34,7 @@ $(BUILT): $(INSTALLED) setup.py pyproject.toml $(CSRC)
 	@touch $@
 
 search: setup
-	$(BIN)/nasfast search --data digits --run $(RUN) $(ARGS)
+	$(BIN)/nasfast search --data digits $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
