@@ -24,9 +24,9 @@ FLAGS = [
 
 
 def find_chromium() -> str | None:
-    """Path of a Chromium or Chrome, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for name in names if (path := shutil.which(name))), None)
+    """Path of a Chromium or Chrome: the one NASFAST_CHROMIUM names, else one that is installed, else None."""
+    names = (os.environ.get("NASFAST_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 class Page:

@@ -117,8 +117,12 @@ def test_auxiliary_head_refuses_maps_it_cannot_pool(digits: DataSet, run: RunFol
     with pytest.raises(ShapeError, match="at least 2x2, got 1x1"):
         network(torch.randn(2, 3, 4, 4))
     small = replace(digits, train_images=digits.train_images[:, :4, :4], test_images=digits.test_images[:, :4, :4])
-    with pytest.raises(ConfigError, match="at least 8x8 pixels, got 4x4"):
+    with pytest.raises(ConfigError, match="at least 8x8 pixels, got 4x4; train without it"):
         retrain(DARTS_V2, small, run, TINY)
+    odd = replace(digits, train_images=digits.train_images[:, :7], test_images=digits.test_images[:, :7])
+    with pytest.raises(ConfigError, match=r"images of 7x8 pixels .* expected multiples of 4"):
+        retrain(DARTS_V2, odd, run, TINY)
+    assert not list(run.path.glob("retrain*"))
 
 
 def test_drop_path_drops_whole_samples_at_its_rate_and_keeps_the_mean() -> None:
@@ -330,6 +334,23 @@ def test_data_and_settings_must_fit(digits: DataSet, run: RunFolder) -> None:
     with pytest.raises(ConfigError, match="a label is made of"):
         retrain(DARTS_V2, digits, run, TINY, "../up")
     assert sorted(p.name for p in run.path.iterdir()) == [".lock", "config.json"]
+
+
+def test_a_damaged_training_is_refused(digits: DataSet, run: RunFolder) -> None:
+    short = replace(TINY, epochs=1)
+    retrain(DARTS_V2, digits, run, short)
+    with pytest.raises(RunError, match="was made with inherited weights False, not True"):
+        retrain(DARTS_V2, digits, run, short, inherit_from={})
+    path = run.path / "retrain-derived.pt"
+    whole = path.read_bytes()
+    state = load_checkpoint(path, "retrain")
+    del state["optimizer"]
+    torch.save(state, path)
+    with pytest.raises(RunError, match="is damaged"):
+        retrain(DARTS_V2, digits, run, short)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="truncated or damaged"):
+        retrain(DARTS_V2, digits, run, short)
 
 
 def test_evaluate_refuses_what_does_not_fit(digits: DataSet, run: RunFolder) -> None:

@@ -63,6 +63,7 @@ td{overflow-wrap:anywhere}
 tbody th{font-weight:400;color:var(--soft)}
 thead th{font-weight:600}
 thead th:empty{padding:0;border:0}
+sub{line-height:0}
 .genotypes{margin:0}.genotypes dt{font-weight:600;margin-top:10px}.genotypes dd{margin:2px 0 0}
 .facts{columns:3 300px;column-gap:40px;margin:8px 0;font-size:14px}
 .facts div{display:grid;grid-template-columns:minmax(min-content,max-content) 1fr;gap:14px;break-inside:avoid;
