@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from public_architect import Architect
 from torch import nn
 
+from nasfast.accelerate import accelerate
 from nasfast.compat import darts, genotypes, pcdarts
 from nasfast.errors import ConfigError
 from nasfast.spaces import Genotype
-from tests.public_architect import Architect
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-4
@@ -21,6 +22,7 @@ KINDS = {
     "plain": {"fused": False},
     "fused": {"fused": True},
     "fused_recompute": {"fused": True, "recompute": True},
+    "accelerated": {"fused": False},
 }
 RUNS = {"darts": "darts_first_order", "pcdarts": "pcdarts_first_order"}
 NETWORKS = {"darts": darts.Network, "pcdarts": pcdarts.Network}
@@ -38,6 +40,10 @@ def build(run, family, kind):
     network = NETWORKS[family](width, 10, 3, nn.CrossEntropyLoss(), **KINDS[kind])
     for i, alpha in enumerate(network.arch_parameters()):
         alpha.data.copy_(torch.from_numpy(run[f"alpha0/{i}"]))
+    if kind == "accelerated":
+        report = accelerate(network)
+        assert [name for name, _ in report.fused] == ["cells.0", "cells.1", "cells.2"]
+        assert report.left == []
     return network
 
 

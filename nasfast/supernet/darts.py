@@ -25,7 +25,8 @@ ALPHA_SCALE = 1e-3
 def cell_class(partial: bool, fused: bool) -> type[Cell]:
     """The class of search cells: whole or partial channels, on the fused kernels or in plain PyTorch."""
     if fused:
-        from nasfast.modules import FusedCell, FusedPartialCell
+        from nasfast.modules import FusedCell
+        from nasfast.partial import FusedPartialCell
 
         return FusedPartialCell if partial else FusedCell
     return PartialCell if partial else Cell
@@ -135,7 +136,7 @@ class SearchNetwork(nn.Module):
         s0 = s1 = self.stem(input)
         for cell in self.cells:
             # One softmax per cell, as in the public code: gradients then add up in its order, to the last bit.
-            s0, s1 = s1, cell(s0, s1, *self.cell_weights(cell.reduction))
+            s0, s1 = s1, cell(s0, s1, *self.cell_weights(bool(cell.reduction)))
         return self.classifier(self.global_pooling(s1).flatten(1))
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:

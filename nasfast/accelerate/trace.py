@@ -1,0 +1,81 @@
+"""Run a module's own forward with parts of it replaced, to learn how it combines them.
+
+A part that is replaced returns a unit vector instead of an image. What comes out of a weighted sum of parts is then the
+vector of their weights, connected by autograd to whatever they were computed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Forward = Callable[..., Any]
+
+
+@contextmanager
+def replaced(modules: Sequence[nn.Module], forwards: Sequence[Forward]) -> Iterator[None]:
+    """Give each module another forward, on the instance, for the time of the block."""
+    saved = [module.__dict__.get("forward") for module in modules]
+    try:
+        for module, forward in zip(modules, forwards, strict=True):
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, own in zip(modules, saved, strict=True):
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = own
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[Callable[[], None]]:
+    """Yields a function that puts the generators of the CPU and of `device` back to where they were at the start."""
+    cpu = torch.get_rng_state()
+    other = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def rewind() -> None:
+        torch.set_rng_state(cpu)
+        if other is not None:
+            torch.cuda.set_rng_state(other, device)
+
+    yield rewind
+
+
+def unit_vectors(count: int, like: Tensor) -> list[Tensor]:
+    """[1, count, 1, 1] each: unit vectors along the channels."""
+    return [row.view(1, count, 1, 1) for row in torch.eye(count, dtype=like.dtype, device=like.device)]
+
+
+def class_forward(module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The forward of the module's class, whatever stands on the instance."""
+    return type(module).forward(module, *args, **kwargs)
+
+
+def candidate_weights(
+    module: nn.Module, candidates: Sequence[nn.Module], like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Tensor | None, list[int]]:
+    """The weights [K] that this call of `module` gives its candidates, and which of them it called.
+
+    The weights are None where its forward is not a sum over candidates that all were called once.
+    """
+    units = unit_vectors(len(candidates), like)
+    called: list[int] = []
+
+    def stub(k: int) -> Forward:
+        def forward(*_: Any, **__: Any) -> Tensor:
+            called.append(k)
+            return units[k]
+
+        return forward
+
+    with replaced(candidates, [stub(k) for k in range(len(candidates))]):
+        out = class_forward(module, args, kwargs)
+    whole = sorted(called) == list(range(len(candidates)))
+    if not whole or not isinstance(out, Tensor) or out.shape != units[0].shape:
+        return None, called
+    return out.reshape(-1), called

@@ -1,0 +1,199 @@
+"""PC-DARTS' partial channels on the fused kernels: `PartialMixedOp` and `PartialCell` of `nasfast.reference`.
+
+The shuffle behind each node moves channels between the share that is mixed and the share that is passed on, so a cell
+is no single graph. It runs in stages instead: once a state is known, everything that leaves it is computed at once,
+for all nodes it flows into. Its relu, pools and their statistics are then computed once, and so is the max pool of
+the passed share.
+
+Xu et al., "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", ICLR 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasfast import ops
+from nasfast.modules import ParamList, run_mixed
+from nasfast.reference import PARTIAL_FRACTION, PartialCell, PartialMixedOp, channel_shuffle
+from nasfast.spaces.genotype import INPUTS_PER_NODE
+
+
+class FusedPartialMixedOp(PartialMixedOp):
+    """`reference.PartialMixedOp` with its candidates in one kernel call."""
+
+    def __init__(self, *args: Any, recompute: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recompute = recompute
+        self._layers = ParamList(self._ops)
+        self._graph = ops.MixedGraph(1, 1, (ops.EdgeSpec(0, 0, self.stride, self.primitives, self.affine),))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        taken = x[:, : self.channels // PARTIAL_FRACTION]
+        mixed = run_mixed(self._graph, [taken], weights.unsqueeze(0), self._layers, self.training, self.recompute)
+        passed = pass_on(x, taken.shape[1], self.stride)
+        return channel_shuffle(torch.cat([mixed, passed], dim=1), PARTIAL_FRACTION)
+
+
+def pass_on(x: Tensor, taken: int, stride: int) -> Tensor:
+    """The channels of `x` behind the first `taken`, at the size of the result."""
+    rest = x[:, taken:]
+    return rest if stride == 1 else F.max_pool2d(rest, 2, 2)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that leaves some states, known together and read with one stride, as one graph.
+
+    Attributes:
+        sources, nodes: states and nodes of the cell, in the order in which the graph counts them.
+        edges: the cell's edges in the order of the graph's.
+        places: per edge, its place in a [nodes, sources] matrix.
+    """
+
+    sources: tuple[int, ...]
+    nodes: tuple[int, ...]
+    edges: Tensor
+    places: Tensor
+    stride: int
+    graph: ops.MixedGraph
+    layers: ParamList
+
+
+class PartialStages:
+    """The stages of a cell, and their run.
+
+    Args:
+        inputs, nodes: states given, and nodes to compute; node i is state inputs + i.
+        edges: per edge, its specification in the cell and the candidate modules.
+        channels: how many of a state's channels are mixed; groups: a state has groups * channels.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        nodes: int,
+        edges: Sequence[tuple[ops.EdgeSpec, Sequence[nn.Module]]],
+        channels: int,
+        groups: int,
+    ) -> None:
+        self.inputs = inputs
+        self.nodes = nodes
+        self.channels = channels
+        self.groups = groups
+        ready: list[tuple[int, ...]] = [tuple(range(inputs)), *((inputs + node,) for node in range(nodes))]
+        self.stages = [
+            [
+                _build_stage(edges, chosen, stride)
+                for stride in (1, 2)
+                if (chosen := [e for e, (s, _) in enumerate(edges) if s.source in states and s.stride == stride])
+            ]
+            for states in ready
+        ]
+
+    def run(
+        self,
+        states: Sequence[Tensor],
+        weights: Tensor,
+        edge_weights: Tensor | None,
+        training: bool,
+        recompute: bool,
+    ) -> list[Tensor]:
+        """The nodes [N, C, h, w] in channels_last, from states [N, C, H, W], weights [E, K] and edge weights [E]."""
+        if edge_weights is None:
+            edge_weights = weights.new_ones(weights.shape[0])
+        scaled = weights * edge_weights.unsqueeze(1)
+        known = list(states)
+        mixed: list[Tensor | None] = [None] * self.nodes
+        passed: list[Tensor | None] = [None] * self.nodes
+        for node in range(self.nodes + 1):
+            for stage in self.stages[node]:
+                read = [known[source] for source in stage.sources]
+                taken = [x[:, : self.channels] for x in read]
+                blocks = run_mixed(stage.graph, taken, scaled[stage.edges], stage.layers, training, recompute).split(
+                    self.channels, dim=1
+                )
+                rests = self._pass_on(read, edge_weights, stage)
+                for target, block, rest in zip(stage.nodes, blocks, rests, strict=True):
+                    mixed[target] = _plus(mixed[target], block)
+                    passed[target] = _plus(passed[target], rest)
+            if node < self.nodes:
+                known.append(self._join(mixed[node], passed[node]))
+        return known[len(states) :]
+
+    def _pass_on(self, read: Sequence[Tensor], edge_weights: Tensor, stage: Stage) -> list[Tensor]:
+        """Per node of the stage, the weighted sum of the passed channels, [N, h, w, C']."""
+        rests = [pass_on(x, self.channels, stage.stride).permute(0, 2, 3, 1) for x in read]
+        size = len(stage.nodes) * len(stage.sources)
+        factors = edge_weights.new_zeros(size).index_add(0, stage.places, edge_weights[stage.edges])
+        factors = factors.view(len(stage.nodes), len(stage.sources)).to(rests[0].dtype)
+        flat = torch.stack(rests).flatten(1)
+        return list((factors @ flat).view(len(stage.nodes), *rests[0].shape))
+
+    def _join(self, mixed: Tensor | None, passed: Tensor | None) -> Tensor:
+        assert mixed is not None
+        assert passed is not None
+        whole = torch.cat([mixed.permute(0, 2, 3, 1), passed], dim=-1)
+        n, h, w, c = whole.shape
+        shuffled = whole.view(n, h, w, self.groups, c // self.groups).transpose(3, 4)
+        return shuffled.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
+
+
+def _build_stage(
+    edges: Sequence[tuple[ops.EdgeSpec, Sequence[nn.Module]]], chosen: Sequence[int], stride: int
+) -> Stage:
+    specs = [edges[e][0] for e in chosen]
+    sources = tuple(sorted({spec.source for spec in specs}))
+    nodes = tuple(sorted({spec.node for spec in specs}))
+    local = tuple(
+        ops.EdgeSpec(
+            sources.index(spec.source),
+            nodes.index(spec.node),
+            stride,
+            spec.primitives,
+            spec.affine,
+            spec.pool_norm,
+            spec.norms,
+        )
+        for spec in specs
+    )
+    places = [edge.node * len(sources) + edge.source for edge in local]
+    return Stage(
+        sources,
+        nodes,
+        torch.tensor(chosen),
+        torch.tensor(places),
+        stride,
+        ops.MixedGraph(len(sources), len(nodes), local),
+        ParamList(module for e in chosen for module in edges[e][1]),
+    )
+
+
+class FusedPartialCell(PartialCell):
+    """`reference.PartialCell` on the fused kernels, everything that leaves a state at once."""
+
+    def __init__(self, *args: Any, recompute: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recompute = recompute
+        edges: list[tuple[ops.EdgeSpec, list[nn.Module]]] = []
+        for node in range(self._steps):
+            for source in range(INPUTS_PER_NODE + node):
+                op = self._ops[len(edges)]
+                assert isinstance(op, PartialMixedOp)
+                edges.append((ops.EdgeSpec(source, node, op.stride, op.primitives, op.affine), list(op._ops)))
+                taken = op.channels // PARTIAL_FRACTION
+        self._stages = PartialStages(INPUTS_PER_NODE, self._steps, edges, taken, PARTIAL_FRACTION)
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, edge_weights: Tensor) -> Tensor:  # type: ignore[override]
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        nodes = self._stages.run(states, weights, edge_weights, self.training, self.recompute)
+        return torch.cat([*states, *nodes][-self._multiplier :], dim=1)
