@@ -12,7 +12,7 @@ from torch import nn
 from nasfast.accelerate.arguments import cell_argument_forms, mixed_arguments
 from nasfast.accelerate.cell import FusedCell
 from nasfast.accelerate.mixed import FusedMixed
-from nasfast.accelerate.probe import difference, untouched
+from nasfast.accelerate.probe import difference, one_thread, untouched
 from nasfast.accelerate.recognise import Unrecognised, find_banks, own_children
 from nasfast.accelerate.report import AccelerateReport
 from nasfast.errors import ConfigError
@@ -49,6 +49,17 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
         raise ConfigError(f"accelerate: model must be a torch.nn.Module, got {type(model).__name__}")
     if not tolerance > 0:
         raise ConfigError(f"accelerate: tolerance must be positive, got {tolerance}")
+    with one_thread():
+        report = _fuse(model, tolerance)
+    if report.fused and callable(getattr(model, "new", None)):
+        _accelerate_new(model)
+    if verbose:
+        print(report)
+    return report
+
+
+def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
+    """Cells first; then the mixed operations that no fused cell covers."""
     report = AccelerateReport()
     plans, left = _plan_banks(model)
     covered: set[int] = set()
@@ -71,10 +82,6 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
         plan.module.__dict__["forward"] = plan
         report.fused.append((plan.bank.name, plan.kind))
     report.left = sorted(left.items())
-    if report.fused and callable(getattr(model, "new", None)):
-        _accelerate_new(model)
-    if verbose:
-        print(report)
     return report
 
 
