@@ -16,6 +16,7 @@ import pickletools
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -33,9 +34,10 @@ class CheckpointError(RunError, ValueError):
 
 def nasfast_version() -> str:
     """Version of the running nasfast."""
-    import nasfast
-
-    return str(getattr(nasfast, "__version__", "unknown"))
+    try:
+        return metadata.version("nasfast")
+    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
 
 
 def _write_error(path: Path, error: OSError) -> RunError:
@@ -181,9 +183,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # one clear error, not a warning about pickle protocols before it
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: one error says it all
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if _holds_pickled_code(path, str(error)):

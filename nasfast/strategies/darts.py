@@ -73,7 +73,7 @@ def first_order_step(
     alphas = network.arch_parameters()
     logits = network(valid.inputs)
     loss = criterion(logits, valid.targets)
-    _arch_update(alphas, torch.autograd.grad(loss, alphas), arch_optimizer)
+    _arch_update(alphas, _arch_gradients(loss, alphas), arch_optimizer)
     return StepResult(loss.detach(), logits.detach())
 
 
@@ -149,9 +149,9 @@ def second_order_step(
         epsilon = _RADIUS / max(float(buffers.flat_direction.norm()), _SMALLEST_NORM)
         buffers.rewind()
         buffers.move(epsilon)
-        ahead = torch.autograd.grad(criterion(network(train.inputs), train.targets), alphas)
+        ahead = _arch_gradients(criterion(network(train.inputs), train.targets), alphas)
         buffers.move(-2 * epsilon)
-        behind = torch.autograd.grad(criterion(network(train.inputs), train.targets), alphas)
+        behind = _arch_gradients(criterion(network(train.inputs), train.targets), alphas)
         total = [d - rate * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
     _arch_update(alphas, total, arch_optimizer)
     return StepResult(loss.detach(), logits.detach())
@@ -181,6 +181,11 @@ def _views(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     sizes = [tensor.numel() for tensor in tensors]
     flat = tensors[0].new_zeros(sum(sizes), requires_grad=False)
     return flat, [part.view(tensor.shape) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
+
+
+def _arch_gradients(loss: Tensor, alphas: list[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of the architecture; 0 for a kind of cell that a shallow network does not have."""
+    return torch.autograd.grad(loss, alphas, allow_unused=True, materialize_grads=True)
 
 
 def _set_gradients(tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:

@@ -1,0 +1,345 @@
+"""The ``nasfast`` command. Every error is one line on stderr and exit code 1 (2 for wrong usage); Ctrl-C is 130."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from nasfast.config import DIGITS, PCDARTS, SearchConfig, default_of, field_type, option_name, read_settings
+from nasfast.errors import ConfigError, NasfastError, RunError
+from nasfast.progress import Progress
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="nasfast",
+    help="Search network architectures with DARTS and PC-DARTS on fused kernels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_debug = False
+
+
+@app.callback()
+def _global_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def _fail(message: str, code: int = 1) -> typer.Exit:
+    """Print an error as one line, and the traceback where --debug asks for it."""
+    if _debug:
+        traceback.print_exc()
+    print(f"nasfast: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return typer.Exit(code)
+
+
+def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a command raises into one line on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except NasfastError as error:
+            raise _fail(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise _fail("interrupted", INTERRUPTED) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _fail(f"{where}{error.strerror or error}") from error
+        except MemoryError as error:
+            raise _fail("out of memory; try a smaller --batch-size, or --recompute") from error
+        except Exception as error:
+            if isinstance(error, typer.Exit) or type(error).__module__.startswith(("click", "typer")):
+                raise
+            if "out of memory" in str(error).lower():
+                raise _fail("out of memory; try a smaller --batch-size, or --recompute") from error
+            message = f"internal error, {type(error).__name__}: {error}; `nasfast --debug ...` shows the traceback"
+            raise _fail(message) from error
+
+    return run
+
+
+def _search_parameters() -> list[inspect.Parameter]:
+    """One option per field of SearchConfig, None where it was not given."""
+    parameters = []
+    for f in fields(SearchConfig):
+        kind = field_type(f.name)
+        name = option_name(f.name)
+        names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
+        option = typer.Option(
+            *names, help=f.metadata["help"] + _defaults(f.name), rich_help_panel=f.metadata["group"], show_default=False
+        )
+        if get_origin(kind) is Literal:
+            option.metavar, kind = "|".join(get_args(kind)), str
+        annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
+        parameters.append(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    return parameters
+
+
+def _defaults(name: str) -> str:
+    """The default of a field and where it differs by data set or strategy, as text for the help."""
+    default = default_of(name)
+    if default is None:
+        return ""
+    parts = [str(default).lower() if isinstance(default, bool) else f"{default}"]
+    parts += [f"{who} {table[name]}" for who, table in (("pcdarts", PCDARTS), ("digits", DIGITS)) if name in table]
+    if name == "warmup_epochs":
+        parts.append("pcdarts 3 of 10")
+    return f" Default: {'; '.join(parts)}."
+
+
+def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace ``**given`` in a command's signature by the options of SearchConfig."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        command(*args, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = own + _search_parameters()
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")]
+LabelOption = Annotated[str, typer.Option(help="Which retrained network of the run: derived, random, ...")]
+DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.command()
+@_with_search_options
+@_one_line_errors
+def search(
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. Default: runs/DATA-STRATEGY.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped. Takes its settings from there."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON or TOML file of these settings, or the config.json of a run. Options win over it."),
+    ] = None,
+    quiet: QuietOption = False,
+    **given: Any,
+) -> None:
+    """Search cells, train the derived network beside a random one, and write the report."""
+    from nasfast.search import resume_search, run_search
+
+    settings = {name: value for name, value in given.items() if value is not None}
+    progress = Progress(quiet=quiet)
+    if resume is not None:
+        extra = [option_name(name) for name in settings]
+        extra += [name for name, value in (("--out", out), ("--config", config)) if value is not None]
+        if extra:
+            raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
+        target = resume
+    else:
+        settings = (read_settings(config) if config else {}) | settings
+        chosen = SearchConfig.for_data(**settings)
+        target = out or _free_folder(chosen)
+    try:
+        result = resume_search(target, progress) if resume is not None else run_search(chosen, target, progress)
+    except KeyboardInterrupt as error:
+        if not (target / "config.json").is_file():
+            raise _fail("interrupted before the run began; nothing was written", INTERRUPTED) from error
+        again = shlex.join(["nasfast", "search", "--resume", str(target)])
+        raise _fail(f"interrupted; the state was saved, go on with: {again}", INTERRUPTED) from error
+    _print_result(result)
+
+
+def _free_folder(config: SearchConfig) -> Path:
+    """runs/DATA-STRATEGY, with a number where that exists."""
+    base = Path("runs") / f"{Path(config.data).resolve().name}-{config.strategy}"
+    number = 1
+    folder = base
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def _print_result(result: Any) -> None:
+    if result.was_finished:
+        print(f"run {result.path} is finished, there is nothing to resume")
+    stopped = f", stopped early: {result.stopped}" if result.stopped else ""
+    print(f"searched   {result.epochs} epochs{stopped}")
+    print(f"genotype   {result.genotype}")
+    if result.results:
+        _print_table(list(result.results.values()))
+    print(f"report     {result.report}")
+
+
+def _print_table(results: list[Any]) -> None:
+    print(f"{'network':<10} {'test accuracy':>13} {'test loss':>10} {'parameters':>12} {'seconds':>8}")
+    for row in results:
+        accuracy = f"{100 * row.test_acc:.2f} %"
+        print(f"{row.label:<10} {accuracy:>13} {row.test_loss:>10.4f} {row.params:>12,} {row.seconds:>8.1f}")
+
+
+def _stored_config(run: Path) -> tuple[Any, SearchConfig]:
+    """A run, opened for reading, and its settings."""
+    from nasfast.run import RunFolder
+
+    folder = RunFolder.open(run, lock=False)
+    stored = folder.read_config().get("search")
+    if not isinstance(stored, dict):
+        raise RunError(f"{folder.config_path} holds no search settings")
+    return folder, SearchConfig.for_data(**stored)
+
+
+def _load_data(config: SearchConfig, quiet: bool) -> Any:
+    from nasfast.search import load_run_data
+
+    return load_run_data(config, Progress(quiet=quiet))
+
+
+@app.command()
+@_one_line_errors
+def retrain(
+    run: RunArgument,
+    label: Annotated[str, typer.Option(help="Name of this training within the run.")] = "derived",
+    genotype: Annotated[
+        Path | None,
+        typer.Option(help="File of a genotype: JSON, or as published. Default: RUN/genotype.json."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs. Default: as the run.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels of the first cell. Default: as the run.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of cells. Default: as the run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step. Default: as the run.")] = None,
+    lr: Annotated[float | None, typer.Option(help="First epoch's learning rate. Default: as the run.")] = None,
+    drop_path: Annotated[
+        float | None,
+        typer.Option(help="Probability that a path is dropped, at the end. Default: as the run."),
+    ] = None,
+    cutout: Annotated[
+        int | None,
+        typer.Option(help="Side of the blanked square in pixels, 0: none. Default: by the image's size."),
+    ] = None,
+    auxiliary: Annotated[bool, typer.Option(help="Train with the auxiliary head.")] = True,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Start from the search network's weights; needs its channels and layers.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed. Default: as the run.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute. Default: as the run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start again where this label was trained already.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a derived network; goes on where an earlier training of this label was stopped."""
+    from dataclasses import replace
+
+    from nasfast.environment import check_device
+    from nasfast.report import build_report
+    from nasfast.run import RunFolder
+    from nasfast.search import inherited_weights, retrain_config
+    from nasfast.spaces.genotype import Genotype
+    from nasfast.train import retrain as train
+
+    _, config = _stored_config(run)
+    given: dict[str, Any] = {
+        "epochs": epochs, "channels": channels, "layers": layers, "batch_size": batch_size, "lr": lr,
+        "drop_path": drop_path, "cutout": cutout, "seed": seed, "device": device,
+    }  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None}
+    settings = replace(retrain_config(config), auxiliary=auxiliary, **options)
+    check_device(settings.device)
+    cells = Genotype.load(genotype or run / "genotype.json")
+    dataset = _load_data(config, quiet)
+    with RunFolder.open(run) as folder:
+        weights = inherited_weights(folder) if inherit else None
+        try:
+            result = train(cells, dataset, folder, settings, label, weights, Progress(quiet=quiet), overwrite=force)
+        except KeyboardInterrupt as error:
+            raise _fail("interrupted; the state was saved, the same command goes on", INTERRUPTED) from error
+        _print_table([result])
+        print(f"report     {build_report(folder)}")
+
+
+@app.command()
+@_one_line_errors
+def evaluate(
+    run: RunArgument, label: LabelOption = "derived", device: DeviceOption = "cpu", quiet: QuietOption = False
+) -> None:
+    """Test a retrained network on the test images of its run."""
+    from nasfast.environment import check_device
+    from nasfast.train import evaluate as test
+
+    check_device(device)
+    folder, config = _stored_config(run)
+    accuracy, loss = test(folder, _load_data(config, quiet), label, device)
+    print(f"{label}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")
+
+
+@app.command()
+@_one_line_errors
+def export(
+    run: RunArgument,
+    format: Annotated[str, typer.Option(metavar="onnx|pt2", help="ONNX, or torch.export's program.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: RUN/model-LABEL.FORMAT.")] = None,
+    label: LabelOption = "derived",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Export a retrained network, checked to give the same outputs before it is written."""
+    from nasfast.export import export_onnx, export_pt2
+
+    writers = {"onnx": export_onnx, "pt2": export_pt2}
+    if format not in writers:
+        raise ConfigError(f"--format must be onnx or pt2, got {format!r}")
+    target = out or run / f"model-{label}.{format}"
+    difference = writers[format](run, target, label, force=force)
+    print(f"wrote {target}; its outputs differ from PyTorch's by at most {difference:.1e}")
+
+
+@app.command()
+@_one_line_errors
+def report(run: RunArgument) -> None:
+    """Write the report of a run, as far as it has come."""
+    from nasfast.report import build_report
+
+    print(build_report(run))
+
+
+@app.command()
+@_one_line_errors
+def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, the extension's build and instruction set, threads, and the GPU or why there is none."""
+    from nasfast.environment import describe_environment
+
+    content = describe_environment()
+    if as_json:
+        print(json.dumps(content, indent=2, default=str))
+        return
+    extension = content.pop("extension")
+    built = {"": extension} if isinstance(extension, str) else extension
+    for name, value in (content | {f"extension {name}".strip(): value for name, value in built.items()}).items():
+        print(f"{name:<22} {value}")
+
+
+def main() -> None:
+    """Entry point of the ``nasfast`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

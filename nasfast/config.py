@@ -1,0 +1,227 @@
+"""All settings of a search in one place: their defaults, what they mean, what is possible, and their file form.
+
+The command line is made from these fields, so an option, its help and its check are written once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nasfast.errors import ConfigError
+
+
+def _option(default: Any, help: str, group: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its help, the panel of the command line it belongs to, and its smallest and largest value."""
+    return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high})
+
+
+_DATA, _NET, _TRAIN, _ARCH, _GUARD = "Data", "Search network", "Weights", "Architecture", "Collapse guard"
+_RUN, _RETRAIN = "Run", "Retraining"
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of a search. The defaults are those of the DARTS paper on CIFAR-10; see :meth:`for_data`.
+
+    Raises:
+        ConfigError: A value is out of range, or two do not go together; the message names the option.
+    """
+
+    data: str = _option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
+    data_root: str = _option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
+    download: bool = _option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
+    skip_bad: bool = _option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
+    test_fraction: float = _option(
+        0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9
+    )
+    crop_pad: int | None = _option(
+        None, "Shift train images by up to so many pixels. Default: as the data set.", _DATA, 0
+    )
+    flip: bool | None = _option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
+    cutout: int = _option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
+
+    strategy: Literal["darts", "pcdarts"] = _option("darts", "Search with whole or with partial channels.", _NET)
+    channels: int = _option(16, "Channels of a node in the first cell.", _NET, 1)
+    layers: int = _option(8, "Number of cells.", _NET, 1)
+    steps: int = _option(4, "Nodes of a cell.", _NET, 1)
+    fused: bool = _option(True, "Use the fused kernels, or the same network in plain PyTorch.", _NET)
+    recompute: bool = _option(False, "Repeat the forward of a cell in backward: less memory, more time.", _NET)
+
+    epochs: int = _option(50, "Passes over the train half of the train images.", _TRAIN, 1)
+    batch_size: int = _option(64, "Images per step.", _TRAIN, 2)
+    lr: float = _option(0.025, "Learning rate of the weights in the first epoch.", _TRAIN, 0)
+    lr_min: float = _option(0.001, "Learning rate that the cosine schedule falls to.", _TRAIN, 0)
+    momentum: float = _option(0.9, "Momentum of SGD.", _TRAIN, 0, 1)
+    weight_decay: float = _option(3e-4, "Weight decay of the weights.", _TRAIN, 0)
+    grad_clip: float = _option(5.0, "Largest norm of the weights' gradient.", _TRAIN, 1e-9)
+
+    order: Literal["first", "second"] = _option(
+        "first", "Gradient of the architecture: at the weights, or unrolled.", _ARCH
+    )
+    arch_lr: float = _option(3e-4, "Learning rate of the architecture (Adam).", _ARCH, 0)
+    arch_weight_decay: float = _option(1e-3, "Weight decay of the architecture.", _ARCH, 0)
+    train_portion: float = _option(
+        0.5, "Share of the train images for the weights; the architecture gets the rest.", _ARCH, 0.01, 0.99
+    )
+    warmup_epochs: int = _option(0, "First epochs in which only the weights learn.", _ARCH, 0)
+
+    guard: Literal["off", "log", "cap", "stop"] = _option(
+        "cap",
+        "On signs of collapse: nothing, log them, cap the skip connections of the derived normal cell, or stop early.",
+        _GUARD,
+    )
+    max_skips: int = _option(2, "Skip connections that a normal cell may hold.", _GUARD, 0)
+    min_entropy: float = _option(
+        0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", _GUARD, 0, 1
+    )
+    stable_epochs: int = _option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
+    guard_from: int = _option(0, "First epoch that the guard judges.", _GUARD, 0)
+
+    seed: int = _option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = _option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
+    device: str = _option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
+    checkpoint_steps: int = _option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
+    checkpoint_seconds: float = _option(
+        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
+    )
+
+    retrain: bool = _option(True, "Train the derived network, and a random one beside it.", _RETRAIN)
+    retrain_epochs: int = _option(600, "Epochs of each retraining.", _RETRAIN, 1)
+    retrain_channels: int = _option(36, "Channels of a node in the first cell of the derived network.", _RETRAIN, 1)
+    retrain_layers: int = _option(20, "Cells of the derived network.", _RETRAIN, 1)
+    retrain_batch_size: int = _option(96, "Images per step of a retraining.", _RETRAIN, 2)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check(f, getattr(self, f.name))
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"--warmup-epochs {self.warmup_epochs} leaves none of {self.epochs} epochs to search in; expected fewer"
+            )
+        if self.lr_min > self.lr:
+            raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
+        if self.strategy == "pcdarts" and self.channels % 4:
+            raise ConfigError(f"--channels must be a multiple of 4 with --strategy pcdarts, got {self.channels}")
+
+    @classmethod
+    def for_data(cls, data: str = "digits", **settings: Any) -> SearchConfig:
+        """Settings that suit a data set and a strategy, with ``settings`` over them.
+
+        PC-DARTS gets its paper's rates, batch and warm-up (15 of 50 epochs); the digits, which are small, get a small
+        network and few epochs.
+
+        Raises:
+            ConfigError: An unknown name, a value of another type or out of range.
+        """
+        given = {name: _convert(name, value) for name, value in settings.items()}
+        merged: dict[str, Any] = {"data": data}
+        if given.get("strategy") == "pcdarts":
+            merged |= PCDARTS
+        if data == "digits":
+            merged |= DIGITS
+        merged |= given
+        if given.get("strategy") == "pcdarts" and "warmup_epochs" not in given:
+            merged["warmup_epochs"] = int(0.3 * merged.get("epochs", default_of("epochs")))
+        return cls(**merged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return asdict(self)
+
+
+PCDARTS: dict[str, Any] = {"lr": 0.1, "lr_min": 0.0, "arch_lr": 6e-4, "batch_size": 256}
+"""Settings of the PC-DARTS paper where they differ from those of DARTS."""
+
+DIGITS: dict[str, Any] = {
+    "channels": 8,
+    "layers": 3,
+    "epochs": 20,
+    "batch_size": 32,
+    "lr": 0.05,
+    "arch_lr": 3e-3,
+    "retrain_epochs": 20,
+    "retrain_channels": 12,
+    "retrain_layers": 4,
+    "retrain_batch_size": 64,
+}
+"""Settings for 8x8 digits: a search and two retrainings in minutes on two cores."""
+
+_FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(SearchConfig)}
+_TYPES: dict[str, Any] = get_type_hints(SearchConfig)
+
+
+def default_of(name: str) -> Any:
+    """Default of a field."""
+    default = _FIELDS[name].default
+    return None if default is MISSING else default
+
+
+def field_type(name: str) -> Any:
+    """Type of a field: bool, int, float or str, or a ``Literal`` of its choices. Optional ones without their None."""
+    kind = _TYPES[name]
+    if get_origin(kind) is UnionType:
+        return next(option for option in get_args(kind) if option is not type(None))
+    return kind
+
+
+def option_name(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _check(f: Field[Any], value: Any) -> None:
+    """Range and choices of one value."""
+    kind = field_type(f.name)
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ConfigError(f"{option_name(f.name)} must be one of {', '.join(get_args(kind))}, got {value!r}")
+    low, high = f.metadata["low"], f.metadata["high"]
+    if value is None or low is None:
+        return
+    if not value >= low or (high is not None and not value <= high):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ConfigError(f"{option_name(f.name)} must be {expected}, got {value}")
+
+
+def _convert(name: str, value: Any) -> Any:
+    """A value from a file or a caller in the type of its field. A whole number may stand for a float."""
+    if name not in _FIELDS:
+        close = difflib.get_close_matches(name, _FIELDS, 1)
+        raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+    kind = field_type(name)
+    kind = str if get_origin(kind) is Literal else kind
+    if value is None and get_origin(_TYPES[name]) is UnionType:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Settings by name from a JSON or TOML file, or from the config.json of a run. Dashes in names are underscores.
+
+    Raises:
+        ConfigError: The file cannot be read, or a name or a type in it is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"config file {path} is not valid: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path} must hold settings by name, got {type(content).__name__}")
+    content = content.get("search", content)
+    try:
+        return {name.replace("-", "_"): _convert(name.replace("-", "_"), value) for name, value in content.items()}
+    except ConfigError as error:
+        raise ConfigError(f"config file {path}: {error}") from error

@@ -1,0 +1,123 @@
+"""The state of a DARTS or PC-DARTS search: network, optimizers, guard, and the two steps that one step consists of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from nasfast.config import SearchConfig
+from nasfast.spaces.genotype import Genotype
+from nasfast.strategies.darts import (
+    Batch,
+    StepResult,
+    UnrollBuffers,
+    cosine_rate,
+    first_order_step,
+    second_order_step,
+    set_rate,
+    weight_step,
+)
+from nasfast.strategies.guard import CollapseGuard, GuardSettings, Observation, Verdict, derive_capped, observe
+from nasfast.supernet.darts import SearchNetwork
+
+
+class BilevelStep(NamedTuple):
+    """Results on the train batch and, where the architecture took a step, on the validation batch."""
+
+    train: StepResult
+    valid: StepResult | None
+
+
+class BilevelSearch:
+    """Searches one supernet by turns: the architecture on one half of the images, the weights on the other."""
+
+    def __init__(self, config: SearchConfig, num_classes: int, in_channels: int) -> None:
+        self.config = config
+        with torch.random.fork_rng(devices=[]):  # the caller's global generator is left alone
+            torch.manual_seed(config.seed)
+            self.network = SearchNetwork(
+                config.channels,
+                num_classes,
+                config.layers,
+                None,
+                config.steps,
+                config.steps,
+                in_channels=in_channels,
+                partial=config.strategy == "pcdarts",
+                fused=config.fused,
+                recompute=config.recompute,
+            )
+        self.network.to(config.device).train()
+        self.criterion = nn.CrossEntropyLoss()
+        self.weight_optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            foreach=True,
+        )
+        self.arch_optimizer = torch.optim.Adam(
+            self.network.arch_parameters(),
+            lr=config.arch_lr,
+            betas=(0.5, 0.999),
+            weight_decay=config.arch_weight_decay,
+            foreach=True,
+        )
+        self._buffers = UnrollBuffers(self.network) if config.order == "second" else None
+        self._guard = CollapseGuard(
+            GuardSettings(config.guard, config.max_skips, config.min_entropy, config.stable_epochs, config.guard_from)
+        )
+
+    def begin_epoch(self, epoch: int) -> float:
+        """Set the learning rate of an epoch; returns it."""
+        rate = cosine_rate(epoch, self.config.epochs, self.config.lr, self.config.lr_min)
+        set_rate(self.weight_optimizer, rate)
+        return rate
+
+    def searches(self, epoch: int) -> bool:
+        """Whether the architecture takes steps in this epoch."""
+        return epoch >= self.config.warmup_epochs
+
+    def step(self, train: Batch, valid: Batch | None) -> BilevelStep:
+        """The architecture's step on ``valid`` (None: it takes none), then the weights' step on ``train``."""
+        judged = None
+        if valid is not None and self._buffers is not None:
+            judged = second_order_step(
+                self.network, self.criterion, self.weight_optimizer, self.arch_optimizer, self._buffers, train, valid
+            )
+        elif valid is not None:
+            judged = first_order_step(self.network, self.criterion, self.arch_optimizer, valid)
+        return BilevelStep(
+            weight_step(self.network, self.criterion, self.weight_optimizer, train, self.config.grad_clip), judged
+        )
+
+    def end_epoch(self, epoch: int) -> tuple[Observation, list[Verdict]]:
+        """Measure the architecture and let the guard judge it (in epochs where it moves)."""
+        seen = observe(self.network)
+        return seen, self._guard.judge(epoch, seen) if self.searches(epoch) else []
+
+    def genotype(self) -> Genotype:
+        """The cells found so far, with the guard's cap on skip connections."""
+        return derive_capped(self.network, self._guard.cap)
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on, as plain tensors and containers."""
+        return {
+            "network": self.network.state_dict(),
+            "alphas": [alpha.detach() for alpha in self.network.arch_parameters()],
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "arch_optimizer": self.arch_optimizer.state_dict(),
+            "guard": self._guard.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue where the search was whose state this is."""
+        self.network.load_state_dict(state["network"])
+        with torch.no_grad():
+            for own, stored in zip(self.network.arch_parameters(), state["alphas"], strict=True):
+                own.copy_(stored)
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+        self._guard.load_state(state["guard"])
