@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -147,6 +148,8 @@ def search(
     """Search cells, train the derived network beside a random one, and write the report."""
     from nasfast.search import resume_search, run_search
 
+    # A polite kill (a batch system's, say) saves the state as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = {name: value for name, value in given.items() if value is not None}
     progress = Progress(quiet=quiet)
     if resume is not None:
