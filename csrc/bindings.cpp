@@ -5,6 +5,7 @@
 #include "aten/buffer_cache.h"
 #include "core/isa.h"
 #include "mixed_op/mixed_op.h"
+#include "mixed_op/relu_conv_bn.h"
 
 #ifndef NASFAST_TORCH_VERSION
 #error "NASFAST_TORCH_VERSION must be the version of torch the extension is built with"
@@ -45,13 +46,16 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("build_info", &build_info, "Compiler, torch version, OpenMP and instruction sets, as a dict.");
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Run the CPU kernels of this instruction set from now on.");
   m.def("empty_buffer_cache", &empty_buffer_cache, "Free the kept buffers; returns their bytes.");
-  m.def("mixed_op_saved_elements", [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width) {
-    return mixed_op_saved_elements(graph, channels, height, width);
-  });
+  m.def("mixed_op_saved_elements",
+        [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width) {
+          return mixed_op_saved_elements(graph, channels, height, width);
+        });
   m.def("mixed_op_norm_count", [](const std::vector<int64_t>& graph) { return mixed_op_norm_count(graph); });
   m.def("mixed_op",
         [](const std::vector<at::Tensor>& states, const at::Tensor& weights, const std::vector<at::Tensor>& params,
-           const std::optional<at::Tensor>& stats, const std::vector<int64_t>& graph, double eps, bool recompute) {
-          return mixed_op(states, weights, params, stats, graph, eps, recompute);
-        });
+           const std::optional<at::Tensor>& stats, const std::vector<int64_t>& graph, double eps,
+           bool recompute) { return mixed_op(states, weights, params, stats, graph, eps, recompute); });
+  m.def("relu_conv_bn", [](const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                           const std::vector<at::Tensor>& affine, const std::optional<at::Tensor>& stats, double eps,
+                           bool recompute) { return relu_conv_bn(x, weights, affine, stats, eps, recompute); });
 }

@@ -26,7 +26,9 @@ def load_extension() -> ModuleType:
             "in the folder with setup.py"
         ) from error
     except ImportError as error:
-        raise NasfastError(f"nasfast._C cannot be loaded with torch {torch.__version__} ({error}); {_REBUILD}") from error
+        raise NasfastError(
+            f"nasfast._C cannot be loaded with torch {torch.__version__} ({error}); {_REBUILD}"
+        ) from error
     built = str(module.build_info()["torch"])
     if _release(built) != _release(torch.__version__):
         raise NasfastError(f"nasfast._C was built for torch {built}, but torch {torch.__version__} runs; {_REBUILD}")

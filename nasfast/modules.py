@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast import ops
+from nasfast.errors import NasfastError
 from nasfast.reference import Cell, MixedOp
 from nasfast.spaces.genotype import INPUTS_PER_NODE
 
@@ -25,7 +26,7 @@ class ParamList:
         self.norms = [m for m in leaves if isinstance(m, nn.BatchNorm2d)]
 
     def params(self) -> list[Tensor]:
-        out = []
+        out: list[Tensor] = []
         for layer in self.layers:
             values = layer._parameters
             weight, bias = values["weight"], values["bias"]
@@ -46,6 +47,41 @@ class ParamList:
         return torch.stack(flat).view(len(self.norms), 2, -1)  # type: ignore[arg-type]
 
 
+def is_training(norms: Sequence[nn.BatchNorm2d], default: bool) -> bool:
+    """The mode that all of a mixture's BatchNorms are in; one kernel call has one.
+
+    Raises:
+        NasfastError: some are frozen and some are not.
+    """
+    modes = {norm.training for norm in norms}
+    if len(modes) > 1:
+        raise NasfastError(
+            "a fused mixture needs all its BatchNorms in one mode, but some are in train and some in eval mode; "
+            "switch them together, or build the network with fused=False"
+        )
+    return modes.pop() if modes else default
+
+
+def move_running_stats(norms: ParamList, used: Tensor, out: Tensor) -> None:
+    """What BatchNorm does to its buffers in a training step.
+
+    Raises:
+        ValueError: a single value per channel, as torch.nn.BatchNorm2d.
+    """
+    count = out.shape[0] * out.shape[2] * out.shape[3]
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got an output of {tuple(out.shape)}")
+    if count > 0:
+        ops.update_running_stats_(
+            used,
+            norms.buffers("running_mean"),
+            norms.buffers("running_var"),
+            norms.buffers("num_batches_tracked"),
+            momentum=norms.norms[0].momentum or 0.0,
+            count=count,
+        )
+
+
 def run_mixed(
     graph: ops.MixedGraph,
     states: Sequence[Tensor],
@@ -56,26 +92,27 @@ def run_mixed(
 ) -> Tensor:
     """`ops.mixed_op` with the BatchNorm rules of torch: batch statistics and their running average when training.
 
-    Raises:
-        ValueError: training on a single value per channel, as torch.nn.BatchNorm2d.
+    Args:
+        training: for mixtures without any BatchNorm; the others follow their BatchNorms.
     """
-    norms = layers.norms
-    eps = norms[0].eps if norms else 1e-5
+    training = is_training(layers.norms, training)
+    eps = layers.norms[0].eps if layers.norms else 1e-5
     stats = None if training else layers.running_stats()
     out, used = ops.mixed_op(states, weights, layers.params(), graph, stats=stats, eps=eps, recompute=recompute)
-    if training and norms:
-        count = out.shape[0] * out.shape[2] * out.shape[3]
-        if count == 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got states of {states[0].shape}")
-        if count > 0:
-            ops.update_running_stats_(
-                used,
-                layers.buffers("running_mean"),
-                layers.buffers("running_var"),
-                layers.buffers("num_batches_tracked"),
-                momentum=norms[0].momentum or 0.0,
-                count=count,
-            )
+    if training and layers.norms:
+        move_running_stats(layers, used, out)
+    return out
+
+
+def run_preprocess(layers: ParamList, x: Tensor, recompute: bool) -> Tensor:
+    """`reference.ReLUConvBN` (1x1) or `reference.FactorizedReduce`, whichever the layers are of, as one kernel call."""
+    norm = layers.norms[0]
+    convs = [layer.weight for layer in layers.layers if isinstance(layer, nn.Conv2d)]
+    affine = [norm.weight, norm.bias] if norm.affine else []
+    stats = None if norm.training else layers.running_stats()
+    out, used = ops.relu_conv_bn(x, convs, affine, stats=stats, eps=norm.eps, recompute=recompute)
+    if norm.training:
+        move_running_stats(layers, used, out)
     return out
 
 
@@ -111,11 +148,12 @@ class FusedCell(Cell):
         super().__init__(*args, **kwargs)
         self.recompute = recompute
         self._layers = ParamList(self._ops)
+        self._before = [ParamList([self.preprocess0]), ParamList([self.preprocess1])]
         edge = self._ops[0]
         self._graph = cell_graph(self._steps, 2 if self.reduction else 1, edge.primitives, edge.affine)  # type: ignore[arg-type]
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        states = [run_preprocess(p, s, self.recompute) for p, s in zip(self._before, (s0, s1), strict=True)]
         nodes = run_mixed(self._graph, states, weights, self._layers, self.training, self.recompute)
         return self._concatenate(states, nodes)
 

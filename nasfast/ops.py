@@ -33,6 +33,7 @@ _PRIMITIVE_CODES = {
     "conv_7x1_1x7": 9,
 }
 _NORM_FACTOR = 16
+_LANES = 8  # channels of a block in csrc/core/types.h
 _NORM_CODES = {"batch": 0, "affine": 1, "none": 2}
 
 
@@ -133,6 +134,39 @@ def mixed_op(
     return torch.ops.nasfast.mixed_op(list(states), weights, list(params), stats, graph.code, eps, recompute)
 
 
+def relu_conv_bn(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    affine: Sequence[Tensor] = (),
+    *,
+    stats: Tensor | None = None,
+    eps: float = 1e-5,
+    recompute: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """relu, a pointwise convolution and BatchNorm in one op: the pre-processing of a cell.
+
+    Args:
+        x: [N, I, H, W]; float32, bfloat16 or float64; channels_last is read as it is.
+        weights: one tensor [O, I, 1, 1]; or two, [O1, I, 1, 1] and [O2, I, 1, 1], for a factorized reduction, which
+            halves an even height and width: the first reads pixels (2i, 2j), the second (2i + 1, 2j + 1).
+        affine: empty, or BatchNorm's weight and bias [O].
+        stats: None to normalise with the batch's statistics; otherwise [1, 2, O], the mean and variance to use.
+        recompute: save only the input and the statistics.
+
+    Returns:
+        [N, O, h, w] in channels_last, and the statistics that were used, [1, 2, O] (no gradient).
+
+    Raises:
+        RuntimeError: an argument of another shape, dtype or device; the message names it.
+
+    Equivalent to, for one weight::
+
+        y = F.conv2d(F.relu(x), weights[0])
+        out = F.batch_norm(y, None, None, *affine, training=True, eps=eps)
+    """
+    return torch.ops.nasfast.relu_conv_bn(x, list(weights), list(affine), stats, eps, recompute)
+
+
 def update_running_stats_(
     stats: Tensor,
     running_mean: Sequence[Tensor],
@@ -186,10 +220,34 @@ def _mixed_op_backward_fake(  # type: ignore[no-untyped-def]
     grad_out, out, states, weights, params, stats, saved, graph, eps, batch_stats, want_states, want_params
 ):
     x = states[0]
-    grad_states = [torch.empty_like(s) if want else x.new_empty((0,)) for s, want in zip(states, want_states, strict=True)]
+    grad_states = [
+        torch.empty_like(s) if want else x.new_empty((0,)) for s, want in zip(states, want_states, strict=True)
+    ]
     grad_params = [torch.empty_like(p) if want_params else x.new_empty((0,)) for p in params]
     return grad_states, torch.empty_like(weights), grad_params
 
 
 def _norm_count(graph: Sequence[int]) -> int:
     return _C.mixed_op_norm_count(list(graph))
+
+
+@torch.library.register_fake("nasfast::_relu_conv_bn_forward")
+def _relu_conv_bn_forward_fake(x, weights, affine, stats, eps, recompute):  # type: ignore[no-untyped-def]
+    n, _, h, w = x.shape
+    stride = len(weights)
+    channels = sum(weight.shape[0] for weight in weights)
+    out = x.new_empty((n, channels, h // stride, w // stride)).to(memory_format=torch.channels_last)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    used = torch.empty((1, 2, channels), dtype=dtype, device=x.device)
+    padded = -(-channels // _LANES) * _LANES
+    saved = x.new_empty((0,) if recompute else (n * padded * (h // stride) * (w // stride),))
+    return out, used, saved
+
+
+@torch.library.register_fake("nasfast::_relu_conv_bn_backward")
+def _relu_conv_bn_backward_fake(  # type: ignore[no-untyped-def]
+    grad_out, x, weights, affine, stats, saved, eps, batch_stats, want_x, want_params
+):
+    none = x.new_empty((0,))
+    grad_x = torch.empty_like(x) if want_x else none
+    return grad_x, *([torch.empty_like(p) if want_params else none for p in group] for group in (weights, affine))

@@ -14,7 +14,7 @@
 namespace nasfast {
 namespace {
 
-constexpr size_t kGranule = 64 * 1024;       // sizes are rounded up to this
+constexpr size_t kGranule = 64 * 1024;  // sizes are rounded up to this
 constexpr size_t kHugePage = 2 * 1024 * 1024;
 
 class BufferCache {
@@ -52,7 +52,8 @@ class BufferCache {
 
  private:
   static void* fresh(size_t bytes) {
-    void* p = std::aligned_alloc(bytes >= kHugePage ? kHugePage : 64, ceil_to(bytes, bytes >= kHugePage ? kHugePage : 64));
+    void* p =
+        std::aligned_alloc(bytes >= kHugePage ? kHugePage : 64, ceil_to(bytes, bytes >= kHugePage ? kHugePage : 64));
     TORCH_CHECK_WITH(OutOfMemoryError, p, "nasfast: out of memory, could not allocate ", bytes, " bytes");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (bytes >= kHugePage) madvise(p, ceil_to(bytes, kHugePage), MADV_HUGEPAGE);

@@ -26,9 +26,10 @@ inline void check_states(const char* op, at::TensorList states) {
 
 inline void check_stats(const char* op, const std::optional<at::Tensor>& stats, int64_t norms, int64_t channels) {
   if (!stats.has_value()) return;
-  TORCH_CHECK(stats->sizes() == at::IntArrayRef({norms, 2, channels}), op, ": stats must be [", norms, ", 2, ", channels,
-              "], got ", stats->sizes());
-  TORCH_CHECK(at::isFloatingType(stats->scalar_type()), op, ": stats must be floating point, got ", stats->scalar_type());
+  TORCH_CHECK(stats->sizes() == at::IntArrayRef({norms, 2, channels}), op, ": stats must be [", norms, ", 2, ",
+              channels, "], got ", stats->sizes());
+  TORCH_CHECK(at::isFloatingType(stats->scalar_type()), op, ": stats must be floating point, got ",
+              stats->scalar_type());
 }
 
 // The tensor with its channels contiguous per pixel, also where torch's own test is ambiguous (C = 1, H = W = 1).

@@ -82,6 +82,8 @@ Isa active_isa() {
   return static_cast<Isa>(isa);
 }
 
-void set_isa(const std::string& name) { g_isa.store(static_cast<int>(find(name, "set_isa")), std::memory_order_relaxed); }
+void set_isa(const std::string& name) {
+  g_isa.store(static_cast<int>(find(name, "set_isa")), std::memory_order_relaxed);
+}
 
 }  // namespace nasfast

@@ -17,8 +17,12 @@ struct Window {
 
 NASFAST_INLINE Window pool_window(int oy, int ox, int stride, int H, int W) {
   const int top = oy * stride - 1, left = ox * stride - 1;
-  return {top < 0 ? 0 : top,   top + kPool > H ? H : top + kPool,  left < 0 ? 0 : left, left + kPool > W ? W : left + kPool,
-          top, left};
+  return {top < 0 ? 0 : top,
+          top + kPool > H ? H : top + kPool,
+          left < 0 ? 0 : left,
+          left + kPool > W ? W : left + kPool,
+          top,
+          left};
 }
 
 // `tap` (nullable) receives the index 3*ky + kx of the maximum, one byte a lane.

@@ -34,7 +34,7 @@ using Vec = typename VecOf<A>::type;
 
 template <class A>
 NASFAST_INLINE Vec<A> broadcast(A v) {
-  return Vec<A>{} + v;
+  return Vec<A>{v, v, v, v, v, v, v, v};  // not zero + v: that would be a real addition, -0.0 + 0.0 is 0.0
 }
 
 template <class A>

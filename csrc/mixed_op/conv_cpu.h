@@ -44,7 +44,8 @@ NASFAST_INLINE bool reads_in_place(const ConvGeometry& g) {
          g.tap_y[0] == 0 && g.tap_x[0] == 0;
 }
 
-// Calls visit(tile pixel pointer, input pixel pointer or null) for every pixel of a tap's block in rows [row0, row0+rows).
+// Calls visit(tile pixel pointer, input pixel pointer or null) for every pixel of a tap's block in rows [row0,
+// row0+rows).
 template <class A, class Tile, class Input, class Visit>
 NASFAST_INLINE void visit_taps(const ConvGeometry& g, Tile* tile, ptrdiff_t tile_block, Input* x, int row0, int rows,
                                Visit&& visit) {
@@ -55,7 +56,8 @@ NASFAST_INLINE void visit_taps(const ConvGeometry& g, Tile* tile, ptrdiff_t tile
       for (int r = 0; r < rows; ++r) {
         const int iy = (row0 + r) * g.stride_h + g.tap_y[t];
         const bool inside = iy >= 0 && iy < g.H;
-        Input* row = x + b * image + (static_cast<ptrdiff_t>(inside ? iy : 0) * g.padded_width() + g.pad + g.tap_x[t]) * kLanes;
+        Input* row =
+            x + b * image + (static_cast<ptrdiff_t>(inside ? iy : 0) * g.padded_width() + g.pad + g.tap_x[t]) * kLanes;
         for (int ox = 0; ox < g.w; ++ox, out += kLanes) visit(out, inside ? row + ox * g.stride_w * kLanes : nullptr);
       }
     }
@@ -74,8 +76,7 @@ const A* front_tile(const ConvGeometry& g, const A* x, const A* depthwise, int r
   }
   *block = static_cast<ptrdiff_t>(rows) * g.w * kLanes;
   if (g.front == Front::kTaps) {
-    visit_taps<A>(g, tile, *block, x, row0, rows,
-                  [](A* out, const A* in) { store(out, in ? load(in) : Vec<A>{}); });
+    visit_taps<A>(g, tile, *block, x, row0, rows, [](A* out, const A* in) { store(out, in ? load(in) : Vec<A>{}); });
     return tile;
   }
   const auto row = depthwise_fns<A>(g).row;
@@ -87,8 +88,8 @@ const A* front_tile(const ConvGeometry& g, const A* x, const A* depthwise, int r
 }
 
 template <class S>
-void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile, S* y,
-                  acc_t<S>* stats) {
+void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile,
+                  S* y, acc_t<S>* stats) {
   using A = acc_t<S>;
   const int step = conv_tile_rows(g);
   const ptrdiff_t y_block = static_cast<ptrdiff_t>(g.h) * g.w * kLanes;
@@ -197,7 +198,9 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
     if (!want_gd) continue;
     if (!depthwise) {
       const auto emit = [&]<int MR, int NR>(int p, int n0, const Vec<A>(&acc)[MR][NR]) {
+#pragma GCC unroll 2
         for (int n = 0; n < NR; ++n)
+#pragma GCC unroll 8
           for (int m = 0; m < MR; ++m) store(gd_tile + (n0 + n) * block + (p + m) * kLanes, acc[m][n]);
       };
       pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
@@ -207,10 +210,18 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
       continue;
     }
     const auto emit = [&]<int MR, int NR>(int p, int n0, const Vec<A>(&acc)[MR][NR]) {
+      const ptrdiff_t image = static_cast<ptrdiff_t>(g.h) * Wg * kLanes;
+      int row = p / g.w, left = (row + 1) * g.w - p;
+      A* out = padded_dy + n0 * image + (static_cast<ptrdiff_t>(row0 + row) * Wg + g.pad + p - row * g.w) * kLanes;
+#pragma GCC unroll 8
       for (int m = 0; m < MR; ++m) {
-        const int row = (p + m) / g.w, col = (p + m) - row * g.w;
-        A* out = padded_dy + ((static_cast<ptrdiff_t>(n0) * g.h + row0 + row) * Wg + g.pad + col) * kLanes;
-        for (int n = 0; n < NR; ++n) store(out + static_cast<ptrdiff_t>(n) * g.h * Wg * kLanes, acc[m][n]);
+#pragma GCC unroll 2
+        for (int n = 0; n < NR; ++n) store(out + n * image, acc[m][n]);
+        out += kLanes;
+        if (--left == 0) {
+          out += 2 * g.pad * kLanes;
+          left = g.w;
+        }
       }
     };
     pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);

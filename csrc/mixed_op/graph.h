@@ -38,13 +38,13 @@ struct Conv {
   int edge, candidate;
   int input;  // index of the convolution it follows, or kFromState
   Front front;
-  int kernel, dilation, stride;     // depthwise
-  int taps_h, taps_w;               // kTaps: a taps_h x taps_w window; 0 x 0: a factorized reduction
-  bool input_norm;                  // its input goes through BatchNorm and relu (false: as it is); not for kFromState
-  bool norm, affine;                // BatchNorm behind it
-  bool output;                      // its normalised y goes into the node (false: into a second convolution)
+  int kernel, dilation, stride;  // depthwise
+  int taps_h, taps_w;            // kTaps: a taps_h x taps_w window; 0 x 0: a factorized reduction
+  bool input_norm;               // its input goes through BatchNorm and relu (false: as it is); not for kFromState
+  bool norm, affine;             // BatchNorm behind it
+  bool output;                   // its normalised y goes into the node (false: into a second convolution)
   int depthwise, product, product2, gamma, beta;  // places in `params`, -1 where absent
-  int bn;                           // BatchNorm slot, -1 without
+  int bn;                                         // BatchNorm slot, -1 without
 };
 
 struct Pool {
@@ -57,7 +57,7 @@ struct Edge {
   int source, node, stride;
   std::vector<int> convs;  // indices into Graph::convs, inputs before outputs
   std::vector<int> pools;
-  int skip = -1;           // candidate of an identity
+  int skip = -1;  // candidate of an identity
 };
 
 struct Graph {

@@ -91,8 +91,8 @@ GraphCall graph_call(const Graph& graph, TensorList states, const Tensor& weight
   return {graph, std::move(nhwc), weights.to(scalar_type_of<acc_t<S>>()).contiguous(), params.vec(), eps};
 }
 
-ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList params, const std::optional<Tensor>& stats,
-                          at::IntArrayRef code, double eps, bool recompute) {
+ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList params,
+                          const std::optional<Tensor>& stats, at::IntArrayRef code, double eps, bool recompute) {
   const Graph graph = graph_from(code);
   check_call(graph, states, weights, params, stats);
   return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> ForwardResult {
@@ -131,7 +131,8 @@ BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorLi
       for (const Tensor& p : params) gp.push_back(at::zeros_like(p));
       return {gs, at::zeros_like(weights), gp};
     }
-    const BackwardCall back{channels_last(grad_out.to(states[0].scalar_type())), batch_stats, want_states.vec(), want_params};
+    const BackwardCall back{channels_last(grad_out.to(states[0].scalar_type())), batch_stats, want_states.vec(),
+                            want_params};
     MixedGraphBackwardCpu<S> backward(call, back);
     BackwardResult r = backward.run(channels_last(out), stats, saved.vec());
     return {or_none(r.states, states.size()), r.weights.to(weights.scalar_type()), or_none(r.params, params.size())};
@@ -156,10 +157,11 @@ const auto& backward_op() {
 }
 
 const auto& front_op() {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("nasfast::mixed_op", "")
-                             .typed<std::tuple<Tensor, Tensor>(TensorList, const Tensor&, TensorList,
-                                                               const std::optional<Tensor>&, at::IntArrayRef, double, bool)>();
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("nasfast::mixed_op", "")
+          .typed<std::tuple<Tensor, Tensor>(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
+                                            at::IntArrayRef, double, bool)>();
   return op;
 }
 
@@ -199,10 +201,10 @@ class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
     for (int64_t s = 0; s < S; ++s) want_states.push_back(ctx->needs_input_grad(s));
     bool want_params = false;
     for (int64_t p = 0; p < P; ++p) want_params = want_params || ctx->needs_input_grad(S + 1 + p);
-    auto [states, weights, params] = backward_op().call(
-        grads[0], kept[S + 1 + P], kept.slice(0, S), kept[S], kept.slice(S + 1, P), kept[S + P + 2],
-        kept.slice(S + P + 3), ctx->saved_data["graph"].toIntVector(), ctx->saved_data["eps"].toDouble(), batch_stats,
-        want_states, want_params);
+    auto [states, weights, params] =
+        backward_op().call(grads[0], kept[S + 1 + P], kept.slice(0, S), kept[S], kept.slice(S + 1, P), kept[S + P + 2],
+                           kept.slice(S + P + 3), ctx->saved_data["graph"].toIntVector(),
+                           ctx->saved_data["eps"].toDouble(), batch_stats, want_states, want_params);
     List out;
     for (int64_t s = 0; s < S; ++s) out.push_back(want_states[s] ? states[s] : Tensor());
     out.push_back(weights);
@@ -279,7 +281,13 @@ void update_running_stats(const Tensor& stats, TensorList running_mean, TensorLi
 std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width) {
   const Graph g = graph_from(graph);
   const int64_t stride = g.edges[0].source < g.inputs ? g.edges[0].stride : 1;
-  const Shape shape{1, channels, height, width, ceil_div(height, stride), ceil_div(width, stride), blocks_of(channels),
+  const Shape shape{1,
+                    channels,
+                    height,
+                    width,
+                    ceil_div(height, stride),
+                    ceil_div(width, stride),
+                    blocks_of(channels),
                     padded_channels(channels)};
   return Layout(g, shape).edge_elements;
 }

@@ -48,28 +48,11 @@ void MixedGraphBackwardCpu<S>::each_image(const std::function<void(int64_t, int6
   });
 }
 
-// dy = a*G + b*y + c behind a BatchNorm, from S0 = sum G and S1 = sum G*y; also its parameters' gradients. `w`: the
-// weight that multiplies its output. Returns dL/dw.
 template <class S>
-double MixedGraphBackwardCpu<S>::norm_backward(int bn, double w, double count, const double* s0, const double* s1,
-                                               A* abc) {
-  const int64_t Cp = shape_.Cp;
-  const A* gamma = params_.gamma[bn].defined() ? params_.gamma[bn].template data_ptr<A>() : nullptr;
-  const A* beta = params_.beta[bn].defined() ? params_.beta[bn].template data_ptr<A>() : nullptr;
-  A* grads = norm_grads_.template data_ptr<A>() + bn * 2 * Cp;
-  double dw = 0;
-  for (int64_t c = 0; c < shape_.C; ++c) {
-    const double r = rstd(bn)[c], mu = mean(bn)[c], gm = gamma ? gamma[c] : 1.0;
-    const double dot = r * (s1[c] - mu * s0[c]);  // sum G*z before the affine part
-    dw += gm * dot + (beta ? beta[c] * s0[c] : 0.0);
-    grads[c] = static_cast<A>(w * dot);
-    grads[Cp + c] = static_cast<A>(w * s0[c]);
-    const double a = w * gm * r, b = back_.batch_stats ? -a * r * dot / count : 0.0;
-    abc[c] = static_cast<A>(a);
-    abc[Cp + c] = static_cast<A>(b);
-    abc[2 * Cp + c] = static_cast<A>(back_.batch_stats ? -a * s0[c] / count - b * mu : 0.0);
-  }
-  return dw;
+double MixedGraphBackwardCpu<S>::through_norm(int bn, double w, double count, const double* s0, const double* s1,
+                                              A* abc) {
+  A* grads = norm_grads_.template data_ptr<A>() + bn * 2 * shape_.Cp;
+  return norm_backward(this->norm(bn), w, count, back_.batch_stats, s0, s1, shape_.C, shape_.Cp, abc, grads);
 }
 
 template <class S>
@@ -106,14 +89,14 @@ void MixedGraphBackwardCpu<S>::edge_sums(int e, const at::Tensor& partial, int64
     const Conv& c = graph_.convs[i];
     if (!c.output) continue;
     alpha[c.candidate] = static_cast<A>(
-        norm_backward(c.bn, w[c.candidate], count, sums.data(), sums.data() + row++ * Cp, abc + i * 3 * Cp));
+        through_norm(c.bn, w[c.candidate], count, sums.data(), sums.data() + row++ * Cp, abc + i * 3 * Cp));
   }
   for (int i : edge.pools) {
     const Pool& pool = graph_.pools[i];
     A* at = abc + (graph_.convs.size() + i) * 3 * Cp;
     const double* s1 = sums.data() + row++ * Cp;
     if (pool.bn >= 0) {
-      alpha[pool.candidate] = static_cast<A>(norm_backward(pool.bn, w[pool.candidate], count, sums.data(), s1, at));
+      alpha[pool.candidate] = static_cast<A>(through_norm(pool.bn, w[pool.candidate], count, sums.data(), s1, at));
     } else {
       alpha[pool.candidate] = static_cast<A>(plain_sum(s1));
       std::fill(at, at + Cp, w[pool.candidate]);
@@ -155,7 +138,8 @@ void MixedGraphBackwardCpu<S>::node_sums(int node) {
 }
 
 template <class S>
-WeightGrads<typename MixedGraphBackwardCpu<S>::A> MixedGraphBackwardCpu<S>::weight_grads(int conv, int64_t share) const {
+WeightGrads<typename MixedGraphBackwardCpu<S>::A> MixedGraphBackwardCpu<S>::weight_grads(int conv,
+                                                                                         int64_t share) const {
   if (!back_.want_params) return {nullptr, nullptr};
   A* base = weight_grads_.template data_ptr<A>() + share * weight_grads_.size(1);
   return {depthwise_at_[conv] >= 0 ? base + depthwise_at_[conv] : nullptr, base + product_at_[conv]};
@@ -181,10 +165,10 @@ void MixedGraphBackwardCpu<S>::second_convs(int node) {
       const ConvGeometry& g = layout_.geometry[i];
       this->load_second_input(i, n, s.relu);
       std::fill_n(s.g_relu, static_cast<int64_t>(g.blocks_in) * g.H * g.padded_width() * kLanes, A(0));
-      k_.conv_backward(g, s.relu, grad_source(i, grad_image(node, n), this->saved_image(i, n)), params_.convs[i], s.tile,
-                       s.dy, s.g_relu, weight_grads(i, share));
-      k_.mask_grad(s.g_relu, c.input_norm ? s.relu : nullptr, this->saved_image(c.input, n), g.blocks_in, g.H, g.W, g.pad,
-                   gz_[c.input].template data_ptr<A>() + n * layout_.image_elements[c.input],
+      k_.conv_backward(g, s.relu, grad_source(i, grad_image(node, n), this->saved_image(i, n)), params_.convs[i],
+                       s.tile, s.dy, s.g_relu, weight_grads(i, share));
+      k_.mask_grad(s.g_relu, c.input_norm ? s.relu : nullptr, this->saved_image(c.input, n), g.blocks_in, g.H, g.W,
+                   g.pad, gz_[c.input].template data_ptr<A>() + n * layout_.image_elements[c.input],
                    mask_sums_.template data_ptr<A>() + (c.input * shape_.N + n) * 2 * Cp);
     }
   });
@@ -200,7 +184,7 @@ void MixedGraphBackwardCpu<S>::second_convs(int node) {
     const A* p = mask_sums_.template data_ptr<A>() + static_cast<int64_t>(graph_.convs[i].input) * shape_.N * 2 * Cp;
     for (int64_t n = 0; n < shape_.N; ++n)
       for (int64_t k = 0; k < 2 * Cp; ++k) sums[k] += p[n * 2 * Cp + k];
-    norm_backward(first.bn, 1.0, static_cast<double>(shape_.N) * g.h * g.w, sums.data(), sums.data() + Cp, abc);
+    through_norm(first.bn, 1.0, static_cast<double>(shape_.N) * g.h * g.w, sums.data(), sums.data() + Cp, abc);
   }
 }
 
@@ -238,9 +222,12 @@ void MixedGraphBackwardCpu<S>::state_image(int state, int64_t n, int64_t share, 
   const bool input = state < graph_.inputs;
   const int node = state - graph_.inputs;
   const S* extra = nullptr;
-  if (!input) extra = static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * v.stride + node * shape_.C;
-  k_.state_grad(s.relu, s.g_relu, any_pools ? s.g_raw : nullptr, skip_grads.data(), skip_weights.data(), skip_grads.size(),
-                extra, v.stride, shape_.C, v.H, v.W, graph_.pad, input ? nullptr : grad_image(node, n),
+  if (!input)
+    extra =
+        static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * v.stride + node * shape_.C;
+  k_.state_grad(s.relu, s.g_relu, any_pools ? s.g_raw : nullptr, skip_grads.data(), skip_weights.data(),
+                skip_grads.size(), extra, v.stride, shape_.C, v.H, v.W, graph_.pad,
+                input ? nullptr : grad_image(node, n),
                 input ? static_cast<S*>(state_grads_[state].data_ptr()) + n * v.H * v.W * shape_.C : nullptr, shape_.C);
 }
 
@@ -298,7 +285,8 @@ void MixedGraphBackwardCpu<S>::node_gradient(int node) {
   each_image([&](int64_t n, int64_t share) {
     if (!from_[state].empty()) return state_image(state, n, share, true);
     const int64_t stride = graph_.nodes * shape_.C;
-    const S* g = static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * stride + node * shape_.C;
+    const S* g =
+        static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * stride + node * shape_.C;
     k_.load_state(g, stride, shape_.C, shape_.h, shape_.w, 0, grad_image(node, n), nullptr);
   });
 }
@@ -319,7 +307,8 @@ BackwardResult MixedGraphBackwardCpu<S>::run(const at::Tensor& out, const at::Te
   }
   each_image([&](int64_t n, int64_t share) {
     for (int s = 0; s < graph_.inputs; ++s)
-      if (!from_[s].empty() && (back_.want_state[s] || back_.want_params)) state_image(s, n, share, back_.want_state[s]);
+      if (!from_[s].empty() && (back_.want_state[s] || back_.want_params))
+        state_image(s, n, share, back_.want_state[s]);
   });
   for (int s = 0; s < graph_.inputs; ++s)
     if (from_[s].empty() && back_.want_state[s]) state_grads_[s].zero_();

@@ -8,9 +8,9 @@
 namespace nasfast {
 
 struct BackwardCall {
-  at::Tensor grad_out;            // channels last, like out
-  bool batch_stats;               // BatchNorm used the batch's own statistics
-  std::vector<bool> want_state;   // per input
+  at::Tensor grad_out;           // channels last, like out
+  bool batch_stats;              // BatchNorm used the batch's own statistics
+  std::vector<bool> want_state;  // per input
   bool want_params;
 };
 
@@ -35,9 +35,7 @@ class MixedGraphBackwardCpu : private MixedGraphCpu<S> {
   using Base::into_;
   using Base::k_;
   using Base::layout_;
-  using Base::mean;
   using Base::params_;
-  using Base::rstd;
   using Base::shape_;
 
   void each_image(const std::function<void(int64_t, int64_t)>& f);  // (image, share)
@@ -48,7 +46,7 @@ class MixedGraphBackwardCpu : private MixedGraphCpu<S> {
   void second_convs(int node);
   void state_image(int state, int64_t n, int64_t share, bool want_input);
   bool pools_image(int state, int64_t n, Scratch<A>& scratch);
-  double norm_backward(int bn, double w, double count, const double* s0, const double* s1, A* abc);
+  double through_norm(int bn, double w, double count, const double* s0, const double* s1, A* abc);
   GradSource<S> grad_source(int64_t index, const A* g, const S* y) const;
   A* grad_image(int node, int64_t n) const;
   WeightGrads<A> weight_grads(int conv, int64_t share) const;

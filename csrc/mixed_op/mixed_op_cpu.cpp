@@ -6,8 +6,6 @@
 // Statistics are kept per image and combined in order in float64: results do not depend on the number of threads.
 #include "mixed_op_cpu.h"
 
-#include <cmath>
-
 namespace nasfast {
 
 template <class S>
@@ -23,6 +21,7 @@ MixedGraphCpu<S>::MixedGraphCpu(const GraphCall& call, bool backward)
       pools_(2 * (call.graph.inputs + call.graph.nodes)) {
   const auto options = at::TensorOptions().dtype(scalar_type_of<A>());
   norm_ = at::zeros({std::max(graph_.norms, 1), 5, shape_.Cp}, options);
+  norm_rows_ = norm_.template data_ptr<A>();
   unit_ = at::zeros({2, shape_.Cp}, options);
   unit_[0].fill_(1);
   for (int s = 0; s < graph_.inputs + graph_.nodes; ++s) from_.push_back(graph_.edges_from(s));
@@ -32,7 +31,8 @@ MixedGraphCpu<S>::MixedGraphCpu(const GraphCall& call, bool backward)
 template <class S>
 StateView<S> MixedGraphCpu<S>::view(int state) const {
   if (state < graph_.inputs)
-    return {static_cast<const S*>(states_[state].const_data_ptr()), static_cast<ptrdiff_t>(shape_.C), shape_.H, shape_.W};
+    return {static_cast<const S*>(states_[state].const_data_ptr()), static_cast<ptrdiff_t>(shape_.C), shape_.H,
+            shape_.W};
   const int node = state - graph_.inputs;
   return {static_cast<const S*>(out_.const_data_ptr()) + node * shape_.C,
           static_cast<ptrdiff_t>(graph_.nodes * shape_.C), shape_.h, shape_.w};
@@ -91,10 +91,13 @@ template <class S>
 void MixedGraphCpu<S>::load_second_input(int conv, int64_t n, A* padded) const {
   const Conv& c = graph_.convs[conv];
   const ConvGeometry& g = layout_.geometry[conv];
-  const int bn = graph_.convs[c.input].bn;
-  const A* unit = unit_.template data_ptr<A>();
-  k_.load_affine(saved_image(c.input, n), c.input_norm ? scale(bn) : unit, c.input_norm ? shift(bn) : unit + shape_.Cp,
-                 c.input_norm, g.blocks_in, g.H, g.W, g.pad, padded);
+  const A *scale = unit_.template data_ptr<A>(), *shift = scale + shape_.Cp;
+  if (c.input_norm) {
+    const NormVectors<A> v = norm(graph_.convs[c.input].bn);
+    scale = v.scale;
+    shift = v.shift;
+  }
+  k_.load_affine(saved_image(c.input, n), scale, shift, c.input_norm, g.blocks_in, g.H, g.W, g.pad, padded);
 }
 
 template <class S>
@@ -127,48 +130,31 @@ void MixedGraphCpu<S>::second_stage(int state, int64_t n, Scratch<A>& scratch) {
     }
 }
 
-// Mean and variance of a slot from {shift, sum, sum of squares} of every image.
 template <class S>
-void MixedGraphCpu<S>::combine(const A* partial, int64_t image_pixels, int bn) {
-  const int64_t N = shape_.N, Cp = shape_.Cp;
-  const double m = static_cast<double>(image_pixels);
-  for (int64_t c = 0; c < Cp; ++c) {
-    double mean_sum = 0;
-    for (int64_t n = 0; n < N; ++n) {
-      const A* p = partial + n * 3 * Cp + c;
-      mean_sum += p[0] + p[Cp] / m;
-    }
-    const double total_mean = mean_sum / static_cast<double>(N);
-    double m2 = 0;
-    for (int64_t n = 0; n < N; ++n) {
-      const A* p = partial + n * 3 * Cp + c;
-      const double s = p[Cp], off = p[0] + s / m - total_mean;
-      m2 += (p[2 * Cp] - s * s / m) + m * off * off;
-    }
-    mean(bn)[c] = static_cast<A>(total_mean);
-    const double var = m2 / (m * static_cast<double>(N));
-    variance(bn)[c] = static_cast<A>(var < 0 ? 0 : var);
-  }
+NormVectors<typename MixedGraphCpu<S>::A> MixedGraphCpu<S>::norm(int bn) const {
+  A* rows = norm_rows_ + bn * 5 * shape_.Cp;
+  const auto row = [&](int i) { return rows + i * shape_.Cp; };
+  return {row(0),
+          row(1),
+          params_.gamma[bn].defined() ? params_.gamma[bn].template data_ptr<A>() : nullptr,
+          params_.beta[bn].defined() ? params_.beta[bn].template data_ptr<A>() : nullptr,
+          row(2),
+          row(3),
+          row(4)};
 }
 
 template <class S>
-void MixedGraphCpu<S>::set_coefficients(int bn) {
-  const A* gamma = params_.gamma[bn].defined() ? params_.gamma[bn].template data_ptr<A>() : nullptr;
-  const A* beta = params_.beta[bn].defined() ? params_.beta[bn].template data_ptr<A>() : nullptr;
-  for (int64_t c = 0; c < shape_.Cp; ++c) {
-    const A r = static_cast<A>(1.0 / std::sqrt(static_cast<double>(variance(bn)[c]) + eps_));
-    rstd(bn)[c] = c < shape_.C ? r : A(0);
-    const A a = (gamma ? gamma[c] : A(1)) * rstd(bn)[c];
-    scale(bn)[c] = a;
-    shift(bn)[c] = (beta ? beta[c] : A(0)) - mean(bn)[c] * a;
-  }
+void MixedGraphCpu<S>::settle(const A* partial, int64_t image_pixels, int bn) {
+  A* rows = norm_rows_ + bn * 5 * shape_.Cp;
+  combine_stats(partial, shape_.N, shape_.Cp, image_pixels, rows, rows + shape_.Cp);
+  norm_coefficients(norm(bn), eps_, shape_.C, shape_.Cp);
 }
 
 // `stats`: [norms, 2, C].
 template <class S>
 void MixedGraphCpu<S>::load_stats(const at::Tensor& stats) {
   norm_.narrow(0, 0, graph_.norms).narrow(1, 0, 2).narrow(2, 0, shape_.C).copy_(stats);
-  for (int bn = 0; bn < graph_.norms; ++bn) set_coefficients(bn);
+  for (int bn = 0; bn < graph_.norms; ++bn) norm_coefficients(norm(bn), eps_, shape_.C, shape_.Cp);
 }
 
 template <class S>
@@ -179,15 +165,13 @@ void MixedGraphCpu<S>::finish(int state, bool second) {
       const Conv& c = graph_.convs[i];
       const ConvGeometry& g = layout_.geometry[i];
       if ((c.input != kFromState) != second || c.bn < 0) continue;
-      combine(partial_image(i, 0), static_cast<int64_t>(g.h) * g.w, c.bn);
-      set_coefficients(c.bn);
+      settle(partial_image(i, 0), static_cast<int64_t>(g.h) * g.w, c.bn);
     }
     for (int i : graph_.edges[e].pools) {
       const Pool& pool = graph_.pools[i];
       if (second || pool.bn < 0) continue;
       const StatePools<S>& p = pools(graph_.edges[e].source, graph_.edges[e].stride);
-      combine((pool.maximum ? p.maximum_stats : p.average_stats).template data_ptr<A>(), p.h * p.w, pool.bn);
-      set_coefficients(pool.bn);
+      settle((pool.maximum ? p.maximum_stats : p.average_stats).template data_ptr<A>(), p.h * p.w, pool.bn);
     }
   }
 }
@@ -200,9 +184,11 @@ void MixedGraphCpu<S>::prepare_node(int node) {
   std::fill(total, total + Cp, A(0));
   const auto place = [&](int64_t index, int bn, A w) {
     A* out = node_scale_.template data_ptr<A>() + index * Cp;
+    if (bn < 0) return void(std::fill(out, out + Cp, w));
+    const NormVectors<A> v = norm(bn);
     for (int64_t c = 0; c < Cp; ++c) {
-      out[c] = w * (bn < 0 ? A(1) : scale(bn)[c]);
-      if (bn >= 0) total[c] += w * shift(bn)[c];
+      out[c] = w * v.scale[c];
+      total[c] += w * v.shift[c];
     }
   };
   for (int e : into_[node]) {
@@ -210,8 +196,7 @@ void MixedGraphCpu<S>::prepare_node(int node) {
       const Conv& c = graph_.convs[i];
       if (c.output) place(i, c.bn, weights_of(e)[c.candidate]);
     }
-    for (int i : graph_.edges[e].pools)
-      place(convs + i, graph_.pools[i].bn, weights_of(e)[graph_.pools[i].candidate]);
+    for (int i : graph_.edges[e].pools) place(convs + i, graph_.pools[i].bn, weights_of(e)[graph_.pools[i].candidate]);
   }
 }
 

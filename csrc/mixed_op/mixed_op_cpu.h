@@ -1,6 +1,7 @@
 // CPU implementation of the mixed graph: what forward and backward share.
 #pragma once
 
+#include "norm_cpu.h"
 #include "plan_cpu.h"
 
 namespace nasfast {
@@ -19,8 +20,8 @@ template <class S>
 struct StatePools {
   bool used = false;
   int64_t h = 0, w = 0;
-  at::Tensor average, maximum, taps;          // [N][B][h*w][8]; taps for backward only
-  at::Tensor average_stats, maximum_stats;    // [N][3][Cp]
+  at::Tensor average, maximum, taps;        // [N][B][h*w][8]; taps for backward only
+  at::Tensor average_stats, maximum_stats;  // [N][3][Cp]
 };
 
 // A source state as the kernels read it: channels last, `stride` elements between pixels.
@@ -56,11 +57,7 @@ class MixedGraphCpu {
   }
   StateView<S> view(int state) const;
   const A* weights_of(int edge) const { return weights_.template data_ptr<A>() + edge * graph_.candidates; }
-  A* mean(int bn) const { return norm_.template data_ptr<A>() + bn * 5 * shape_.Cp; }
-  A* variance(int bn) const { return mean(bn) + shape_.Cp; }
-  A* rstd(int bn) const { return mean(bn) + 2 * shape_.Cp; }
-  A* scale(int bn) const { return mean(bn) + 3 * shape_.Cp; }  // z = scale*y + shift
-  A* shift(int bn) const { return mean(bn) + 4 * shape_.Cp; }
+  NormVectors<A> norm(int bn) const;
   StatePools<S>& pools(int state, int stride) { return pools_[state * 2 + stride - 1]; }
   const S* pool_image_of(const Pool& pool, int64_t n);
   // The input of a second convolution, in scratch.
@@ -76,6 +73,7 @@ class MixedGraphCpu {
   const double eps_;
   const std::vector<at::Tensor> states_;
   const at::Tensor weights_;
+  A* norm_rows_ = nullptr;
   at::Tensor norm_, unit_;  // [norms][mean, variance, rstd, scale, shift][Cp]; ones and zeros
   at::Tensor out_;
   std::vector<at::Tensor> saved_;
@@ -85,8 +83,7 @@ class MixedGraphCpu {
  private:
   void node_stage(int node, int64_t n);
   void finish(int state, bool second);
-  void combine(const A* partial, int64_t image_pixels, int bn);
-  void set_coefficients(int bn);
+  void settle(const A* partial, int64_t image_pixels, int bn);
   void prepare_node(int node);
   A* partial_image(int conv, int64_t n) const;
 

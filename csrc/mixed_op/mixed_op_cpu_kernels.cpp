@@ -8,9 +8,7 @@
 namespace nasfast::NASFAST_ISA {
 namespace {
 
-NASFAST_INLINE int lanes_of(int C, int block) {
-  return C - block * kLanes < kLanes ? C - block * kLanes : kLanes;
-}
+NASFAST_INLINE int lanes_of(int C, int block) { return C - block * kLanes < kLanes ? C - block * kLanes : kLanes; }
 
 template <class A>
 NASFAST_INLINE void zero_pad(A* row, int W, int pad) {
@@ -90,8 +88,8 @@ void pools_backward(const A* g_average, const A* g_maximum, const uint8_t* tap, 
                     int h, int w, A* g_raw) {
   const ptrdiff_t in = static_cast<ptrdiff_t>(H) * W * kLanes, out = static_cast<ptrdiff_t>(h) * w * kLanes;
   for (int b = 0; b < blocks; ++b)
-    pool_backward(g_average ? g_average + b * out : nullptr, g_maximum ? g_maximum + b * out : nullptr, tap + b * out, H, W,
-                  stride, h, w, g_raw + b * in);
+    pool_backward(g_average ? g_average + b * out : nullptr, g_maximum ? g_maximum + b * out : nullptr, tap + b * out,
+                  H, W, stride, h, w, g_raw + b * in);
 }
 
 template <class S, int PIXELS>
@@ -120,8 +118,8 @@ NASFAST_INLINE void node_tile(const NodeInput<S>* inputs, int n, const SkipInput
 }
 
 template <class S>
-void node_sum(const NodeInput<S>* inputs, int n, const SkipInput<S>* skips, int skip_count, const acc_t<S>* shift, int C,
-              int pixels, S* out, ptrdiff_t out_stride) {
+void node_sum(const NodeInput<S>* inputs, int n, const SkipInput<S>* skips, int skip_count, const acc_t<S>* shift,
+              int C, int pixels, S* out, ptrdiff_t out_stride) {
   constexpr int kTile = 8;
   for (int b = 0; b < blocks_of(C); ++b) {
     const ptrdiff_t base = static_cast<ptrdiff_t>(b) * pixels * kLanes;
@@ -156,8 +154,8 @@ NASFAST_INLINE void product_group(const acc_t<S>* g, const S* const* ys, ptrdiff
 }
 
 template <class S>
-void products(const acc_t<S>* g, const S* const* ys, int n, const SkipInput<S>* skips, int skip_count, int C, int pixels,
-              acc_t<S>* sums) {
+void products(const acc_t<S>* g, const S* const* ys, int n, const SkipInput<S>* skips, int skip_count, int C,
+              int pixels, acc_t<S>* sums) {
   using A = acc_t<S>;
   const int blocks = blocks_of(C);
   const ptrdiff_t stride = static_cast<ptrdiff_t>(blocks) * kLanes;
@@ -249,8 +247,8 @@ void state_grad(const acc_t<S>* relu, const acc_t<S>* g_relu, const acc_t<S>* g_
 template <class S>
 const KernelTable<S>& kernel_table() {
   static constexpr KernelTable<S> table = {
-      load_state<S>, load_affine<S>,        conv_forward<S>, conv_backward<S>, pools_forward<S>, pools_backward<acc_t<S>>,
-      node_sum<S>,   products<S>,           add_grad<S>,     mask_grad<S>,     state_grad<S>,
+      load_state<S>, load_affine<S>, conv_forward<S>, conv_backward<S>, pools_forward<S>, pools_backward<acc_t<S>>,
+      node_sum<S>,   products<S>,    add_grad<S>,     mask_grad<S>,     state_grad<S>,
   };
   return table;
 }

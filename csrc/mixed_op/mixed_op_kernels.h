@@ -22,9 +22,9 @@ inline constexpr int kMaxTaps = 7;
 // front -> pointwise, the unit that has one output y and one BatchNorm.
 struct ConvGeometry {
   Front front;
-  int blocks_in, blocks_out;  // channel blocks of the input and of y
-  int H, W, pad;              // input image and the horizontal padding of its scratch copy
-  int h, w;                   // output image
+  int blocks_in, blocks_out;                               // channel blocks of the input and of y
+  int H, W, pad;                                           // input image and the horizontal padding of its scratch copy
+  int h, w;                                                // output image
   int kernel, stride_h, stride_w, dilation, pad_h, pad_w;  // depthwise: kernel x kernel
   int taps;
   int tap_y[kMaxTaps], tap_x[kMaxTaps];  // offsets of the taps from output * stride
@@ -83,14 +83,14 @@ struct KernelTable {
   // Both 3x3 pools of a raw image, with statistics as above (null: none), and the taps of the maxima (null: none).
   void (*pools_forward)(const A* raw, int blocks, int H, int W, int stride, int h, int w, S* average, S* maximum,
                         A* average_stats, A* maximum_stats, uint8_t* tap);
-  void (*pools_backward)(const A* g_average, const A* g_maximum, const uint8_t* tap, int blocks, int H, int W, int stride,
-                         int h, int w, A* g_raw);
+  void (*pools_backward)(const A* g_average, const A* g_maximum, const uint8_t* tap, int blocks, int H, int W,
+                         int stride, int h, int w, A* g_raw);
   // out (channels last) = sum of inputs + shift
   void (*node_sum)(const NodeInput<S>*, int inputs, const SkipInput<S>*, int skips, const A* shift, int C, int pixels,
                    S* out, ptrdiff_t out_stride);
   // sums[0] = sum g, sums[1 + i] = sum g*y_i, then sum g*x of the skips; each [B*8].
-  void (*products)(const A* g, const S* const* ys, int inputs, const SkipInput<S>* skips, int skip_count, int C, int pixels,
-                   A* sums);
+  void (*products)(const A* g, const S* const* ys, int inputs, const SkipInput<S>* skips, int skip_count, int C,
+                   int pixels, A* sums);
   // out += a*g + b*y + c, blocked
   void (*add_grad)(const GradSource<S>&, int blocks, int pixels, A* out);
   // gz = gv where v > 0 (v = the padded input of a second convolution; null: everywhere), sums = {sum gz, sum gz*y}.

@@ -1,46 +1,9 @@
 #include "plan_cpu.h"
 
+#include "pack_cpu.h"
+
 namespace nasfast {
 namespace {
-
-// Source weight element [o][i][tap] of a convolution's pointwise product, as float or double.
-template <class A>
-struct ProductView {
-  const A* first;
-  const A* second;  // factorized reduction: rows C/2.. read the second tap with it
-  int64_t channels, taps, split;
-
-  A at(int64_t o, int64_t tap, int64_t i) const {
-    if (!second) return first[(o * channels + i) * taps + tap];
-    if (o < split) return tap == 0 ? first[o * channels + i] : A(0);
-    return tap == 1 ? second[(o - split) * channels + i] : A(0);
-  }
-};
-
-template <class A>
-void pack_product(const ProductView<A>& view, int64_t C, int64_t blocks, A* product, A* transposed) {
-  const int64_t Cp = blocks * kLanes, K = view.taps * Cp;
-  for (int64_t o = 0; o < Cp; ++o)
-    for (int64_t t = 0; t < view.taps; ++t)
-      for (int64_t i = 0; i < Cp; ++i) {
-        const A v = o < C && i < C ? view.at(o, t, i) : A(0);
-        const int64_t k = t * Cp + i;
-        product[(o / kLanes * K + k) * kLanes + o % kLanes] = v;
-        if (transposed) transposed[(k / kLanes * Cp + o) * kLanes + k % kLanes] = v;
-      }
-}
-
-template <class A>
-void pack_depthwise(const A* w, int64_t C, int64_t blocks, int64_t taps, A* out, A* flipped) {
-  for (int64_t b = 0; b < blocks; ++b)
-    for (int64_t t = 0; t < taps; ++t)
-      for (int64_t l = 0; l < kLanes; ++l) {
-        const int64_t c = b * kLanes + l;
-        const A v = c < C ? w[c * taps + t] : A(0);
-        out[(b * taps + t) * kLanes + l] = v;
-        if (flipped) flipped[(b * taps + taps - 1 - t) * kLanes + l] = v;
-      }
-}
 
 template <class A>
 std::vector<at::Tensor> as_plain(at::TensorList params) {
@@ -98,7 +61,7 @@ template <class A>
 PackedParams<A>::PackedParams(const Graph& graph, const Layout& layout, int64_t channels, at::TensorList params,
                               bool backward)
     : convs(graph.convs.size()), gamma(graph.norms), beta(graph.norms) {
-  const int64_t blocks = blocks_of(channels), Cp = blocks * kLanes;
+  const int64_t Cp = padded_channels(channels);
   std::vector<int64_t> at(graph.convs.size());
   int64_t total = 0;
   const int64_t copies = backward ? 2 : 1;
@@ -123,19 +86,18 @@ PackedParams<A>::PackedParams(const Graph& graph, const Layout& layout, int64_t 
       if (conv.depthwise >= 0) {
         const int64_t n = depthwise_size(g);
         A* flipped = backward ? p + n : nullptr;
-        pack_depthwise<A>(plain[conv.depthwise].template data_ptr<A>(), channels, blocks,
-                          g.kernel * g.kernel, p, flipped);
+        pack_depthwise<A>(plain[conv.depthwise].template data_ptr<A>(), channels, g.kernel * g.kernel, p, flipped);
         out.depthwise = p;
         out.flipped = flipped;
         p += copies * n;
       }
       const int64_t n = g.product_blocks() * kLanes * Cp;
       const at::Tensor& w = plain[conv.product];
-      const ProductView<A> view{w.template data_ptr<A>(),
-                                conv.product2 >= 0 ? plain[conv.product2].template data_ptr<A>() : nullptr, channels,
-                                g.front == Front::kTaps ? g.taps : 1, w.size(0)};
+      const A* second = conv.product2 >= 0 ? plain[conv.product2].template data_ptr<A>() : nullptr;
       A* transposed = backward ? p + n : nullptr;
-      pack_product<A>(view, channels, blocks, p, transposed);
+      pack_product<A>(
+          {w.template data_ptr<A>(), second, channels, channels, g.front == Front::kTaps ? g.taps : 1, w.size(0)}, p,
+          transposed);
       out.product = p;
       out.transposed = transposed;
     }

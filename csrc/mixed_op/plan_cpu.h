@@ -34,7 +34,9 @@ void for_image_shares(int64_t images, int64_t shares, const F& f) {
   });
 }
 
-inline int64_t image_shares(int64_t images) { return std::max<int64_t>(1, std::min<int64_t>(images, at::get_num_threads())); }
+inline int64_t image_shares(int64_t images) {
+  return std::max<int64_t>(1, std::min<int64_t>(images, at::get_num_threads()));
+}
 
 struct Shape {
   int64_t N, C, H, W, h, w;  // input states and nodes
@@ -48,10 +50,10 @@ Shape shape_of(const Graph& graph, at::TensorList states);
 
 // Offsets of a convolution's y in the tensor its edge saves, and that tensor's size, in elements.
 struct Layout {
-  std::vector<ConvGeometry> geometry;   // per convolution
-  std::vector<int64_t> image_elements;  // per convolution
-  std::vector<int64_t> offset;          // per convolution, of image 0
-  std::vector<int64_t> edge_elements;   // per edge
+  std::vector<ConvGeometry> geometry;             // per convolution
+  std::vector<int64_t> image_elements;            // per convolution
+  std::vector<int64_t> offset;                    // per convolution, of image 0
+  std::vector<int64_t> edge_elements;             // per edge
   int64_t tile = 0, dy = 0, padded = 0, raw = 0;  // scratch elements, the largest over the graph
 
   Layout(const Graph& graph, const Shape& shape);
@@ -74,15 +76,6 @@ struct Scratch {
   A *tile, *dy, *raw, *relu, *g_raw, *g_relu, *g_average, *g_maximum;
 
   Scratch(const Layout& layout, bool backward);
-};
-
-// BatchNorm slot k of channel c: mean and 1/sqrt(var + eps), [norms][2][Cp], in A.
-template <class A>
-struct NormStats {
-  at::Tensor storage;
-  int64_t Cp = 0;
-  A* mean(int bn) const { return storage.data_ptr<A>() + bn * 2 * Cp; }
-  A* rstd(int bn) const { return mean(bn) + Cp; }
 };
 
 }  // namespace nasfast

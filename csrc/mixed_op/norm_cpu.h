@@ -1,0 +1,68 @@
+// BatchNorm around the CPU kernels: statistics from per-image sums, coefficients, and the backward from two sums.
+//
+// All of it runs once per channel in float64; the kernels see three numbers a channel.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace nasfast {
+
+// Mean and biased variance from {shift, sum(y - shift), sum((y - shift)^2)} of every image, [N][3][Cp], in order.
+template <class A>
+void combine_stats(const A* partial, int64_t N, int64_t Cp, int64_t image_pixels, A* mean, A* variance) {
+  const double m = static_cast<double>(image_pixels), images = static_cast<double>(N);
+  for (int64_t c = 0; c < Cp; ++c) {
+    const A* p = partial + c;
+    double mean_sum = 0;
+    for (int64_t n = 0; n < N; ++n) mean_sum += p[n * 3 * Cp] + p[n * 3 * Cp + Cp] / m;
+    const double total_mean = mean_sum / images;
+    double m2 = 0;
+    for (int64_t n = 0; n < N; ++n) {
+      const A* q = p + n * 3 * Cp;
+      const double s = q[Cp], off = q[0] + s / m - total_mean;
+      m2 += (q[2 * Cp] - s * s / m) + m * off * off;
+    }
+    const double var = m2 / (m * images);
+    mean[c] = static_cast<A>(total_mean);
+    variance[c] = static_cast<A>(var < 0 ? 0 : var);
+  }
+}
+
+// One BatchNorm's vectors, [Cp] each; gamma and beta null without parameters.
+template <class A>
+struct NormVectors {
+  const A *mean, *variance, *gamma, *beta;
+  A *rstd, *scale, *shift;  // z = scale*y + shift
+};
+
+template <class A>
+void norm_coefficients(const NormVectors<A>& v, double eps, int64_t C, int64_t Cp) {
+  for (int64_t c = 0; c < Cp; ++c) {
+    v.rstd[c] = c < C ? static_cast<A>(1.0 / std::sqrt(static_cast<double>(v.variance[c]) + eps)) : A(0);
+    v.scale[c] = (v.gamma ? v.gamma[c] : A(1)) * v.rstd[c];
+    v.shift[c] = (v.beta ? v.beta[c] : A(0)) - v.mean[c] * v.scale[c];
+  }
+}
+
+// dy = a*G + b*y + c behind a BatchNorm from s0 = sum G and s1 = sum G*y over `count` values; abc: [3][Cp]. `w`: what
+// multiplies its output. grads: [2][Cp], of gamma and beta. Returns dL/dw.
+template <class A>
+double norm_backward(const NormVectors<A>& v, double w, double count, bool batch_stats, const double* s0,
+                     const double* s1, int64_t C, int64_t Cp, A* abc, A* grads) {
+  double dw = 0;
+  for (int64_t c = 0; c < C; ++c) {
+    const double r = v.rstd[c], mu = v.mean[c], gamma = v.gamma ? v.gamma[c] : 1.0;
+    const double dot = r * (s1[c] - mu * s0[c]);  // sum G*z before the affine part
+    dw += gamma * dot + (v.beta ? v.beta[c] * s0[c] : 0.0);
+    grads[c] = static_cast<A>(w * dot);
+    grads[Cp + c] = static_cast<A>(w * s0[c]);
+    const double a = w * gamma * r, b = batch_stats ? -a * r * dot / count : 0.0;
+    abc[c] = static_cast<A>(a);
+    abc[Cp + c] = static_cast<A>(b);
+    abc[2 * Cp + c] = static_cast<A>(batch_stats ? -a * s0[c] / count - b * mu : 0.0);
+  }
+  return dw;
+}
+
+}  // namespace nasfast

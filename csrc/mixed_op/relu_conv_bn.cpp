@@ -1,0 +1,196 @@
+#include "relu_conv_bn.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../aten/check.h"
+#include "relu_conv_bn_cpu.h"
+
+namespace nasfast {
+namespace {
+
+using at::Tensor;
+using at::TensorList;
+using FrontResult = std::tuple<Tensor, Tensor>;
+using ForwardResult = std::tuple<Tensor, Tensor, Tensor>;
+using BackwardResult = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
+
+void check_call(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats) {
+  check_states("relu_conv_bn", x);
+  TORCH_CHECK(weights.size() == 1 || weights.size() == 2, "relu_conv_bn: weights must hold 1 or 2 tensors, got ",
+              weights.size());
+  int64_t out = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Tensor& w = weights[i];
+    TORCH_CHECK(w.dim() == 4 && w.size(1) == x.size(1) && w.size(2) == 1 && w.size(3) == 1, "relu_conv_bn: weights[", i,
+                "] must be [O, ", x.size(1), ", 1, 1], got ", w.sizes());
+    TORCH_CHECK(at::isFloatingType(w.scalar_type()) && w.device() == x.device(), "relu_conv_bn: weights[", i,
+                "] must be floating point on ", x.device(), ", got ", w.scalar_type(), " on ", w.device());
+    out += w.size(0);
+  }
+  TORCH_CHECK(weights.size() == 1 || (x.size(2) % 2 == 0 && x.size(3) % 2 == 0),
+              "relu_conv_bn: x must have an even height and width for a factorized reduction, got ", x.size(2), " x ",
+              x.size(3));
+  TORCH_CHECK(affine.empty() || affine.size() == 2, "relu_conv_bn: affine must hold 0 or 2 tensors, got ",
+              affine.size());
+  for (const Tensor& a : affine)
+    TORCH_CHECK(a.sizes() == at::IntArrayRef({out}), "relu_conv_bn: affine must be [", out, "], got ", a.sizes());
+  TORCH_CHECK(x.size(1) > 0 && out > 0 && x.size(2) > 0 && x.size(3) > 0,
+              "relu_conv_bn: x must have channels, height and width above 0, got ", x.sizes());
+  check_stats("relu_conv_bn", stats, 1, out);
+}
+
+ForwardResult forward_cpu(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                          double eps, bool recompute) {
+  check_call(x, weights, affine, stats);
+  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ForwardResult {
+    const auto dtype = scalar_type_of<acc_t<S>>();
+    int64_t out_channels = 0;
+    for (const Tensor& w : weights) out_channels += w.size(0);
+    const int64_t stride = static_cast<int64_t>(weights.size());
+    if (x.size(0) == 0)
+      return {at::empty({0, out_channels, x.size(2) / stride, x.size(3) / stride}, x.options()),
+              at::zeros({1, 2, out_channels}, x.options().dtype(dtype)), at::empty({0}, x.options())};
+    const ReluConvBnCall call{channels_last(x), weights.vec(), affine.vec(), eps};
+    Tensor used = stats.has_value() ? stats->to(dtype) : Tensor(), out, saved;
+    ReluConvBnCpu<S>(call, false).forward(used, !stats.has_value(), out, saved);
+    if (recompute) saved = at::empty({0}, x.options());
+    return {out, stats.has_value() ? used.clone() : used, saved};
+  });
+}
+
+BackwardResult backward_cpu(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList affine,
+                            const Tensor& stats, const Tensor& saved, double eps, bool batch_stats, bool want_x,
+                            bool want_params) {
+  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> BackwardResult {
+    if (x.size(0) == 0) {
+      std::vector<Tensor> gw, ga;
+      for (const Tensor& w : weights) gw.push_back(at::zeros_like(w));
+      for (const Tensor& a : affine) ga.push_back(at::zeros_like(a));
+      return {at::zeros_like(x), gw, ga};
+    }
+    const ReluConvBnCall call{channels_last(x), weights.vec(), affine.vec(), eps};
+    auto grads = ReluConvBnCpu<S>(call, true)
+                     .backward(channels_last(grad_out.to(x.scalar_type())), stats, saved.numel() > 0 ? saved : Tensor(),
+                               batch_stats, want_x, want_params);
+    const Tensor none = at::empty({0}, x.options());
+    if (!want_x) grads.x = none;
+    if (!want_params) {
+      grads.weights.assign(weights.size(), none);
+      grads.affine.assign(affine.size(), none);
+    }
+    return {grads.x, grads.weights, grads.affine};
+  });
+}
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+ForwardResult call_forward(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                           double eps, bool recompute) {
+  static const auto op =
+      find_op<ForwardResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
+          "nasfast::_relu_conv_bn_forward");
+  return op.call(x, weights, affine, stats, eps, recompute);
+}
+
+class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> {
+ public:
+  using Ctx = torch::autograd::AutogradContext;
+  using List = torch::autograd::variable_list;
+
+  static List forward(Ctx* ctx, const Tensor& x, TensorList weights, TensorList affine,
+                      const std::optional<Tensor>& stats, double eps, bool recompute) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [out, used, saved] = call_forward(x, weights, affine, stats, eps, recompute);
+    List keep{x, used, saved};
+    keep.insert(keep.end(), weights.begin(), weights.end());
+    keep.insert(keep.end(), affine.begin(), affine.end());
+    ctx->save_for_backward(keep);
+    ctx->saved_data["weights"] = static_cast<int64_t>(weights.size());
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["batch_stats"] = !stats.has_value();
+    ctx->mark_non_differentiable({used});
+    return {out, used};
+  }
+
+  static List backward(Ctx* ctx, List grads) {
+    TORCH_CHECK(!at::GradMode::is_enabled(),
+                "relu_conv_bn: cannot be differentiated twice (create_graph=True); use nasfast.reference for that");
+    static const auto op =
+        find_op<BackwardResult(const Tensor&, const Tensor&, TensorList, TensorList, const Tensor&, const Tensor&,
+                               double, bool, bool, bool)>("nasfast::_relu_conv_bn_backward");
+    const List all = ctx->get_saved_variables();
+    const TensorList params = TensorList(all).slice(3);
+    const int64_t W = ctx->saved_data["weights"].toInt();
+    bool want_params = false;
+    for (size_t i = 0; i < params.size(); ++i) want_params = want_params || ctx->needs_input_grad(1 + i);
+    const bool want_x = ctx->needs_input_grad(0);
+    auto [x, weights, affine] =
+        op.call(grads[0], all[0], params.slice(0, W), params.slice(W), all[1], all[2],
+                ctx->saved_data["eps"].toDouble(), ctx->saved_data["batch_stats"].toBool(), want_x, want_params);
+    List out{want_x ? x : Tensor()};
+    for (const Tensor& g : weights) out.push_back(want_params ? g : Tensor());
+    for (const Tensor& g : affine) out.push_back(want_params ? g : Tensor());
+    for (int i = 0; i < 3; ++i) out.emplace_back();  // stats, eps, recompute
+    return out;
+  }
+};
+
+FrontResult autograd(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                     double eps, bool recompute) {
+  auto r = ReluConvBnFunction::apply(x, weights, affine, stats, eps, recompute);
+  return {r[0], r[1]};
+}
+
+// Below autograd, where nothing is kept for a backward.
+FrontResult plain(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                  double eps, bool) {
+  auto [out, used, saved] = call_forward(x, weights, affine, stats, eps, /*recompute=*/true);
+  return {out, used};
+}
+
+FrontResult autocast(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                     double eps, bool recompute) {
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
+  const auto device = x.device().type();
+  return relu_conv_bn(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), x, device), weights, affine,
+                      stats, eps, recompute);
+}
+
+}  // namespace
+
+FrontResult relu_conv_bn(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
+                         double eps, bool recompute) {
+  static const auto op =
+      find_op<FrontResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
+          "nasfast::relu_conv_bn");
+  return op.call(x, weights, affine, stats, eps, recompute);
+}
+
+TORCH_LIBRARY_FRAGMENT(nasfast, m) {
+  m.def(
+      "relu_conv_bn(Tensor x, Tensor[] weights, Tensor[] affine, Tensor? stats, float eps, bool recompute) -> (Tensor, "
+      "Tensor)");
+  m.def(
+      "_relu_conv_bn_forward(Tensor x, Tensor[] weights, Tensor[] affine, Tensor? stats, float eps, bool recompute) -> "
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "_relu_conv_bn_backward(Tensor grad_out, Tensor x, Tensor[] weights, Tensor[] affine, Tensor stats, Tensor "
+      "saved, "
+      "float eps, bool batch_stats, bool want_x, bool want_params) -> (Tensor, Tensor[], Tensor[])");
+}
+
+TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
+  m.impl("_relu_conv_bn_forward", forward_cpu);
+  m.impl("_relu_conv_bn_backward", backward_cpu);
+}
+TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("relu_conv_bn", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("relu_conv_bn", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("relu_conv_bn", plain); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("relu_conv_bn", autocast); }
+
+}  // namespace nasfast
