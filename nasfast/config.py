@@ -141,10 +141,10 @@ PCDARTS: dict[str, Any] = {"lr": 0.1, "lr_min": 0.0, "arch_lr": 6e-4, "batch_siz
 DIGITS: dict[str, Any] = {
     "channels": 8,
     "layers": 3,
-    "epochs": 20,
+    "epochs": 30,
     "batch_size": 32,
     "lr": 0.05,
-    "arch_lr": 3e-3,
+    "arch_lr": 1e-2,
     "retrain_epochs": 20,
     "retrain_channels": 12,
     "retrain_layers": 4,
