@@ -299,7 +299,9 @@ BackwardResult MixedGraphBackwardCpu<S>::run(const at::Tensor& out, const at::Te
   this->load_stats(stats);
   prepare_states();
   for (int s = 0; s < graph_.inputs; ++s)
-    state_grads_.push_back(back_.want_state[s] ? at::empty_like(this->states_[s]) : at::Tensor());
+    state_grads_.push_back(back_.want_state[s]
+                               ? cached_empty_channels_last(shape_.N, shape_.C, shape_.H, shape_.W, scalar_type_of<S>())
+                               : at::Tensor());
   for (int node = graph_.nodes - 1; node >= 0; --node) {
     node_gradient(node);
     node_sums(node);

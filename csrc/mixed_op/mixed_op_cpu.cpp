@@ -231,8 +231,7 @@ void MixedGraphCpu<S>::allocate_saved() {
 template <class S>
 void MixedGraphCpu<S>::forward(at::Tensor& stats, bool batch_stats, at::Tensor& out, std::vector<at::Tensor>& saved) {
   batch_stats_ = batch_stats;
-  out = out_ = at::empty({shape_.N, graph_.nodes * shape_.C, shape_.h, shape_.w},
-                         states_[0].options().memory_format(at::MemoryFormat::ChannelsLast));
+  out = out_ = cached_empty_channels_last(shape_.N, graph_.nodes * shape_.C, shape_.h, shape_.w, scalar_type_of<S>());
   allocate_saved();
   prepare_pools(false);
   const auto options = weights_.options();

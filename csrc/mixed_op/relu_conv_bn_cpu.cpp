@@ -101,7 +101,7 @@ void ReluConvBnCpu<S>::forward(at::Tensor& stats, bool batch_stats, at::Tensor& 
   else
     norm_.narrow(0, 0, 2).narrow(1, 0, O_).copy_(stats[0]);
   norm_coefficients(norm(), call_.eps, O_, Op_);
-  out = at::empty({N_, O_, g_.h, g_.w}, call_.x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  out = cached_empty_channels_last(N_, O_, g_.h, g_.w, scalar_type_of<S>());
   const NormVectors<A> v = norm();
   const int64_t pixels = static_cast<int64_t>(g_.h) * g_.w;
   for_image_shares(N_, image_shares(N_), [&](int64_t, int64_t begin, int64_t end) {
@@ -144,7 +144,7 @@ typename ReluConvBnCpu<S>::Grads ReluConvBnCpu<S>::backward(const at::Tensor& gr
                 abc.template data_ptr<A>(), norm_grads.template data_ptr<A>());
   const int64_t product = Op_ * g_.product_blocks() * kLanes;
   at::Tensor weight_grads = at::zeros({want_params ? shares : 0, product}, options);
-  at::Tensor grad_x = want_x ? at::empty_like(call_.x) : at::Tensor();
+  at::Tensor grad_x = want_x ? cached_empty_channels_last(N_, I, g_.H, g_.W, scalar_type_of<S>()) : at::Tensor();
   const A* c = abc.template data_ptr<A>();
   each_image(true, [&](int64_t n, int64_t share, A* relu) {
     A *gx = relu + x_elements(), *tile = gx + x_elements();
