@@ -4,7 +4,9 @@
 
 #include "aten/buffer_cache.h"
 #include "core/isa.h"
+#include "core/peak.h"
 #include "mixed_op/mixed_op.h"
+#include "mixed_op/profile.h"
 #include "mixed_op/relu_conv_bn.h"
 
 #ifndef NASFAST_TORCH_VERSION
@@ -46,6 +48,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("build_info", &build_info, "Compiler, torch version, OpenMP and instruction sets, as a dict.");
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Run the CPU kernels of this instruction set from now on.");
   m.def("empty_buffer_cache", &empty_buffer_cache, "Free the kept buffers; returns their bytes.");
+  m.def("peak_fma", &peak_fma, pybind11::arg("seconds"), pybind11::arg("threads"),
+        "Float32 operations per second that this many threads reach on registers alone.");
+  m.def("profile_start", &profile_start, "Count every CPU kernel from now on.");
+  m.def("profile_stop", &profile_stop,
+        "Stop counting; kernel -> [calls, seconds of all threads, floating-point operations, bytes].");
   m.def("mixed_op_saved_elements",
         [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width) {
           return mixed_op_saved_elements(graph, channels, height, width);

@@ -1,10 +1,12 @@
 // Chooses the kernels of the active instruction set.
 #include "mixed_op_kernels.h"
+#include "profile.h"
 
 namespace nasfast {
+namespace {
 
 template <class S>
-const KernelTable<S>& kernel_table() {
+const KernelTable<S>& active_table() {
   switch (active_isa()) {
 #ifdef NASFAST_HAVE_AVX512
     case Isa::kAvx512:
@@ -17,6 +19,14 @@ const KernelTable<S>& kernel_table() {
     default:
       return baseline::kernel_table<S>();
   }
+}
+
+}  // namespace
+
+template <class S>
+const KernelTable<S>& kernel_table() {
+  const KernelTable<S>& table = active_table<S>();
+  return profile_running() ? profiled_table(table) : table;
 }
 
 template const KernelTable<float>& kernel_table<float>();

@@ -317,40 +317,60 @@ BackwardResult MixedGraphBackwardCpu<S>::run(const at::Tensor& out, const at::Te
   return {state_grads_, alpha_grad_, back_.want_params ? unpack_params() : std::vector<at::Tensor>()};
 }
 
+// The gradients of one convolution from the packed ones of every share, added up in the order of the shares.
+template <class S>
+void MixedGraphBackwardCpu<S>::unpack_conv(int conv, std::vector<at::Tensor>& grads) const {
+  const Conv& c = graph_.convs[conv];
+  const ConvGeometry& g = layout_.geometry[conv];
+  const int64_t C = shape_.C, Cp = shape_.Cp, room = weight_grads_.size(1);
+  const A* packed = weight_grads_.template data_ptr<A>();
+  const auto total = [&](int64_t at) {
+    A sum = packed[at];
+    for (int64_t s = 1; s < shares_; ++s) sum += packed[s * room + at];
+    return sum;
+  };
+  if (c.depthwise >= 0) {
+    const int64_t taps = g.kernel * g.kernel;
+    A* out = grads[c.depthwise].template data_ptr<A>();
+    for (int64_t k = 0; k < C; ++k)
+      for (int64_t t = 0; t < taps; ++t)
+        out[k * taps + t] = total(depthwise_at_[conv] + (k / kLanes * taps + t) * kLanes + k % kLanes);
+  }
+  const int64_t taps = g.front == Front::kTaps ? g.taps : 1, at = product_at_[conv];
+  if (c.product2 < 0) {
+    A* out = grads[c.product].template data_ptr<A>();
+    for (int64_t o = 0; o < C; ++o)
+      for (int64_t t = 0; t < taps; ++t)
+        for (int64_t i = 0; i < C; ++i) out[(o * C + i) * taps + t] = total(at + (o * taps + t) * Cp + i);
+    return;
+  }
+  const int64_t half = grads[c.product].size(0);
+  for (int64_t o = 0; o < C; ++o) {
+    A* out = o < half ? grads[c.product].template data_ptr<A>() + o * C
+                      : grads[c.product2].template data_ptr<A>() + (o - half) * C;
+    const int64_t tap = o < half ? 0 : 1;
+    for (int64_t i = 0; i < C; ++i) out[i] = total(at + (o * taps + tap) * Cp + i);
+  }
+}
+
 template <class S>
 std::vector<at::Tensor> MixedGraphBackwardCpu<S>::unpack_params() const {
-  const int64_t C = shape_.C, Cp = shape_.Cp;
-  const at::Tensor total = weight_grads_.size(0) == 1 ? weight_grads_[0] : weight_grads_.sum(0);
-  std::vector<at::Tensor> grads(param_shapes_.size());
-  const auto give = [&](int at, const at::Tensor& g) {
-    if (at >= 0) grads[at] = g.to(param_shapes_[at].scalar_type()).contiguous().view(param_shapes_[at].sizes());
-  };
-  for (size_t i = 0; i < graph_.convs.size(); ++i) {
-    const Conv& c = graph_.convs[i];
-    const ConvGeometry& g = layout_.geometry[i];
-    if (c.depthwise >= 0) {
-      const int64_t taps = g.kernel * g.kernel;
-      const at::Tensor packed = total.narrow(0, depthwise_at_[i], Cp * taps).view({shape_.B, taps, kLanes});
-      give(c.depthwise, packed.transpose(1, 2).reshape({Cp, taps}).narrow(0, 0, C));
-    }
-    const int64_t taps = g.front == Front::kTaps ? g.taps : 1;
-    const at::Tensor product =
-        total.narrow(0, product_at_[i], Cp * taps * Cp).view({Cp, taps, Cp}).narrow(0, 0, C).narrow(2, 0, C);
-    if (c.product2 >= 0) {
-      const int64_t half = param_shapes_[c.product].size(0);
-      give(c.product, product.narrow(0, 0, half).select(1, 0));
-      give(c.product2, product.narrow(0, half, C - half).select(1, 1));
-    } else {
-      give(c.product, product.transpose(1, 2));
-    }
-  }
+  std::vector<at::Tensor> grads;
+  const auto options = at::TensorOptions().dtype(scalar_type_of<A>());
+  for (const at::Tensor& p : param_shapes_) grads.push_back(at::empty(p.sizes(), options));
+  at::parallel_for(0, static_cast<int64_t>(graph_.convs.size()), 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) unpack_conv(static_cast<int>(i), grads);
+  });
   const auto give_norm = [&](int bn, int gamma, int beta) {
     if (gamma < 0) return;
-    give(gamma, norm_grads_[bn][0].narrow(0, 0, C));
-    give(beta, norm_grads_[bn][1].narrow(0, 0, C));
+    grads[gamma].copy_(norm_grads_[bn][0].narrow(0, 0, shape_.C));
+    grads[beta].copy_(norm_grads_[bn][1].narrow(0, 0, shape_.C));
   };
   for (const Conv& c : graph_.convs) give_norm(c.bn, c.gamma, c.beta);
   for (const Pool& p : graph_.pools) give_norm(p.bn, p.gamma, p.beta);
+  for (size_t i = 0; i < grads.size(); ++i)
+    if (param_shapes_[i].scalar_type() != grads[i].scalar_type())
+      grads[i] = grads[i].to(param_shapes_[i].scalar_type());
   return grads;
 }
 

@@ -50,6 +50,7 @@ class MixedGraphBackwardCpu : private MixedGraphCpu<S> {
   GradSource<S> grad_source(int64_t index, const A* g, const S* y) const;
   A* grad_image(int node, int64_t n) const;
   WeightGrads<A> weight_grads(int conv, int64_t share) const;
+  void unpack_conv(int conv, std::vector<at::Tensor>& grads) const;
   std::vector<at::Tensor> unpack_params() const;
 
   const BackwardCall& back_;
