@@ -25,30 +25,59 @@ NASFAST_INLINE Window pool_window(int oy, int ox, int stride, int H, int W) {
           left};
 }
 
-// `tap` (nullable) receives the index 3*ky + kx of the maximum, one byte a lane.
-template <class A, class S>
+template <class A>
+struct Pooled {
+  Vec<A> sum = {}, best = broadcast<A>(-static_cast<A>(__builtin_inf()));
+  typename VecOf<A>::mask tap = {};
+
+  template <bool TAPS>
+  NASFAST_INLINE void take(Vec<A> v, int index) {
+    using Mask = typename VecOf<A>::mask;
+    sum += v;
+    const Mask newer = (v > best) | (v != v);
+    best = newer ? v : best;
+    if constexpr (TAPS) tap = newer ? Mask{} + index : tap;
+  }
+};
+
+// A window that may reach over the border, and one that does not, which unrolls.
+template <bool TAPS, class A>
+NASFAST_INLINE Pooled<A> pool_border(const A* x, int W, const Window& win) {
+  Pooled<A> out;
+  out.tap += (win.y0 - win.top) * kPool + win.x0 - win.left;
+  for (int y = win.y0; y < win.y1; ++y)
+    for (int xx = win.x0; xx < win.x1; ++xx)
+      out.template take<TAPS>(load(x + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes),
+                              (y - win.top) * kPool + xx - win.left);
+  return out;
+}
+
+template <bool TAPS, class A>
+NASFAST_INLINE Pooled<A> pool_inside(const A* corner, int W) {
+  Pooled<A> out;
+#pragma GCC unroll 3
+  for (int y = 0; y < kPool; ++y)
+#pragma GCC unroll 3
+    for (int xx = 0; xx < kPool; ++xx)
+      out.template take<TAPS>(load(corner + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes), y * kPool + xx);
+  return out;
+}
+
+// `tap` receives the index 3*ky + kx of the maximum, one byte a lane.
+template <bool TAPS, class A, class S>
 void pool_forward(const A* x, int H, int W, int stride, int h, int w, S* average, S* maximum, uint8_t* tap) {
-  using Mask = typename VecOf<A>::mask;
   typedef uint8_t u8x8 __attribute__((vector_size(8)));
   for (int oy = 0; oy < h; ++oy) {
     for (int ox = 0; ox < w; ++ox) {
       const Window win = pool_window(oy, ox, stride, H, W);
-      Vec<A> sum = {}, best = broadcast<A>(-static_cast<A>(__builtin_inf()));
-      Mask arg = Mask{} + ((win.y0 - win.top) * kPool + win.x0 - win.left);
-      for (int y = win.y0; y < win.y1; ++y) {
-        for (int xx = win.x0; xx < win.x1; ++xx) {
-          const Vec<A> v = load(x + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes);
-          sum += v;
-          const Mask take = (v > best) | (v != v);
-          best = take ? v : best;
-          arg = take ? Mask{} + ((y - win.top) * kPool + xx - win.left) : arg;
-        }
-      }
+      const bool inside = win.count() == kPool * kPool;
+      const Pooled<A> r = inside ? pool_inside<TAPS>(x + (static_cast<ptrdiff_t>(win.top) * W + win.left) * kLanes, W)
+                                 : pool_border<TAPS>(x, W, win);
       const ptrdiff_t o = (static_cast<ptrdiff_t>(oy) * w + ox) * kLanes;
-      store(average + o, sum / broadcast<A>(static_cast<A>(win.count())));
-      store(maximum + o, best);
-      if (tap) {
-        const u8x8 bytes = __builtin_convertvector(arg, u8x8);
+      store(average + o, r.sum / broadcast<A>(static_cast<A>(win.count())));
+      store(maximum + o, r.best);
+      if constexpr (TAPS) {
+        const u8x8 bytes = __builtin_convertvector(r.tap, u8x8);
         std::memcpy(tap + o, &bytes, sizeof(bytes));
       }
     }

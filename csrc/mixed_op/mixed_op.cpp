@@ -134,7 +134,7 @@ BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorLi
     const BackwardCall back{channels_last(grad_out.to(states[0].scalar_type())), batch_stats, want_states.vec(),
                             want_params};
     MixedGraphBackwardCpu<S> backward(call, back);
-    BackwardResult r = backward.run(channels_last(out), stats, saved.vec());
+    BackwardResult r = backward.run(out.dim() == 4 ? channels_last(out) : out, stats, saved.vec());
     return {or_none(r.states, states.size()), r.weights.to(weights.scalar_type()), or_none(r.params, params.size())};
   });
 }
@@ -165,6 +165,14 @@ const auto& front_op() {
   return op;
 }
 
+// Whether an edge leaves a node: backward then needs the nodes themselves.
+bool reads_nodes(at::IntArrayRef code) {
+  const Graph graph = graph_from(code);
+  for (const Edge& edge : graph.edges)
+    if (edge.source >= graph.inputs) return true;
+  return false;
+}
+
 class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
  public:
   using Ctx = torch::autograd::AutogradContext;
@@ -177,7 +185,7 @@ class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
     List keep(states.begin(), states.end());
     keep.push_back(weights);
     keep.insert(keep.end(), params.begin(), params.end());
-    keep.push_back(out);
+    keep.push_back(reads_nodes(graph) ? out : at::empty({0}, out.options()));
     keep.push_back(used);
     keep.insert(keep.end(), saved.begin(), saved.end());
     ctx->save_for_backward(keep);

@@ -77,8 +77,12 @@ template <class S>
 void pools_forward(const acc_t<S>* raw, int blocks, int H, int W, int stride, int h, int w, S* average, S* maximum,
                    acc_t<S>* average_stats, acc_t<S>* maximum_stats, uint8_t* tap) {
   const ptrdiff_t in = static_cast<ptrdiff_t>(H) * W * kLanes, out = static_cast<ptrdiff_t>(h) * w * kLanes;
-  for (int b = 0; b < blocks; ++b)
-    pool_forward(raw + b * in, H, W, stride, h, w, average + b * out, maximum + b * out, tap ? tap + b * out : nullptr);
+  for (int b = 0; b < blocks; ++b) {
+    if (tap)
+      pool_forward<true>(raw + b * in, H, W, stride, h, w, average + b * out, maximum + b * out, tap + b * out);
+    else
+      pool_forward<false>(raw + b * in, H, W, stride, h, w, average + b * out, maximum + b * out, nullptr);
+  }
   if (average_stats) shifted_stats(average, h * w, blocks, average_stats);
   if (maximum_stats) shifted_stats(maximum, h * w, blocks, maximum_stats);
 }
