@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Extra arguments: make search ARGS="--epochs 5", make test ARGS="-k mixed_op", make setup PIP_ARGS="..."
 ARGS ?=
 PIP_ARGS ?=
+# OpenMP threads spin only shortly at a barrier, so that a busy machine does not stall them.
+export GOMP_SPINCOUNT ?= 1000
 
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 INSTALLED := $(VENV)/.installed

@@ -6,7 +6,12 @@ network of your own. The search: `nasfast.search.run_search`, or the command `na
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
+
+# Where cores are shared, OpenMP threads that spin at every barrier keep each other from running. A short spin costs an
+# idle machine nothing. Read once, when torch loads its OpenMP; a value that the user set stays.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The function takes the place of the module of the same name; `from nasfast.accelerate import ...` finds the module.
 from nasfast.accelerate import AccelerateReport, accelerate

@@ -7,8 +7,7 @@ see it; its readable twin in plain PyTorch is in `nasfast.reference`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -67,10 +66,13 @@ class MixedGraph:
     inputs: int
     nodes: int
     edges: tuple[EdgeSpec, ...]
+    code: list[int] = field(init=False, repr=False, compare=False)
+    """The integers that the kernels read."""
 
-    @cached_property
-    def code(self) -> list[int]:
-        """The integers that the kernels read."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code", self._encode())
+
+    def _encode(self) -> list[int]:
         counts = {len(edge.primitives) for edge in self.edges}
         if len(counts) != 1:
             raise ConfigError(f"mixed graph: every edge must have the same number of candidates, got {sorted(counts)}")
@@ -221,10 +223,16 @@ def _mixed_op_backward_fake(  # type: ignore[no-untyped-def]
 ):
     x = states[0]
     grad_states = [
-        torch.empty_like(s) if want else x.new_empty((0,)) for s, want in zip(states, want_states, strict=True)
+        torch.empty_like(s, memory_format=torch.channels_last) if want else x.new_empty((0,))
+        for s, want in zip(states, want_states, strict=True)
     ]
     grad_params = [torch.empty_like(p) if want_params else x.new_empty((0,)) for p in params]
     return grad_states, torch.empty_like(weights), grad_params
+
+
+@torch.library.register_fake("nasfast::update_running_stats_")
+def _update_running_stats_fake(stats, running_mean, running_var, batches, momentum, count):  # type: ignore[no-untyped-def]
+    return None
 
 
 def _norm_count(graph: Sequence[int]) -> int:
@@ -249,5 +257,5 @@ def _relu_conv_bn_backward_fake(  # type: ignore[no-untyped-def]
     grad_out, x, weights, affine, stats, saved, eps, batch_stats, want_x, want_params
 ):
     none = x.new_empty((0,))
-    grad_x = torch.empty_like(x) if want_x else none
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if want_x else none
     return grad_x, *([torch.empty_like(p) if want_params else none for p in group] for group in (weights, affine))

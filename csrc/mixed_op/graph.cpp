@@ -35,7 +35,7 @@ class Builder {
       case Primitive::kSepConv7x7:
         return add_separable(edge, candidate, 7);
       case Primitive::kDilConv3x3:
-        add_depthwise(edge, candidate, kFromState, 3, 2, e.stride);
+        g_.convs[add_depthwise(edge, candidate, kFromState, 3, 2, e.stride)].rebuilt = true;
         return;
       case Primitive::kDilConv5x5:
         add_depthwise(edge, candidate, kFromState, 5, 2, e.stride);

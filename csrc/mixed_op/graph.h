@@ -44,7 +44,8 @@ struct Conv {
   bool norm, affine;             // BatchNorm behind it
   bool output;                   // its normalised y goes into the node (false: into a second convolution)
   int depthwise, product, product2, gamma, beta;  // places in `params`, -1 where absent
-  int bn;                                         // BatchNorm slot, -1 without
+  bool rebuilt;  // its y is not saved but computed again in backward: cheap beside the memory it takes
+  int bn;        // BatchNorm slot, -1 without
 };
 
 struct Pool {

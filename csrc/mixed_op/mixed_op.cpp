@@ -321,14 +321,12 @@ TORCH_LIBRARY_FRAGMENT(nasfast, m) {
 TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
   m.impl("_mixed_op_forward", forward_cpu);
   m.impl("_mixed_op_backward", backward_cpu);
+  m.impl("update_running_stats_", update_running_stats);
 }
 
 TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("mixed_op", mixed_op_autograd); }
 TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("mixed_op", mixed_op_autograd); }
-TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) {
-  m.impl("mixed_op", mixed_op_plain);
-  m.impl("update_running_stats_", update_running_stats);
-}
+TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("mixed_op", mixed_op_plain); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("mixed_op", mixed_op_autocast); }
 
 }  // namespace nasfast

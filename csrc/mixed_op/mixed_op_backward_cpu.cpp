@@ -262,18 +262,19 @@ template <class S>
 void MixedGraphBackwardCpu<S>::prepare_states() {
   this->prepare_pools(true);
   const bool recompute = this->saved_.empty();
-  if (recompute) this->allocate_saved();
+  if (recompute)
+    this->allocate_saved();
+  else
+    this->rebuilt_ = cached_empty({layout_.rebuilt_elements}, scalar_type_of<S>());
   for (int state = 0; state < graph_.inputs + graph_.nodes; ++state) {
-    if (from_[state].empty() || !(recompute || this->has_pools(state))) continue;
+    if (from_[state].empty()) continue;
+    const bool pools = this->has_pools(state);
     each_image([&](int64_t n, int64_t share) {
-      if (recompute) {
-        this->state_stage(state, n, scratch_[share]);
-        this->second_stage(state, n, scratch_[share]);
-      } else {
-        const StateView<S> v = this->view(state);
-        k_.load_state(v.image(n), v.stride, shape_.C, v.H, v.W, graph_.pad, scratch_[share].raw, nullptr);
-        this->pool_image(state, n, scratch_[share].raw, false);
-      }
+      Scratch<A>& s = scratch_[share];
+      this->load_state_image(state, n, s, pools);
+      if (pools) this->pool_image(state, n, s.raw, false);
+      this->first_convs(state, n, s, !recompute);
+      if (recompute) this->second_stage(state, n, s);
     });
   }
 }

@@ -112,9 +112,14 @@ void MixedGraphCpu<S>::state_stage(int state, int64_t n, Scratch<A>& scratch) {
   const bool raw = has_pools(state);
   load_state_image(state, n, scratch, raw);
   if (raw) pool_image(state, n, scratch.raw, batch_stats_);
+  first_convs(state, n, scratch, false);
+}
+
+template <class S>
+void MixedGraphCpu<S>::first_convs(int state, int64_t n, Scratch<A>& scratch, bool only_rebuilt) {
   for (int e : from_[state])
     for (int i : graph_.edges[e].convs)
-      if (graph_.convs[i].input == kFromState)
+      if (graph_.convs[i].input == kFromState && (graph_.convs[i].rebuilt || !only_rebuilt))
         k_.conv_forward(layout_.geometry[i], scratch.relu, params_.convs[i], scratch.tile, saved_image(i, n),
                         partial_image(i, n));
 }
@@ -225,6 +230,7 @@ void MixedGraphCpu<S>::node_stage(int node, int64_t n) {
 template <class S>
 void MixedGraphCpu<S>::allocate_saved() {
   saved_.clear();
+  rebuilt_ = cached_empty({layout_.rebuilt_elements}, scalar_type_of<S>());
   for (int64_t elements : layout_.edge_elements) saved_.push_back(cached_empty({elements}, scalar_type_of<S>()));
 }
 

@@ -45,14 +45,16 @@ class MixedGraphCpu {
 
  protected:
   void load_stats(const at::Tensor& stats);
-  void state_stage(int state, int64_t n, Scratch<A>& scratch);   // all that needs only the state
+  // The first convolutions of the edges that leave a state whose relu'd image is in scratch.
+  void first_convs(int state, int64_t n, Scratch<A>& scratch, bool only_rebuilt);
   void second_stage(int state, int64_t n, Scratch<A>& scratch);  // second convolutions of the edges that leave it
   void allocate_saved();
   void prepare_pools(bool taps);
   void pool_image(int state, int64_t n, const A* raw, bool stats);
 
   S* saved_image(int conv, int64_t n) const {
-    return static_cast<S*>(saved_[graph_.convs[conv].edge].data_ptr()) + layout_.offset[conv] +
+    const Conv& c = graph_.convs[conv];
+    return static_cast<S*>((c.rebuilt ? rebuilt_ : saved_[c.edge]).data_ptr()) + layout_.offset[conv] +
            n * layout_.image_elements[conv];
   }
   StateView<S> view(int state) const;
@@ -77,10 +79,12 @@ class MixedGraphCpu {
   at::Tensor norm_, unit_;  // [norms][mean, variance, rstd, scale, shift][Cp]; ones and zeros
   at::Tensor out_;
   std::vector<at::Tensor> saved_;
+  at::Tensor rebuilt_;
   std::vector<StatePools<S>> pools_;
   std::vector<std::vector<int>> from_, into_;
 
  private:
+  void state_stage(int state, int64_t n, Scratch<A>& scratch);  // all that needs only the state
   void node_stage(int node, int64_t n);
   void finish(int state, bool second);
   void settle(const A* partial, int64_t image_pixels, int bn);

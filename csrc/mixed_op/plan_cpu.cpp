@@ -46,8 +46,9 @@ Layout::Layout(const Graph& graph, const Shape& shape)
     }
     const ConvGeometry g = geometry[i] = geometry_of(conv, shape.C, H, W, graph.pad);
     image_elements[i] = static_cast<int64_t>(g.blocks_out) * g.h * g.w * kLanes;
-    offset[i] = edge_elements[conv.edge];
-    edge_elements[conv.edge] += shape.N * image_elements[i];
+    int64_t& room = conv.rebuilt ? rebuilt_elements : edge_elements[conv.edge];
+    offset[i] = room;
+    room += shape.N * image_elements[i];
     tile = std::max(tile, conv_tile_elements(g));
     if (g.front == Front::kDepthwise)
       dy = std::max(dy, static_cast<int64_t>(g.blocks_in) * g.h * g.dy_width() * kLanes);

@@ -53,6 +53,7 @@ struct Layout {
   std::vector<ConvGeometry> geometry;             // per convolution
   std::vector<int64_t> image_elements;            // per convolution
   std::vector<int64_t> offset;                    // per convolution, of image 0
+  int64_t rebuilt_elements = 0;                   // of all convolutions whose y is not saved, in a tensor of their own
   std::vector<int64_t> edge_elements;             // per edge
   int64_t tile = 0, dy = 0, padded = 0, raw = 0;  // scratch elements, the largest over the graph
 

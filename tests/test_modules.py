@@ -1,0 +1,116 @@
+"""Fused modules against those of nasfast.reference: as modules, with their modes, buffers and copies."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from test_ops_mixed_op import saved_bytes
+from torch import Tensor, nn
+
+from nasfast import reference
+from nasfast.compat.darts import Network
+from nasfast.errors import NasfastError
+from nasfast.modules import FusedCell, FusedMixedOp
+
+CELLS = {"normal": (False, False), "reduction": (True, False), "after a reduction": (False, True)}
+
+
+def cell_pair(reduction: bool, reduced: bool, multiplier: int = 3, **options: bool) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    shape = (3, multiplier, 12, 20, 8, reduction, reduced)
+    plain, fused = reference.Cell(*shape).double(), FusedCell(*shape, **options).double()
+    fused.load_state_dict(plain.state_dict())
+    return plain, fused
+
+
+def cell_inputs(reduced: bool) -> list[Tensor]:
+    size = 16 if reduced else 8
+    shapes = [(2, 12, size, size), (2, 20, 8, 8), (9, 8)]
+    return [torch.rand(s, dtype=torch.float64).requires_grad_() for s in shapes]
+
+
+def step(module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+    out = module(*inputs)
+    grads = torch.autograd.grad(out.sin().sum(), [*inputs, *module.parameters()])
+    return [out, *grads, *module.buffers()]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_equal_the_twin_s(kind: str, recompute: bool, training: bool) -> None:
+    plain, fused = cell_pair(*CELLS[kind], recompute=recompute)
+    inputs = cell_inputs(CELLS[kind][1])
+    for module in (plain, fused):
+        module(*inputs)  # running statistics that are not the initial ones
+        module.train(training)
+    for a, b in zip(step(fused, inputs), step(plain, inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("multiplier", [1, 3, 5])
+def test_cells_concatenate_as_many_states_as_asked(multiplier: int) -> None:
+    plain, fused = cell_pair(False, False, multiplier)
+    inputs = cell_inputs(False)
+    torch.testing.assert_close(fused(*inputs), plain(*inputs))
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_are_their_own(clone) -> None:  # type: ignore[no-untyped-def]
+    module = FusedMixedOp(8, 1)
+    x, weights = torch.randn(2, 8, 4, 4), torch.full((8,), 0.125)
+    twin = clone(module)
+    assert torch.equal(twin(x, weights), module(x, weights))
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert not torch.equal(twin(x, weights), module(x, weights))
+
+
+def test_state_dicts_are_those_of_the_public_names() -> None:
+    assert list(FusedMixedOp(8, 2).state_dict()) == list(reference.MixedOp(8, 2).state_dict())
+
+
+def test_norms_in_two_modes_are_refused() -> None:
+    module = FusedMixedOp(8, 1)
+    module._ops[1][1].eval()
+    with pytest.raises(NasfastError, match="some are in train and some in eval mode"):
+        module(torch.randn(2, 8, 4, 4), torch.ones(8))
+
+
+def test_a_single_value_per_channel_is_refused_in_training_only() -> None:
+    module = FusedMixedOp(8, 1)
+    x = torch.randn(1, 8, 1, 1)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        module(x, torch.ones(8))
+    assert module.eval()(x, torch.ones(8)).shape == (1, 8, 1, 1)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_fullgraph_compile_gives_the_same(backend: str) -> None:
+    torch.manual_seed(0)
+    module = FusedMixedOp(8, 1)
+    twin = copy.deepcopy(module)
+    x, weights = torch.randn(2, 8, 6, 6), torch.full((8,), 0.125)
+    compiled = torch.compile(module, backend=backend, fullgraph=True)
+    results = []
+    for run in (compiled, twin):
+        leaves = [x.clone().requires_grad_(), weights.clone().requires_grad_()]
+        out = run(*leaves)
+        results.append([out, *torch.autograd.grad(out.sin().sum(), leaves)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch.equal(module._ops[4].op[3].running_mean, twin._ops[4].op[3].running_mean)
+
+
+def test_a_network_saves_a_fifth_of_what_eager_saves() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    counted = {}
+    for name, options in {"eager": {"fused": False}, "fused": {}, "recompute": {"recompute": True}}.items():
+        network = Network(16, 10, 8, None, **options)  # type: ignore[arg-type]
+        counted[name] = saved_bytes(lambda network=network: network(images), network.parameters())
+    assert 5 * counted["fused"] <= counted["eager"]
+    assert 15 * counted["recompute"] <= counted["eager"]

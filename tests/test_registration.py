@@ -1,0 +1,120 @@
+"""Every op has all its parts: schema, kernel, fake, autograd, autocast, twin and tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from op_cases import EDGES
+
+import nasfast._C as extension
+from nasfast import ops
+from nasfast.modules import ParamList
+
+PUBLIC = {"mixed_op", "relu_conv_bn", "update_running_stats_"}
+INNER = {f"_{name}_{part}" for name in ("mixed_op", "relu_conv_bn") for part in ("forward", "backward")}
+
+
+def registered() -> set[str]:
+    schemas = torch._C._jit_get_all_schemas()
+    return {s.name.removeprefix("nasfast::") for s in schemas if s.name.startswith("nasfast::")}
+
+
+def test_the_list_of_ops_is_complete() -> None:
+    assert registered() == PUBLIC | INNER
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
+    doc = getattr(ops, name).__doc__
+    assert "Args:" in doc
+    assert "Equivalent to" in doc
+
+
+@pytest.mark.parametrize("name", ["mixed_op", "relu_conv_bn"])
+def test_differentiable_ops_have_autograd_and_autocast(name: str) -> None:
+    for key in ("AutogradCPU", "AutocastCPU"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::{name}", key)
+    for part in ("forward", "backward"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::_{name}_{part}", "CPU")
+
+
+def mixed_arguments(name: str) -> tuple:
+    edge = EDGES[name]
+    x, weights = edge.inputs()
+    params = [p.detach().requires_grad_() for p in ParamList(edge.module()._ops).params()]
+    x, weights = x.float().requires_grad_(), weights.float().unsqueeze(0).requires_grad_()
+    return [x], weights, params, None, edge.graph().code, 1e-5
+
+
+def relu_arguments(reduce: bool) -> tuple:
+    weights = [torch.randn(4, 6, 1, 1, requires_grad=True) for _ in range(1 + reduce)]
+    return torch.randn(2, 6, 4, 4, requires_grad=True), weights, [], None, 1e-5
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["darts", "darts, stride 2", "every primitive, affine"])
+def test_opcheck_mixed_op(name: str, recompute: bool) -> None:
+    torch.manual_seed(0)
+    torch.library.opcheck(torch.ops.nasfast.mixed_op.default, (*mixed_arguments(name), recompute))
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_opcheck_relu_conv_bn(reduce: bool) -> None:
+    torch.manual_seed(0)
+    torch.library.opcheck(torch.ops.nasfast.relu_conv_bn.default, (*relu_arguments(reduce), False))
+
+
+def test_opcheck_update_running_stats() -> None:
+    buffers = [[torch.zeros(3)], [torch.ones(3)], [torch.zeros((), dtype=torch.int64)]]
+    arguments = (torch.rand(1, 2, 3), *buffers, 0.1, 12)
+    torch.library.opcheck(torch.ops.nasfast.update_running_stats_.default, arguments)
+
+
+INNER_CHECKS = ("test_schema", "test_faketensor")
+
+
+@torch.no_grad()
+def test_opcheck_inner_ops() -> None:
+    torch.manual_seed(0)
+    states, weights, params, _, code, eps = mixed_arguments("darts")
+    forward = torch.ops.nasfast._mixed_op_forward
+    torch.library.opcheck(forward.default, (states, weights, params, None, code, eps, False), test_utils=INNER_CHECKS)
+    out, stats, saved = forward(states, weights, params, None, code, eps, False)
+    torch.library.opcheck(
+        torch.ops.nasfast._mixed_op_backward.default,
+        (torch.randn_like(out), out, states, weights, params, stats, saved, code, eps, True, [True], True),
+        test_utils=INNER_CHECKS,
+    )
+    x, convs, affine, _, eps = relu_arguments(True)
+    forward = torch.ops.nasfast._relu_conv_bn_forward
+    torch.library.opcheck(forward.default, (x, convs, affine, None, eps, False), test_utils=INNER_CHECKS)
+    out, stats, saved = forward(x, convs, affine, None, eps, False)
+    torch.library.opcheck(
+        torch.ops.nasfast._relu_conv_bn_backward.default,
+        (torch.randn_like(out), x, convs, affine, stats, saved, eps, True, True, True),
+        test_utils=INNER_CHECKS,
+    )
+
+
+def test_the_pybind_front_is_the_same_op() -> None:
+    torch.manual_seed(0)
+    states, weights, params, _, code, eps = mixed_arguments("darts")
+    ours, _ = extension.mixed_op(states, weights, params, None, code, eps, False)
+    theirs, _ = torch.ops.nasfast.mixed_op(states, weights, params, None, code, eps, False)
+    assert torch.equal(ours, theirs)
+    assert ours.grad_fn is not None
+
+
+def test_build_info_tells_the_build() -> None:
+    info = ops.build_info()
+    assert info["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert info["openmp"]  # without it, torch's parallel loops are serial in an extension
+    assert info["isa"] in info["isa_usable"]
+    assert set(info["isa_usable"]) <= set(info["isa_built"])
+
+
+def test_kept_buffers_are_given_back() -> None:
+    states, weights, params, _, code, eps = mixed_arguments("darts")
+    torch.ops.nasfast.mixed_op(states, weights, params, None, code, eps, False)
+    assert ops.empty_cache() > 0
+    assert ops.empty_cache() == 0
