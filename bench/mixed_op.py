@@ -21,11 +21,12 @@ from bench.child import COLD_COMPILER, run_child
 from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
 from bench.timing import Step, Timing, compare, speedup
-from bench.validate import check_equal
+from bench.validate import check_error, relative_error
 from nasfast.modules import FusedMixedOp
 from nasfast.reference import MixedOp
 
 TOLERANCE = 1e-4
+ERROR_FACTOR = 3.0
 SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels of the three stages of the search network
 WAYS = ("eager", "channels_last", "fused", "fused NCHW", "fused recompute")
 
@@ -94,8 +95,29 @@ def build_ways(edge: Edge) -> dict[str, Way]:
 
 
 def validate(edge: Edge, ways: Mapping[str, Way]) -> float:
-    expected = ways["eager"].step()
-    return max(check_equal(f"{name}, {edge}", ways[name].step(), expected, TOLERANCE) for name in WAYS[1:])
+    """The largest relative error of the fused ways against the plain twin in float64.
+
+    A relu whose input is zero but for rounding opens in one order of summation and not in another, in PyTorch's two
+    layouts too. So each result may be as far from float64 as theirs, or nearly.
+
+    Raises:
+        MismatchError: a fused result is further off than that and than `TOLERANCE`.
+    """
+    plain = ways["eager"]
+    exact_ways = Way(
+        copy.deepcopy(plain.module).double(),
+        plain.x.detach().double().requires_grad_(),
+        plain.weights.detach().double().requires_grad_(),
+        plain.grad.double(),
+        plain.run,
+    )
+    exact = replace(exact_ways, run=exact_ways.module).step()
+    errors = {name: [relative_error(*pair) for pair in zip(ways[name].step(), exact, strict=True)] for name in WAYS}
+    allowed = [max(TOLERANCE, ERROR_FACTOR * max(pair)) for pair in zip(*(errors[w] for w in WAYS[:2]), strict=True)]
+    for name in WAYS[2:]:
+        for i, (error, most) in enumerate(zip(errors[name], allowed, strict=True)):
+            check_error(f"{name}, {edge}, tensor {i}", error, most)
+    return max(max(errors[name]) for name in WAYS[2:])
 
 
 def steps_of(ways: Mapping[str, Way]) -> dict[str, Step]:
@@ -169,9 +191,7 @@ def run_edges(options: argparse.Namespace) -> list[EdgeResult]:
     for i, edge in enumerate(edges, 1):
         arguments.progress(i, len(edges), f"timing {edge}")
         results.append(measure(edge, rounds=5 if options.quick else 15))
-    title = (
-        f"One edge, forward + backward, {options.threads} threads (results equal within {TOLERANCE:.0e} before timing)"
-    )
+    title = f"One edge, forward + backward, {options.threads} threads (results compared with float64 before timing)"
     print(section(title, TIME_HEADERS, [result.time_row() for result in results]))
     print(section("Saved for backward", SAVED_HEADERS, [result.saved_row() for result in results]), flush=True)
     return results

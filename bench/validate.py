@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -24,15 +22,3 @@ def check_error(what: str, error: float, allowed: float) -> None:
     """Raises MismatchError when `error` is above `allowed` or not a number."""
     if not error <= allowed:
         raise MismatchError(f"{what}: relative error {error:.2e}, expected at most {allowed:.2e}")
-
-
-def check_equal(what: str, got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> float:
-    """The largest relative error over the pairs.
-
-    Raises:
-        MismatchError: one is above `tolerance` or not a number.
-    """
-    errors = [relative_error(*pair) for pair in zip(got, expected, strict=True)]
-    for i, error in enumerate(errors):
-        check_error(f"{what}, tensor {i}", error, tolerance)
-    return max(errors)

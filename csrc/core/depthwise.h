@@ -67,16 +67,22 @@ NASFAST_INLINE void weight_grad_row(const A* x, const A* g, int w_out, Vec<A> (&
   int ox = 0;
   if constexpr (S == 1) {
     for (; ox + 2 * D <= w_out; ox += 2 * D) {
-#pragma GCC unroll 2
-      for (int phase = 0; phase < D; ++phase) {
-        const A* xp = x + (ox + phase) * kLanes;
-        const Vec<A> g0 = load(g + (ox + phase) * kLanes), g1 = load(g + (ox + phase + D) * kLanes);
+      const auto pair = [&](int at) {
+        const A* xp = x + at * kLanes;
+        const Vec<A> g0 = load(g + at * kLanes), g1 = load(g + (at + D) * kLanes);
 #pragma GCC unroll 8
         for (int j = 0; j <= KW; ++j) {
           const Vec<A> v = load(xp + j * D * kLanes);
           if (j < KW) acc0[j] += g0 * v;
           if (j > 0) acc1[j - 1] += g1 * v;
         }
+      };
+      if constexpr (KW == 3 && D == 2) {  // both phases at once where their accumulators fit into registers
+        pair(ox);
+        pair(ox + 1);
+      } else {
+#pragma GCC unroll 1
+        for (int phase = 0; phase < D; ++phase) pair(ox + phase);
       }
     }
   }

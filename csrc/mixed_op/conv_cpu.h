@@ -14,15 +14,17 @@ namespace nasfast::NASFAST_ISA {
 template <class A>
 struct DepthwiseFns {
   void (*row)(const A*, int, int, int, int, const A*, int, int, A*);
-  void (*grad_row)(const A*, int, int, int, int, const A*, int, int, A*);  // flipped, stride 1, adds
+  void (*grad_row)(const A*, int, int, int, int, const A*, int, int, A*);  // flipped, stride 1
+  void (*add_grad_row)(const A*, int, int, int, int, const A*, int, int, A*);
   void (*weight_grad)(const A*, int, int, int, int, const A*, int, int, int, int, A*);
   void (*scatter)(const A*, int, int, int, int, const A*, A*, int, int, int, int);
 };
 
 template <class A, int K, int S, int D>
 constexpr DepthwiseFns<A> depthwise_fns_of() {
-  return {depthwise_row<A, K, K, S, D, Write::kStore>, depthwise_row<A, K, K, 1, D, Write::kAdd>,
-          depthwise_weight_grad<A, K, K, S, D>, depthwise_scatter<A, K, K, S, D>};
+  return {depthwise_row<A, K, K, S, D, Write::kStore>, depthwise_row<A, K, K, 1, D, Write::kStore>,
+          depthwise_row<A, K, K, 1, D, Write::kAdd>, depthwise_weight_grad<A, K, K, S, D>,
+          depthwise_scatter<A, K, K, S, D>};
 }
 
 // The front of the op admits only these geometries.
@@ -156,7 +158,8 @@ NASFAST_INLINE void zero_columns(A* image, int rows, int width, int pad) {
 
 // Gradients behind a depthwise front, from the whole image gd [B][h][w + 2*pad][8] of its output's gradient.
 template <class A>
-void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A>& weights, const A* gd, A* gx, A* gw) {
+void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A>& weights, const A* gd, A* gx,
+                        bool add, A* gw) {
   const auto& fns = depthwise_fns<A>(g);
   const int Wp = g.padded_width(), Wg = g.dy_width(), origin = g.pad - g.pad_w, taps = g.kernel * g.kernel;
   for (int b = 0; b < g.blocks_in; ++b) {
@@ -166,9 +169,10 @@ void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A
     if (!gx) continue;
     if (g.stride_h == 1) {
       const A* flipped = weights.flipped + b * taps * kLanes;
+      const auto row = add ? fns.add_grad_row : fns.grad_row;
       for (int iy = 0; iy < g.H; ++iy)
-        fns.grad_row(gdb, g.h, Wg, origin, g.pad_h, flipped, iy, g.W,
-                     gx + in + (static_cast<ptrdiff_t>(iy) * Wp + g.pad) * kLanes);
+        row(gdb, g.h, Wg, origin, g.pad_h, flipped, iy, g.W,
+            gx + in + (static_cast<ptrdiff_t>(iy) * Wp + g.pad) * kLanes);
     } else {
       fns.scatter(gdb, Wg, g.pad, g.h, g.w, weights.depthwise + b * taps * kLanes, gx + in, g.H, Wp, origin, g.pad_h);
     }
@@ -177,7 +181,7 @@ void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A
 
 template <class S>
 void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>& source,
-                   const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile, acc_t<S>* padded_dy, acc_t<S>* gx,
+                   const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile, acc_t<S>* padded_dy, acc_t<S>* gx, bool add,
                    const WeightGrads<acc_t<S>>& grads) {
   using A = acc_t<S>;
   const int step = conv_tile_rows(g), KB = g.product_blocks(), Wg = g.dy_width();
@@ -185,6 +189,10 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
   A *d_tile = tile, *dy = tile + KB * room, *gd_tile = dy + g.blocks_out * room;
   const bool depthwise = g.front == Front::kDepthwise;
   const bool want_gd = gx || (depthwise && grads.depthwise);
+  if (gx && !add && !(depthwise && g.stride_h == 1)) {  // these scatter
+    const ptrdiff_t elements = static_cast<ptrdiff_t>(g.blocks_in) * g.H * g.padded_width() * kLanes;
+    for (ptrdiff_t i = 0; i < elements; i += kLanes) store(gx + i, Vec<A>{});
+  }
   if (depthwise && want_gd) zero_columns(padded_dy, KB * g.h, Wg, g.pad);
   for (int row0 = 0; row0 < g.h; row0 += step) {
     const int rows = row0 + step < g.h ? step : g.h - row0, pixels = rows * g.w;
@@ -226,7 +234,7 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
     };
     pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
   }
-  if (depthwise && want_gd) depthwise_backward(g, x, weights, padded_dy, gx, grads.depthwise);
+  if (depthwise && want_gd) depthwise_backward(g, x, weights, padded_dy, gx, add, grads.depthwise);
 }
 
 }  // namespace nasfast::NASFAST_ISA

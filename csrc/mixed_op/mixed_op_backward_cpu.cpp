@@ -164,9 +164,8 @@ void MixedGraphBackwardCpu<S>::second_convs(int node) {
       const Conv& c = graph_.convs[i];
       const ConvGeometry& g = layout_.geometry[i];
       this->load_second_input(i, n, s.relu);
-      std::fill_n(s.g_relu, static_cast<int64_t>(g.blocks_in) * g.H * g.padded_width() * kLanes, A(0));
       k_.conv_backward(g, s.relu, grad_source(i, grad_image(node, n), this->saved_image(i, n)), params_.convs[i],
-                       s.tile, s.dy, s.g_relu, weight_grads(i, share));
+                       s.tile, s.dy, s.g_relu, false, weight_grads(i, share));
       k_.mask_grad(s.g_relu, c.input_norm ? s.relu : nullptr, this->saved_image(c.input, n), g.blocks_in, g.H, g.W,
                    g.pad, gz_[c.input].template data_ptr<A>() + n * layout_.image_elements[c.input],
                    mask_sums_.template data_ptr<A>() + (c.input * shape_.N + n) * 2 * Cp);
@@ -193,12 +192,8 @@ template <class S>
 void MixedGraphBackwardCpu<S>::state_image(int state, int64_t n, int64_t share, bool want_input) {
   Scratch<A>& s = scratch_[share];
   const StateView<S> v = this->view(state);
-  const int64_t padded = shape_.B * v.H * (v.W + 2 * graph_.pad) * kLanes, plain = shape_.B * v.H * v.W * kLanes;
   this->load_state_image(state, n, s, false);
-  if (want_input) {
-    std::fill_n(s.g_relu, padded, A(0));
-    std::fill_n(s.g_raw, plain, A(0));
-  }
+  bool any_convs = false;
   std::vector<const A*> skip_grads;
   std::vector<A> skip_weights;
   for (int e : from_[state]) {
@@ -210,7 +205,8 @@ void MixedGraphBackwardCpu<S>::state_image(int state, int64_t n, int64_t share, 
       const A* from = c.output ? g : gz_[i].template data_ptr<A>() + n * layout_.image_elements[i];
       const S* y = c.bn >= 0 ? this->saved_image(i, n) : nullptr;
       k_.conv_backward(layout_.geometry[i], s.relu, grad_source(i, from, y), params_.convs[i], s.tile, s.dy,
-                       want_input ? s.g_relu : nullptr, weight_grads(i, share));
+                       want_input ? s.g_relu : nullptr, any_convs, weight_grads(i, share));
+      any_convs = true;
     }
     if (edge.skip >= 0) {
       skip_grads.push_back(g);
@@ -218,6 +214,7 @@ void MixedGraphBackwardCpu<S>::state_image(int state, int64_t n, int64_t share, 
     }
   }
   if (!want_input) return;
+  if (this->has_pools(state)) std::fill_n(s.g_raw, shape_.B * v.H * v.W * kLanes, A(0));
   const bool any_pools = pools_image(state, n, s);
   const bool input = state < graph_.inputs;
   const int node = state - graph_.inputs;
@@ -225,8 +222,8 @@ void MixedGraphBackwardCpu<S>::state_image(int state, int64_t n, int64_t share, 
   if (!input)
     extra =
         static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * v.stride + node * shape_.C;
-  k_.state_grad(s.relu, s.g_relu, any_pools ? s.g_raw : nullptr, skip_grads.data(), skip_weights.data(),
-                skip_grads.size(), extra, v.stride, shape_.C, v.H, v.W, graph_.pad,
+  k_.state_grad(s.relu, any_convs ? s.g_relu : nullptr, any_pools ? s.g_raw : nullptr, skip_grads.data(),
+                skip_weights.data(), skip_grads.size(), extra, v.stride, shape_.C, v.H, v.W, graph_.pad,
                 input ? nullptr : grad_image(node, n),
                 input ? static_cast<S*>(state_grads_[state].data_ptr()) + n * v.H * v.W * shape_.C : nullptr, shape_.C);
 }

@@ -77,9 +77,9 @@ struct KernelTable {
   void (*load_affine)(const S* y, const A* scale, const A* shift, bool relu, int blocks, int H, int W, int pad, A* dst);
   // Writes y, blocked, and stats = {shift, sum(y - shift), sum((y - shift)^2)}, each [NB*8]; stats may be null.
   void (*conv_forward)(const ConvGeometry&, const A* x, const PackedWeights<A>&, A* tile, S* y, A* stats);
-  // gx (padded like x; null: not wanted) += gradient of the input before its relu.
+  // gx (padded like x; null: not wanted) += gradient of the input before its relu; = where not `add`.
   void (*conv_backward)(const ConvGeometry&, const A* x, const GradSource<S>&, const PackedWeights<A>&, A* tile,
-                        A* padded_dy, A* gx, const WeightGrads<A>&);
+                        A* padded_dy, A* gx, bool add, const WeightGrads<A>&);
   // Both 3x3 pools of a raw image, with statistics as above (null: none), and the taps of the maxima (null: none).
   void (*pools_forward)(const A* raw, int blocks, int H, int W, int stride, int h, int w, S* average, S* maximum,
                         A* average_stats, A* maximum_stats, uint8_t* tap);

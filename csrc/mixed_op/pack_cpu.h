@@ -29,7 +29,13 @@ void pack_product(const ProductWeight<A>& w, A* product, A* transposed) {
         const int64_t k0 = t * Ip + ib;
         A* forward = product + (ob / kLanes * K + k0) * kLanes;
         A* back = transposed ? transposed + (k0 / kLanes * Op + ob) * kLanes : nullptr;
-        for (int64_t o = 0; o < kLanes; ++o)
+        const bool whole = !w.second && ob + kLanes <= w.out_channels && ib + kLanes <= w.in_channels;
+        for (int64_t o = 0; whole && o < kLanes; ++o) {
+          const A* row = w.first + ((ob + o) * w.in_channels + ib) * w.taps + t;
+          for (int64_t i = 0; i < kLanes; ++i) forward[i * kLanes + o] = row[i * w.taps];
+          for (int64_t i = 0; back && i < kLanes; ++i) back[o * kLanes + i] = row[i * w.taps];
+        }
+        for (int64_t o = 0; !whole && o < kLanes; ++o)
           for (int64_t i = 0; i < kLanes; ++i) {
             const bool inside = ob + o < w.out_channels && ib + i < w.in_channels;
             const A v = inside ? w.at(ob + o, t, ib + i) : A(0);

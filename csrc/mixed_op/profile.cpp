@@ -88,16 +88,16 @@ struct Profiled {
   }
 
   static void conv_backward(const ConvGeometry& g, const A* x, const GradSource<S>& source, const PackedWeights<A>& w,
-                            A* tile, A* dy, A* gx, const WeightGrads<A>& grads) {
+                            A* tile, A* dy, A* gx, bool add, const WeightGrads<A>& grads) {
     int64_t macs = 0, bytes = input_elements(g) * a + output_elements(g) * (a + (source.y ? s : 0));
     if (gx || grads.depthwise) macs += product_macs(g);
     if (gx) {
       macs += depthwise_macs(g);
-      bytes += 2 * input_elements(g) * a;
+      bytes += (add ? 2 : 1) * input_elements(g) * a;
     }
     if (grads.product) macs += product_macs(g) + depthwise_macs(g);
     if (grads.depthwise) macs += depthwise_macs(g);
-    count(kConvBackward, {2 * macs, bytes}, [&] { base->conv_backward(g, x, source, w, tile, dy, gx, grads); });
+    count(kConvBackward, {2 * macs, bytes}, [&] { base->conv_backward(g, x, source, w, tile, dy, gx, add, grads); });
   }
 
   static void pools_forward(const A* raw, int blocks, int H, int W, int stride, int h, int w, S* average, S* maximum,

@@ -149,11 +149,10 @@ typename ReluConvBnCpu<S>::Grads ReluConvBnCpu<S>::backward(const at::Tensor& gr
   each_image(true, [&](int64_t n, int64_t share, A* relu) {
     A *gx = relu + x_elements(), *tile = gx + x_elements();
     k_.load_state(x_image(n), I, I, g_.H, g_.W, 0, nullptr, relu);
-    if (want_x) std::fill_n(gx, x_elements(), A(0));
     const GradSource<S> source{g.template data_ptr<A>() + n * y_elements(), batch_stats ? y_image(saved, n) : nullptr,
                                c, c + Op_, c + 2 * Op_};
     A* gw = want_params ? weight_grads.template data_ptr<A>() + share * product : nullptr;
-    k_.conv_backward(g_, relu, source, weights_, tile, nullptr, want_x ? gx : nullptr, {nullptr, gw});
+    k_.conv_backward(g_, relu, source, weights_, tile, nullptr, want_x ? gx : nullptr, false, {nullptr, gw});
     if (want_x)
       k_.state_grad(relu, gx, nullptr, nullptr, nullptr, 0, nullptr, 0, I, g_.H, g_.W, 0, nullptr,
                     static_cast<S*>(grad_x.data_ptr()) + n * g_.H * g_.W * I, I);
