@@ -215,9 +215,9 @@ def run_roofline(options: argparse.Namespace, size: Size) -> dict[str, object]:
 
 def growth_sizes(quick: bool, threads: int) -> dict[str, tuple[int, ...]]:
     return {
-        "batch": (4, 16) if quick else (4, 8, 16, 32, 64),
+        "batch": (4, 16) if quick else (4, 8, 16, 32),
         "channels": (8, 16) if quick else (8, 16, 32),
-        "cells": (2, 5) if quick else (2, 4, 8, 16),
+        "cells": (2, 5) if quick else (2, 5, 8),
     } | scaling.thread_sizes(threads)
 
 
@@ -227,7 +227,7 @@ def run_growth(options: argparse.Namespace, size: Size) -> list[scaling.Growth]:
         return {name: build_way(grown, **WAYS[name]).train_step for name in scaling.WAYS}
 
     sizes = growth_sizes(options.quick, options.threads)
-    growths = scaling.grow(sizes, steps, 2 if options.quick else 3, options.threads, warmup=1)
+    growths = scaling.grow(sizes, steps, 2, options.threads, warmup=1)
     title = f"Cost as it grows, search network (else {size.label()})"
     print(section(title, scaling.HEADERS, [row for growth in growths for row in growth.rows()]))
     plots.growth(options.plot, title, {growth.what: growth.panel() for growth in growths})
