@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -15,15 +16,20 @@ from nasfast.errors import RunError
 from nasfast.run import FORMAT, CheckpointError, MetricsLog, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """Limit every file this process writes to 4 KiB: the write that crosses it fails with a real OSError, half done."""
+    """Limit every file this process writes to 4 KiB: the write that crosses it fails with a real OSError, half done.
+
+    Held around single calls only: what pytest itself writes is under the limit too.
+    """
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_atomic_write_takes_text_bytes_and_a_function(tmp_path):
@@ -35,10 +41,10 @@ def test_atomic_write_takes_text_bytes_and_a_function(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path, small_files):
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file"
     atomic_write(path, b"old")
-    with pytest.raises(RunError, match=r"cannot write .*file: File too large"):
+    with small_files(), pytest.raises(RunError, match=r"cannot write .*file: File too large"):
         atomic_write(path, b"x" * 10_000)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
@@ -49,19 +55,19 @@ def test_write_into_a_missing_folder_names_the_file(tmp_path):
         atomic_write(tmp_path / "gone" / "file", b"")
 
 
-def test_failed_checkpoint_keeps_the_previous_one(tmp_path, small_files):
+def test_failed_checkpoint_keeps_the_previous_one(tmp_path):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, "search", {"step": 1})
-    with pytest.raises(RunError, match="cannot write"):
+    with small_files(), pytest.raises(RunError, match="cannot write"):
         save_checkpoint(path, "search", {"step": 2, "weights": torch.zeros(4096)})
     assert load_checkpoint(path, "search")["step"] == 1
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_failed_metrics_row_leaves_whole_rows_only(tmp_path, small_files):
+def test_failed_metrics_row_leaves_whole_rows_only(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append({"kind": "epoch", "epoch": 0})
-    with pytest.raises(RunError, match=r"cannot write .*metrics.jsonl"):
+    with small_files(), pytest.raises(RunError, match=r"cannot write .*metrics.jsonl"):
         log.append({"kind": "epoch", "text": "x" * 8000})
     assert list(log.rows()) == [{"kind": "epoch", "epoch": 0}]
     log.append({"kind": "epoch", "epoch": 1})
@@ -197,8 +203,8 @@ def test_run_folder_in_use(tmp_path):
     RunFolder.open(tmp_path / "run").close()
 
 
-def test_run_folder_that_cannot_be_made_leaves_nothing(tmp_path, small_files):
-    with pytest.raises(RunError, match=r"cannot write .*config.json"):
+def test_run_folder_that_cannot_be_made_leaves_nothing(tmp_path):
+    with small_files(), pytest.raises(RunError, match=r"cannot write .*config.json"):
         RunFolder.create(tmp_path / "run", {"text": "x" * 8000})
     assert not (tmp_path / "run").exists()
 
