@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nasfast.errors import ConfigError
+from nasfast.errors import ConfigError, NasfastError
 from nasfast.extension import load_extension
 from nasfast.spaces.darts import ALL_PRIMITIVES
 
@@ -88,6 +88,11 @@ def _candidate_code(edge: EdgeSpec, candidate: int) -> int:
     if name not in _PRIMITIVE_CODES:
         raise ConfigError(f"unknown primitive {name!r}: expected one of {', '.join(ALL_PRIMITIVES)}")
     if edge.norms is not None:
+        if len(edge.norms) != len(edge.primitives) or edge.norms[candidate] not in _NORM_CODES:
+            raise ConfigError(
+                f"mixed graph: norms must be one of {', '.join(_NORM_CODES)} for each of {len(edge.primitives)} "
+                f"candidates, got {edge.norms}"
+            )
         norm = _NORM_CODES[edge.norms[candidate]]
     elif "pool" in name and not edge.pool_norm:
         norm = _NORM_CODES["none"]
@@ -205,11 +210,25 @@ def empty_cache() -> int:
     return _C.empty_buffer_cache()
 
 
+def _check_devices(op: str, x: Tensor, **arguments: Sequence[Tensor | None]) -> None:
+    """A single argument on the meta device brings the whole call here, where nothing would be computed."""
+    for name, tensors in arguments.items():
+        for t in tensors:
+            if t is not None and t.device != x.device:
+                raise NasfastError(f"{op}: {name} must be on {x.device}, got {t.device}")
+
+
+def _input_stride(graph: Sequence[int]) -> int:
+    inputs, _, candidates, _ = graph[:4]
+    return next(graph[e + 2] for e in range(4, len(graph), 3 + candidates) if graph[e] < inputs)
+
+
 @torch.library.register_fake("nasfast::_mixed_op_forward")
 def _mixed_op_forward_fake(states, weights, params, stats, graph, eps, recompute):  # type: ignore[no-untyped-def]
     x = states[0]
+    _check_devices("mixed_op", x, states=states, weights=[weights], params=params, stats=[stats])
     n, c, h, w = x.shape
-    stride = graph[6] if graph[4] < graph[0] else 1
+    stride = _input_stride(graph)
     out = x.new_empty((n, graph[1] * c, -(-h // stride), -(-w // stride))).to(memory_format=torch.channels_last)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     used = torch.empty((_norm_count(graph), 2, c), dtype=dtype, device=x.device)
@@ -226,8 +245,11 @@ def _mixed_op_backward_fake(  # type: ignore[no-untyped-def]
         torch.empty_like(s, memory_format=torch.channels_last) if want else x.new_empty((0,))
         for s, want in zip(states, want_states, strict=True)
     ]
-    grad_params = [torch.empty_like(p) if want_params else x.new_empty((0,)) for p in params]
-    return grad_states, torch.empty_like(weights), grad_params
+    return grad_states, weights.new_empty(weights.shape), _grads(params, want_params)
+
+
+def _grads(params: Sequence[Tensor], wanted: bool) -> list[Tensor]:
+    return [p.new_empty(p.shape) for p in params] if wanted else []
 
 
 @torch.library.register_fake("nasfast::update_running_stats_")
@@ -241,6 +263,7 @@ def _norm_count(graph: Sequence[int]) -> int:
 
 @torch.library.register_fake("nasfast::_relu_conv_bn_forward")
 def _relu_conv_bn_forward_fake(x, weights, affine, stats, eps, recompute):  # type: ignore[no-untyped-def]
+    _check_devices("relu_conv_bn", x, weights=weights, affine=affine, stats=[stats])
     n, _, h, w = x.shape
     stride = len(weights)
     channels = sum(weight.shape[0] for weight in weights)
@@ -256,6 +279,5 @@ def _relu_conv_bn_forward_fake(x, weights, affine, stats, eps, recompute):  # ty
 def _relu_conv_bn_backward_fake(  # type: ignore[no-untyped-def]
     grad_out, x, weights, affine, stats, saved, eps, batch_stats, want_x, want_params
 ):
-    none = x.new_empty((0,))
-    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if want_x else none
-    return grad_x, *([torch.empty_like(p) if want_params else none for p in group] for group in (weights, affine))
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if want_x else x.new_empty((0,))
+    return grad_x, _grads(weights, want_params), _grads(affine, want_params)

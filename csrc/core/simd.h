@@ -42,6 +42,11 @@ NASFAST_INLINE Vec<A> zero_below(Vec<A> v) {  // relu; NaN passes, as in torch
   return v < Vec<A>{} ? Vec<A>{} : v;
 }
 
+template <class A>
+NASFAST_INLINE Vec<A> below_relu(Vec<A> g, Vec<A> relu) {  // its gradient; passes where relu is NaN, as in torch
+  return relu <= Vec<A>{} ? Vec<A>{} : g;
+}
+
 NASFAST_INLINE Vec<float> load(const float* p) { return *reinterpret_cast<const VecOf<float>::memory*>(p); }
 NASFAST_INLINE Vec<double> load(const double* p) { return *reinterpret_cast<const VecOf<double>::memory*>(p); }
 NASFAST_INLINE Vec<float> load(const bf16* p) {

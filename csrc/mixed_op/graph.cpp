@@ -170,6 +170,12 @@ std::vector<int> Graph::edges_into(int node) const {
   return out;
 }
 
+int Graph::input_stride() const {
+  for (const Edge& edge : edges)
+    if (edge.source < inputs) return edge.stride;
+  return 1;
+}
+
 Graph parse_graph(const std::vector<int64_t>& code) {
   constexpr int64_t kMany = 4096;
   Graph graph;

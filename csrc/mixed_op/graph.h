@@ -70,6 +70,7 @@ struct Graph {
 
   std::vector<int> edges_from(int state) const;
   std::vector<int> edges_into(int node) const;
+  int input_stride() const;  // of the edges that leave the inputs
 };
 
 // [inputs, nodes, candidates, edges, then per edge: source, node, stride, and per candidate primitive + 16 * norm].

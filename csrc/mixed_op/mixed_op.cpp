@@ -84,6 +84,13 @@ void check_call(const Graph& graph, TensorList states, const Tensor& weights, Te
   check_stats("mixed_op", stats, graph.norms, x.size(1));
 }
 
+// Placeholders: an op may not return one tensor twice.
+std::vector<Tensor> nothing(size_t count, const Tensor& like) {
+  std::vector<Tensor> out;
+  for (size_t i = 0; i < count; ++i) out.push_back(at::empty({0}, like.options()));
+  return out;
+}
+
 template <class S>
 GraphCall graph_call(const Graph& graph, TensorList states, const Tensor& weights, TensorList params, double eps) {
   std::vector<Tensor> nhwc;
@@ -104,7 +111,7 @@ ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList p
       const Shape shape = shape_of(graph, states);
       return {at::empty({0, graph.nodes * shape.C, shape.h, shape.w}, states[0].options()),
               at::zeros({graph.norms, 2, shape.C}, call.weights.options()),
-              {}};
+              nothing(recompute ? 0 : graph.edges.size(), states[0])};
     }
     MixedGraphCpu<S>(call, false).forward(used, !stats.has_value(), out, saved);
     if (recompute) saved.clear();
@@ -118,24 +125,22 @@ BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorLi
   const Graph graph = graph_from(code);
   return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> BackwardTensors {
     const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
-    const auto none = at::empty({0}, states[0].options());
-    const auto or_none = [&](std::vector<Tensor> v, size_t n) {
-      v.resize(n);
-      for (Tensor& t : v)
-        if (!t.defined()) t = none;
-      return v;
-    };
+    std::vector<Tensor> grad_states = nothing(states.size(), states[0]);
     if (states[0].size(0) == 0) {
-      std::vector<Tensor> gs, gp;
-      for (const Tensor& s : states) gs.push_back(at::zeros_like(s));
-      for (const Tensor& p : params) gp.push_back(at::zeros_like(p));
-      return {gs, at::zeros_like(weights), gp};
+      for (size_t s = 0; s < states.size(); ++s)
+        if (want_states[s]) grad_states[s] = at::empty_like(states[s], at::MemoryFormat::ChannelsLast);
+      std::vector<Tensor> grad_params;
+      for (size_t p = 0; want_params && p < params.size(); ++p)
+        grad_params.push_back(at::zeros(params[p].sizes(), params[p].options()));
+      return {grad_states, at::zeros(weights.sizes(), weights.options()), grad_params};
     }
     const BackwardCall back{channels_last(grad_out.to(states[0].scalar_type())), batch_stats, want_states.vec(),
                             want_params};
     MixedGraphBackwardCpu<S> backward(call, back);
     BackwardResult r = backward.run(out.dim() == 4 ? channels_last(out) : out, stats, saved.vec());
-    return {or_none(r.states, states.size()), r.weights.to(weights.scalar_type()), or_none(r.params, params.size())};
+    for (size_t s = 0; s < states.size(); ++s)
+      if (want_states[s]) grad_states[s] = r.states[s];
+    return {grad_states, r.weights.to(weights.scalar_type()), r.params};
   });
 }
 
@@ -288,7 +293,7 @@ void update_running_stats(const Tensor& stats, TensorList running_mean, TensorLi
 
 std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width) {
   const Graph g = graph_from(graph);
-  const int64_t stride = g.edges[0].source < g.inputs ? g.edges[0].stride : 1;
+  const int64_t stride = g.input_stride();
   const Shape shape{1,
                     channels,
                     height,

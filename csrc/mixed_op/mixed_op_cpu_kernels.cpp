@@ -210,7 +210,7 @@ void mask_grad(const acc_t<S>* gv, const acc_t<S>* v, const S* y, int blocks, in
       const ptrdiff_t out = (static_cast<ptrdiff_t>(b) * H + r) * W * kLanes;
       for (int p = 0; p < W * kLanes; p += kLanes) {
         Vec<A> g = load(gv + row + p);
-        if (v) g = load(v + row + p) > Vec<A>{} ? g : Vec<A>{};
+        if (v) g = below_relu<A>(g, load(v + row + p));
         store(gz + out + p, g);
         total += g;
         dot += g * load(y + out + p);
@@ -235,7 +235,7 @@ void state_grad(const acc_t<S>* relu, const acc_t<S>* g_relu, const acc_t<S>* g_
         const int p = x * kLanes;
         const ptrdiff_t pixel = static_cast<ptrdiff_t>(y) * W + x;
         Vec<A> v = {};
-        if (g_relu) v = load(relu + padded + p) > Vec<A>{} ? load(g_relu + padded + p) : Vec<A>{};
+        if (g_relu) v = below_relu<A>(load(g_relu + padded + p), load(relu + padded + p));
         if (g_raw) v += load(g_raw + plain + p);
         for (int k = 0; k < skips; ++k) v += broadcast<A>(skip_w[k]) * load(skip_g[k] + plain + p);
         if (extra) v += load_part(extra + pixel * extra_stride + b * kLanes, lanes);

@@ -25,7 +25,7 @@ at::Tensor padded_vector(const at::Tensor& t, int64_t Cp) {
 Shape shape_of(const Graph& graph, at::TensorList states) {
   const at::Tensor& x = states[0];
   Shape s{x.size(0), x.size(1), x.size(2), x.size(3), 0, 0, blocks_of(x.size(1)), padded_channels(x.size(1))};
-  const int64_t stride = graph.edges[0].source < graph.inputs ? graph.edges[0].stride : 1;
+  const int64_t stride = graph.input_stride();
   s.h = ceil_div(s.H, stride);
   s.w = ceil_div(s.W, stride);
   return s;

@@ -34,8 +34,12 @@ void check_call(const Tensor& x, TensorList weights, TensorList affine, const st
               x.size(3));
   TORCH_CHECK(affine.empty() || affine.size() == 2, "relu_conv_bn: affine must hold 0 or 2 tensors, got ",
               affine.size());
-  for (const Tensor& a : affine)
+  for (const Tensor& a : affine) {
     TORCH_CHECK(a.sizes() == at::IntArrayRef({out}), "relu_conv_bn: affine must be [", out, "], got ", a.sizes());
+    TORCH_CHECK(at::isFloatingType(a.scalar_type()) && a.device() == x.device(),
+                "relu_conv_bn: affine must be floating point on ", x.device(), ", got ", a.scalar_type(), " on ",
+                a.device());
+  }
   TORCH_CHECK(x.size(1) > 0 && out > 0 && x.size(2) > 0 && x.size(3) > 0,
               "relu_conv_bn: x must have channels, height and width above 0, got ", x.sizes());
   check_stats("relu_conv_bn", stats, 1, out);
@@ -64,23 +68,20 @@ BackwardResult backward_cpu(const Tensor& grad_out, const Tensor& x, TensorList 
                             const Tensor& stats, const Tensor& saved, double eps, bool batch_stats, bool want_x,
                             bool want_params) {
   return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> BackwardResult {
+    const Tensor none = at::empty({0}, x.options());
     if (x.size(0) == 0) {
       std::vector<Tensor> gw, ga;
-      for (const Tensor& w : weights) gw.push_back(at::zeros_like(w));
-      for (const Tensor& a : affine) ga.push_back(at::zeros_like(a));
-      return {at::zeros_like(x), gw, ga};
+      for (size_t i = 0; want_params && i < weights.size(); ++i)
+        gw.push_back(at::zeros(weights[i].sizes(), weights[i].options()));
+      for (size_t i = 0; want_params && i < affine.size(); ++i)
+        ga.push_back(at::zeros(affine[i].sizes(), affine[i].options()));
+      return {want_x ? at::empty_like(x, at::MemoryFormat::ChannelsLast) : none, gw, ga};
     }
     const ReluConvBnCall call{channels_last(x), weights.vec(), affine.vec(), eps};
     auto grads = ReluConvBnCpu<S>(call, true)
                      .backward(channels_last(grad_out.to(x.scalar_type())), stats, saved.numel() > 0 ? saved : Tensor(),
                                batch_stats, want_x, want_params);
-    const Tensor none = at::empty({0}, x.options());
-    if (!want_x) grads.x = none;
-    if (!want_params) {
-      grads.weights.assign(weights.size(), none);
-      grads.affine.assign(affine.size(), none);
-    }
-    return {grads.x, grads.weights, grads.affine};
+    return {want_x ? grads.x : none, grads.weights, grads.affine};
   });
 }
 
@@ -133,8 +134,9 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
         op.call(grads[0], all[0], params.slice(0, W), params.slice(W), all[1], all[2],
                 ctx->saved_data["eps"].toDouble(), ctx->saved_data["batch_stats"].toBool(), want_x, want_params);
     List out{want_x ? x : Tensor()};
-    for (const Tensor& g : weights) out.push_back(want_params ? g : Tensor());
-    for (const Tensor& g : affine) out.push_back(want_params ? g : Tensor());
+    out.insert(out.end(), weights.begin(), weights.end());
+    out.insert(out.end(), affine.begin(), affine.end());
+    out.resize(1 + params.size());                   // nothing where no parameter asked
     for (int i = 0; i < 3; ++i) out.emplace_back();  // stats, eps, recompute
     return out;
   }

@@ -175,7 +175,7 @@ typename ReluConvBnCpu<S>::Grads ReluConvBnCpu<S>::unpack(const at::Tensor& grad
     row += w.size(0);
   }
   for (size_t i = 0; i < call_.affine.size(); ++i)
-    grads.affine.push_back(norm_grads[i].narrow(0, 0, O_).to(call_.affine[i].scalar_type()).contiguous());
+    grads.affine.push_back(at::empty({O_}, call_.affine[i].options()).copy_(norm_grads[i].narrow(0, 0, O_)));
   return grads;
 }
 
