@@ -9,11 +9,13 @@ import pytest
 import torch
 from test_ops_mixed_op import saved_bytes
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nasfast import reference
 from nasfast.compat.darts import Network
 from nasfast.errors import NasfastError
 from nasfast.modules import FusedCell, FusedMixedOp
+from nasfast.partial import FusedPartialCell
 
 CELLS = {"normal": (False, False), "reduction": (True, False), "after a reduction": (False, True)}
 
@@ -104,6 +106,79 @@ def test_fullgraph_compile_gives_the_same(backend: str) -> None:
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
     assert torch.equal(module._ops[4].op[3].running_mean, twin._ops[4].op[3].running_mean)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_whole_cells_compile(kind: str) -> None:
+    _, cell = cell_pair(*CELLS[kind])
+    twin = copy.deepcopy(cell)
+    inputs = cell_inputs(CELLS[kind][1])
+    compiled = torch.compile(cell, backend="aot_eager", fullgraph=True)
+    grads = [step(module, inputs) for module in (compiled, twin)]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_partial_cells_compile() -> None:
+    cell = FusedPartialCell(2, 2, 6, 6, 8, True, False).double()
+    twin = copy.deepcopy(cell)
+    shapes = [(2, 6, 8, 8), (2, 6, 8, 8), (5, 8), (5,)]
+    inputs = [torch.rand(s, dtype=torch.float64).requires_grad_() for s in shapes]
+    compiled = torch.compile(cell, backend="aot_eager", fullgraph=True)
+    for a, b in zip(step(compiled, inputs), step(twin, inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_autocast_is_as_near_to_float32_as_the_twin_s() -> None:
+    plain, fused = cell_pair(False, False)
+    inputs = [x.detach().float() for x in cell_inputs(False)]
+    plain, fused = plain.float(), fused.float()
+    exact = plain(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs, ours = plain(*inputs), fused(*inputs)
+    assert ours.dtype == torch.bfloat16
+    assert (ours - exact).norm() <= 2 * (theirs - exact).norm()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 1.0])
+def test_running_statistics_follow_the_momentum(momentum: float) -> None:
+    plain, fused = reference.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
+    fused.load_state_dict(plain.state_dict())
+    x, weights = torch.randn(3, 6, 5, 5, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
+    for module in (plain, fused):
+        for norm in module.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = momentum
+        module(x, weights)
+        module(x.square(), weights)
+    for (name, a), b in zip(fused.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_parameters_are_read_at_every_call() -> None:
+    plain, fused = cell_pair(False, False)
+    inputs = cell_inputs(False)
+    other = {name: torch.randn_like(p) for name, p in plain.named_parameters()}
+    expected = torch.func.functional_call(plain, other, tuple(inputs))
+    torch.testing.assert_close(torch.func.functional_call(fused, other, tuple(inputs)), expected)
+    plain, fused = plain.float().to(torch.bfloat16), fused.to(memory_format=torch.channels_last).to(torch.bfloat16)
+    assert fused(*(x.bfloat16() for x in inputs)).dtype == torch.bfloat16
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    module = FusedMixedOp(6, 1).double()
+    x, weights = torch.randn(2, 6, 5, 5, dtype=torch.float64, requires_grad=True), torch.ones(8, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(module(x, weights).sin().sum(), [x])
+    again = checkpoint(module, x, weights, use_reentrant=False)
+    assert torch.equal(torch.autograd.grad(again.sin().sum(), [x])[0], expected)
+
+
+def test_an_empty_batch_leaves_the_running_statistics() -> None:
+    module = FusedMixedOp(6, 2)
+    before = [b.clone() for name, b in module.named_buffers() if "running" in name]
+    assert module(torch.zeros(0, 6, 4, 4), torch.ones(8)).shape == (0, 6, 2, 2)
+    after = [b for name, b in module.named_buffers() if "running" in name]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_network_saves_a_fifth_of_what_eager_saves() -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from op_cases import EDGES
+from torch import nn
 
 import nasfast._C as extension
-from nasfast import ops
+from nasfast import ops, reference
 from nasfast.modules import ParamList
 
 PUBLIC = {"mixed_op", "relu_conv_bn", "update_running_stats_"}
+TWINS = {
+    "mixed_op": [reference.MixedOp, reference.Cell],
+    "relu_conv_bn": [reference.ReLUConvBN, reference.FactorizedReduce],
+    "update_running_stats_": [nn.BatchNorm2d],
+}
 INNER = {f"_{name}_{part}" for name in ("mixed_op", "relu_conv_bn") for part in ("forward", "backward")}
 
 
@@ -21,6 +27,14 @@ def registered() -> set[str]:
 
 def test_the_list_of_ops_is_complete() -> None:
     assert registered() == PUBLIC | INNER
+    assert set(TWINS) == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC | INNER))
+def test_every_op_has_a_cpu_kernel_and_a_fake(name: str) -> None:
+    kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key
+    assert kernel(f"nasfast::{name}", "CPU")
+    assert kernel(f"nasfast::{name}", "Meta")
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
@@ -70,30 +84,45 @@ def test_opcheck_update_running_stats() -> None:
     torch.library.opcheck(torch.ops.nasfast.update_running_stats_.default, arguments)
 
 
-INNER_CHECKS = ("test_schema", "test_faketensor")
-
-
+@pytest.mark.parametrize("wanted", [True, False], ids=["every gradient", "alphas only"])
+@pytest.mark.parametrize("batch", [2, 0])
+@pytest.mark.parametrize("recompute", [False, True], ids=["saved", "recompute"])
 @torch.no_grad()
-def test_opcheck_inner_ops() -> None:
+def test_opcheck_inner_ops_of_mixed_op(recompute: bool, batch: int, wanted: bool) -> None:
     torch.manual_seed(0)
-    states, weights, params, _, code, eps = mixed_arguments("darts")
-    forward = torch.ops.nasfast._mixed_op_forward
-    torch.library.opcheck(forward.default, (states, weights, params, None, code, eps, False), test_utils=INNER_CHECKS)
-    out, stats, saved = forward(states, weights, params, None, code, eps, False)
+    (x,), weights, params, _, code, eps = mixed_arguments("every primitive, affine, stride 2")
+    arguments = ([x[:batch]], weights, params)
+    torch.library.opcheck(torch.ops.nasfast._mixed_op_forward.default, (*arguments, None, code, eps, recompute))
+    out, stats, saved = torch.ops.nasfast._mixed_op_forward(*arguments, None, code, eps, recompute)
     torch.library.opcheck(
         torch.ops.nasfast._mixed_op_backward.default,
-        (torch.randn_like(out), out, states, weights, params, stats, saved, code, eps, True, [True], True),
-        test_utils=INNER_CHECKS,
+        (torch.randn_like(out), out, *arguments, stats, saved, code, eps, True, [wanted], wanted),
     )
-    x, convs, affine, _, eps = relu_arguments(True)
-    forward = torch.ops.nasfast._relu_conv_bn_forward
-    torch.library.opcheck(forward.default, (x, convs, affine, None, eps, False), test_utils=INNER_CHECKS)
-    out, stats, saved = forward(x, convs, affine, None, eps, False)
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["every gradient", "none"])
+@pytest.mark.parametrize("batch", [2, 0])
+@pytest.mark.parametrize("reduce", [False, True], ids=["pointwise", "reduction"])
+@torch.no_grad()
+def test_opcheck_inner_ops_of_relu_conv_bn(reduce: bool, batch: int, wanted: bool) -> None:
+    torch.manual_seed(0)
+    x, convs, _, _, eps = relu_arguments(reduce)
+    arguments = (x[:batch], convs, [torch.rand(4 * len(convs)) for _ in range(2)])
+    torch.library.opcheck(torch.ops.nasfast._relu_conv_bn_forward.default, (*arguments, None, eps, False))
+    out, stats, saved = torch.ops.nasfast._relu_conv_bn_forward(*arguments, None, eps, False)
     torch.library.opcheck(
         torch.ops.nasfast._relu_conv_bn_backward.default,
-        (torch.randn_like(out), x, convs, affine, stats, saved, eps, True, True, True),
-        test_utils=INNER_CHECKS,
+        (torch.randn_like(out), *arguments, stats, saved, eps, True, wanted, wanted),
     )
+
+
+def test_fakes_give_the_shapes_without_data() -> None:
+    [x], weights, params, _, code, eps = mixed_arguments("every primitive, affine, stride 2")
+    meta = [p.to("meta") for p in params]
+    out, stats = torch.ops.nasfast.mixed_op([x.to("meta")], weights.to("meta"), meta, None, code, eps, False)
+    real, used = torch.ops.nasfast.mixed_op([x], weights, params, None, code, eps, False)
+    assert (out.shape, out.stride(), out.device.type) == (real.shape, real.stride(), "meta")
+    assert stats.shape == used.shape
 
 
 def test_the_pybind_front_is_the_same_op() -> None:
