@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,7 +35,10 @@ TIME_HEADERS = (
     *("C", "pixels", "batch", "stride", "eager, ms", "channels_last, ms", "fused, ms", "spread"),
     *("over eager", "over channels_last", "fused NCHW, ms", "recompute, ms"),
 )
-SAVED_HEADERS = ("C", "pixels", "batch", "stride", "eager, MB", "fused, MB", "recompute, MB", "fused", "recompute")
+SAVED_HEADERS = (
+    *("C", "pixels", "batch", "stride", "input, MB", "eager, MB", "fused, MB", "recompute, MB"),
+    *("fused", "recompute", "recompute, input apart"),
+)
 COMPILE_HEADERS = ("C", "pixels", "batch", "stride", "compiled, ms", "compiling, s", "over fused")
 
 
@@ -59,13 +63,18 @@ class Way:
     grad: Tensor
     run: Callable[[Tensor, Tensor], Tensor]  # the module, or what torch.compile made of it
 
+    @cached_property
+    def inputs(self) -> list[Tensor]:
+        """What gradients are taken of; listed once, so that the walk over the module is not timed."""
+        return [self.x, self.weights, *self.module.parameters()]
+
     def forward(self) -> Tensor:
         return self.run(self.x, self.weights)
 
     def step(self) -> list[Tensor]:
         """Output and the gradients of input, architecture weights and parameters."""
         out = self.forward()
-        return [out, *torch.autograd.grad(out, [self.x, self.weights, *self.module.parameters()], self.grad)]
+        return [out, *torch.autograd.grad(out, self.inputs, self.grad)]
 
 
 def build_ways(edge: Edge) -> dict[str, Way]:
@@ -130,6 +139,7 @@ class EdgeResult:
     error: float
     timings: dict[str, Timing]
     saved: dict[str, int]
+    input_bytes: int  # part of what every way saves, and held by the caller anyway
 
     def time_row(self) -> Row:
         medians = [self.timings[name].median for name in WAYS]
@@ -140,19 +150,27 @@ class EdgeResult:
 
     def saved_row(self) -> Row:
         eager, fused, recompute = (self.saved[name] for name in ("eager", "fused", "fused recompute"))
-        sizes = (megabytes(count) for count in (eager, fused, recompute))
-        return (*self.edge.label(), *sizes, f"1/{eager / fused:.1f}", f"1/{eager / recompute:.1f}")
+        sizes = (megabytes(count) for count in (self.input_bytes, eager, fused, recompute))
+        apart = (eager - self.input_bytes) / (recompute - self.input_bytes)
+        return (*self.edge.label(), *sizes, *(f"1/{ratio:.1f}" for ratio in (eager / fused, eager / recompute, apart)))
 
     def to_json(self) -> dict[str, object]:
         timings = {name: timing.to_json() for name, timing in self.timings.items()}
-        return {"edge": asdict(self.edge), "error": self.error, "timings": timings, "saved_bytes": self.saved}
+        return {
+            "edge": asdict(self.edge),
+            "error": self.error,
+            "timings": timings,
+            "saved_bytes": self.saved,
+            "input_bytes": self.input_bytes,
+        }
 
 
 def measure(edge: Edge, rounds: int) -> EdgeResult:
     ways = build_ways(edge)
     error = validate(edge, ways)
     saved = {name: saved_bytes(way.forward, way.module) for name, way in ways.items()}
-    return EdgeResult(edge, error, compare(steps_of(ways), rounds), saved)
+    x = ways["eager"].x
+    return EdgeResult(edge, error, compare(steps_of(ways), rounds), saved, x.numel() * x.element_size())
 
 
 def time_compiled(edge: dict[str, int], threads: int, rounds: int) -> dict[str, float]:

@@ -46,8 +46,8 @@ class Timing:
         return cls(tuple(samples))
 
 
-def compare(steps: Mapping[str, Step], rounds: int = 9, min_sample: float = 0.02, warmup: int = 2) -> dict[str, Timing]:
-    """The timing of every step. A step shorter than `min_sample` seconds is repeated within one sample."""
+def compare(steps: Mapping[str, Step], rounds: int = 9, min_sample: float = 0.1, warmup: int = 2) -> dict[str, Timing]:
+    """The timing of every step. One shorter than `min_sample` seconds is repeated in a sample, in its own caches."""
     repeats = {name: _repeats(step, min_sample, warmup) for name, step in steps.items()}
     samples: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -189,3 +190,16 @@ def test_a_network_saves_a_fifth_of_what_eager_saves() -> None:
         counted[name] = saved_bytes(lambda network=network: network(images), network.parameters())
     assert 5 * counted["fused"] <= counted["eager"]
     assert 15 * counted["recompute"] <= counted["eager"]
+
+
+def test_batches_of_any_size_share_one_compiled_graph() -> None:
+    compiled_graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        compiled_graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(FusedMixedOp(8, 1), backend=backend, fullgraph=True, dynamic=True)
+    for batch in (2, 3, 5, 8):
+        compiled(torch.randn(batch, 8, 6, 6), torch.full((8,), 0.125))
+    assert len(compiled_graphs) == 1

@@ -220,6 +220,18 @@ def test_statistics_keep_their_digits_at_a_large_mean(mean: float) -> None:
     torch.testing.assert_close(used[0, 1].double(), pooled.var((0, 2, 3), unbiased=False), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("name", ["sep_conv_3x3", "max_pool_3x3", "avg_pool_3x3"])
+def test_statistics_of_a_large_image_keep_their_digits(name: str) -> None:
+    edge = Edge(8, 224, 224, batch=1, primitives=(name,))
+    module = edge.module()
+    x, weights = edge.inputs()
+    x = x.float() + 0.5
+    params = ParamList(module._ops).params()
+    _, used = ops.mixed_op([x], weights.float().unsqueeze(0), params, edge.graph())
+    _, exact = ops.mixed_op([x.double()], weights.unsqueeze(0), [p.double() for p in params], edge.graph())
+    torch.testing.assert_close(used[:, 1].double(), exact[:, 1], rtol=3e-6, atol=0)
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("edge", [Edge(3, 5, 7, primitives=ALL_PRIMITIVES), Edge(16, 6, 4, 2)], ids=["1", "2"])
 def test_nothing_of_an_earlier_call_is_left_in_kept_buffers(edge: Edge, recompute: bool) -> None:
@@ -234,11 +246,16 @@ def test_nothing_of_an_earlier_call_is_left_in_kept_buffers(edge: Edge, recomput
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONS, "max_pool_3x3", "avg_pool_3x3", "skip_connect"])
 @pytest.mark.parametrize("training", [True, False], ids=["batch", "given"])
-def test_nan_reaches_the_same_outputs_and_input_gradients_as_in_torch(name: str, training: bool) -> None:
-    edge = Edge(8, 6, 8, primitives=(name,))
+@pytest.mark.parametrize("channels", [8, 12])  # whole blocks of eight, and a padded one that a reduction's halves share
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=["nan", "inf"])
+def test_nan_and_inf_reach_the_same_outputs_and_input_gradients_as_in_torch(
+    name: str, training: bool, channels: int, stride: int, value: float
+) -> None:
+    edge = Edge(channels, 6, 8, stride, primitives=(name,))
     module = edge.module().double().train(training)
     x, weights = edge.inputs()
-    x[1, 3, 2, 2] = torch.nan
+    x[1, 3, 2, 2] = value
     stats = None if training else ParamList(module._ops).running_stats()
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     params = ParamList(module._ops).params()
@@ -246,6 +263,22 @@ def test_nan_reaches_the_same_outputs_and_input_gradients_as_in_torch(name: str,
     plain = run(lambda: module(theirs, weights), [theirs])
     for a, b in zip(fused, plain, strict=True):
         assert torch.equal(a.isnan(), b.isnan())
+
+
+@pytest.mark.parametrize("split", [8, 6])
+def test_nan_stays_in_its_half_of_a_factorized_reduction(split: int) -> None:
+    module = reference.FactorizedReduce(5, 2 * split, affine=False).double()
+    x = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    x[0, 1, 1, 3] = torch.nan  # an odd pixel, read by the second half alone
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    grad = torch.randn(2, 2 * split, 2, 2, dtype=torch.float64)
+    fused, _ = ops.relu_conv_bn(mine, [module.conv_1.weight, module.conv_2.weight], [])
+    plain = module(theirs)
+    assert plain[:, split:].isnan().all()
+    assert not plain[:, :split].isnan().any()
+    assert torch.equal(fused.isnan(), plain.isnan())
+    mine_grad, theirs_grad = torch.autograd.grad(fused, mine, grad)[0], torch.autograd.grad(plain, theirs, grad)[0]
+    assert torch.equal(mine_grad.isnan(), theirs_grad.isnan())
 
 
 def test_none_is_zero_whatever_it_reads() -> None:

@@ -1,7 +1,7 @@
 // Pointwise (1x1) products over a tile of pixels, NBHW8.
 //
 //   pointwise_tile   out[p][n] = sum_k d[p][k] * w[n][k]      d: [KB][stride][8], w: panels [NB][KB*8][8]
-//   pointwise_outer  gw[m][n] += sum_p a[p][m] * b[p][n]      the weight gradient, row-major [MB*8][NB*8]
+//   pointwise_outer  gw[m][n] += sum_p a[p][m] * b[p][n]      the weight gradient, row-major, rows ldg apart
 //
 // The register tile is 6 pixels x 2 blocks: 12 accumulators, 8 loads per 12 multiply-adds, 15 registers.
 #pragma once
@@ -46,12 +46,13 @@ NASFAST_INLINE void pointwise_panel(const A* d, ptrdiff_t d_block, int kb, const
   if (p < pixels) run.template operator()<1>();
 }
 
+// Output blocks [first, last) of w, whose panels lie `panel` elements apart; `emit` counts blocks from 0.
 template <class A, class Emit>
-NASFAST_INLINE void pointwise_tile(const A* d, ptrdiff_t d_block, int kb, const A* w, int pixels, int nb, Emit&& emit) {
-  const ptrdiff_t panel = static_cast<ptrdiff_t>(kb) * kLanes * kLanes;
-  int n = 0;
-  for (; n + 2 <= nb; n += 2) pointwise_panel<A, 2>(d, d_block, kb, w + n * panel, panel, pixels, n, emit);
-  if (n < nb) pointwise_panel<A, 1>(d, d_block, kb, w + n * panel, panel, pixels, n, emit);
+NASFAST_INLINE void pointwise_tile(const A* d, ptrdiff_t d_block, int kb, const A* w, ptrdiff_t panel, int pixels,
+                                   int first, int last, Emit&& emit) {
+  int n = first;
+  for (; n + 2 <= last; n += 2) pointwise_panel<A, 2>(d, d_block, kb, w + n * panel, panel, pixels, n, emit);
+  if (n < last) pointwise_panel<A, 1>(d, d_block, kb, w + n * panel, panel, pixels, n, emit);
 }
 
 template <class A, int MR, int NR>
@@ -78,8 +79,8 @@ NASFAST_INLINE void outer(const A* a, const A* b, ptrdiff_t b_block, int pixels,
 }
 
 template <class A>
-void pointwise_outer(const A* a, ptrdiff_t a_block, int mb, const A* b, ptrdiff_t b_block, int nb, int pixels, A* gw) {
-  const ptrdiff_t ldg = static_cast<ptrdiff_t>(nb) * kLanes;
+void pointwise_outer(const A* a, ptrdiff_t a_block, int mb, const A* b, ptrdiff_t b_block, int nb, int pixels, A* gw,
+                     ptrdiff_t ldg) {
   for (int m = 0; m < mb; ++m) {
     const A* am = a + m * a_block;
     A* gm = gw + m * kLanes * ldg;

@@ -1,6 +1,8 @@
 // 3x3 pooling with padding 1 of one channel block, [H][W][8] -> [h][w][8].
 //
 // Average: the padding is not counted. Maximum: ties go to the first tap in row-major order and NaN wins, as in torch.
+// Windows are reduced along their rows first, which neighbouring output rows share, then across; in that order the
+// first maximum of the first row that holds it is the first in row-major order.
 #pragma once
 
 #include "simd.h"
@@ -8,77 +10,84 @@
 namespace nasfast::NASFAST_ISA {
 
 inline constexpr int kPool = 3;
+inline constexpr int kPoolColumns = 32;  // output columns worked on at a time, so that three rows fit on the stack
 
-struct Window {
-  int y0, y1, x0, x1;  // valid input rows and columns, end exclusive
-  int top, left;       // input position of tap (0, 0), possibly outside
-  NASFAST_INLINE int count() const { return (y1 - y0) * (x1 - x0); }
+// Taps of a window that lie inside an axis of `size`: [first, last).
+struct TapRange {
+  int first, last;
+  NASFAST_INLINE int count() const { return last - first; }
 };
 
-NASFAST_INLINE Window pool_window(int oy, int ox, int stride, int H, int W) {
-  const int top = oy * stride - 1, left = ox * stride - 1;
-  return {top < 0 ? 0 : top,
-          top + kPool > H ? H : top + kPool,
-          left < 0 ? 0 : left,
-          left + kPool > W ? W : left + kPool,
-          top,
-          left};
+NASFAST_INLINE TapRange pool_taps(int out, int stride, int size) {
+  const int start = out * stride - 1;
+  return {start < 0 ? 1 : 0, start + kPool > size ? size - start : kPool};
 }
 
+// One window's reduction: the sum, the maximum, and which tap it is.
 template <class A>
 struct Pooled {
-  Vec<A> sum = {}, best = broadcast<A>(-static_cast<A>(__builtin_inf()));
-  typename VecOf<A>::mask tap = {};
-
-  template <bool TAPS>
-  NASFAST_INLINE void take(Vec<A> v, int index) {
-    using Mask = typename VecOf<A>::mask;
-    sum += v;
-    const Mask newer = (v > best) | (v != v);
-    best = newer ? v : best;
-    if constexpr (TAPS) tap = newer ? Mask{} + index : tap;
-  }
+  Vec<A> sum, best;
+  typename VecOf<A>::mask tap;
 };
 
-// A window that may reach over the border, and one that does not, which unrolls.
 template <bool TAPS, class A>
-NASFAST_INLINE Pooled<A> pool_border(const A* x, int W, const Window& win) {
-  Pooled<A> out;
-  out.tap += (win.y0 - win.top) * kPool + win.x0 - win.left;
-  for (int y = win.y0; y < win.y1; ++y)
-    for (int xx = win.x0; xx < win.x1; ++xx)
-      out.template take<TAPS>(load(x + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes),
-                              (y - win.top) * kPool + xx - win.left);
-  return out;
+NASFAST_INLINE void pool_take(Pooled<A>& to, Vec<A> sum, Vec<A> v, typename VecOf<A>::mask tap) {
+  to.sum += sum;
+  const typename VecOf<A>::mask newer = (v > to.best) | (v != v);
+  to.best = newer ? v : to.best;
+  if constexpr (TAPS) to.tap = newer ? tap : to.tap;
 }
 
+// Windows of one input row, for output columns [first, first + count).
 template <bool TAPS, class A>
-NASFAST_INLINE Pooled<A> pool_inside(const A* corner, int W) {
-  Pooled<A> out;
+NASFAST_INLINE void pool_row(const A* row, int W, int stride, int first, int count, Pooled<A>* out) {
+  using Mask = typename VecOf<A>::mask;
+  const auto window = [&](int ox, TapRange taps) {
+    const A* p = row + (ox * stride - 1) * kLanes;
+    const Vec<A> v = load(p + taps.first * kLanes);
+    Pooled<A> r{v, v, Mask{} + taps.first};
 #pragma GCC unroll 3
-  for (int y = 0; y < kPool; ++y)
-#pragma GCC unroll 3
-    for (int xx = 0; xx < kPool; ++xx)
-      out.template take<TAPS>(load(corner + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes), y * kPool + xx);
-  return out;
+    for (int k = taps.first + 1; k < taps.last; ++k) {
+      const Vec<A> next = load(p + k * kLanes);
+      pool_take<TAPS>(r, next, next, Mask{} + k);
+    }
+    return r;
+  };
+  for (int i = 0; i < count; ++i) {
+    const TapRange taps = pool_taps(first + i, stride, W);
+    out[i] = taps.count() == kPool ? window(first + i, {0, kPool}) : window(first + i, taps);
+  }
 }
 
 // `tap` receives the index 3*ky + kx of the maximum, one byte a lane.
 template <bool TAPS, class A, class S>
 void pool_forward(const A* x, int H, int W, int stride, int h, int w, S* average, S* maximum, uint8_t* tap) {
   typedef uint8_t u8x8 __attribute__((vector_size(8)));
-  for (int oy = 0; oy < h; ++oy) {
-    for (int ox = 0; ox < w; ++ox) {
-      const Window win = pool_window(oy, ox, stride, H, W);
-      const bool inside = win.count() == kPool * kPool;
-      const Pooled<A> r = inside ? pool_inside<TAPS>(x + (static_cast<ptrdiff_t>(win.top) * W + win.left) * kLanes, W)
-                                 : pool_border<TAPS>(x, W, win);
-      const ptrdiff_t o = (static_cast<ptrdiff_t>(oy) * w + ox) * kLanes;
-      store(average + o, r.sum / broadcast<A>(static_cast<A>(win.count())));
-      store(maximum + o, r.best);
-      if constexpr (TAPS) {
-        const u8x8 bytes = __builtin_convertvector(r.tap, u8x8);
-        std::memcpy(tap + o, &bytes, sizeof(bytes));
+  Pooled<A> rows[kPool][kPoolColumns];  // of input row y at y % 3
+  for (int first = 0; first < w; first += kPoolColumns) {
+    const int count = w - first < kPoolColumns ? w - first : kPoolColumns;
+    int done = 0;  // input rows reduced so far
+    for (int oy = 0; oy < h; ++oy) {
+      const int top = oy * stride - 1;
+      const TapRange ky = pool_taps(oy, stride, H);
+      for (; done < top + ky.last; ++done)
+        pool_row<TAPS>(x + static_cast<ptrdiff_t>(done) * W * kLanes, W, stride, first, count, rows[done % kPool]);
+      const Pooled<A>* line[kPool];
+      for (int k = ky.first; k < ky.last; ++k) line[k] = rows[(top + k) % kPool];
+      const ptrdiff_t base = (static_cast<ptrdiff_t>(oy) * w + first) * kLanes;
+      for (int i = 0; i < count; ++i) {
+        Pooled<A> r = line[ky.first][i];
+        r.tap += ky.first * kPool;
+        for (int k = ky.first + 1; k < ky.last; ++k)
+          pool_take<TAPS>(r, line[k][i].sum, line[k][i].best, line[k][i].tap + k * kPool);
+        const int cells = ky.count() * pool_taps(first + i, stride, W).count();
+        const ptrdiff_t o = base + i * kLanes;
+        store(average + o, r.sum * broadcast<A>(A(1) / static_cast<A>(cells)));
+        store(maximum + o, r.best);
+        if constexpr (TAPS) {
+          const u8x8 bytes = __builtin_convertvector(r.tap, u8x8);
+          std::memcpy(tap + o, &bytes, sizeof(bytes));
+        }
       }
     }
   }
@@ -91,21 +100,31 @@ void pool_backward(const A* g_average, const A* g_maximum, const uint8_t* tap, i
   using Mask = typename VecOf<A>::mask;
   typedef uint8_t u8x8 __attribute__((vector_size(8)));
   for (int oy = 0; oy < h; ++oy) {
+    const TapRange ky = pool_taps(oy, stride, H);
     for (int ox = 0; ox < w; ++ox) {
-      const Window win = pool_window(oy, ox, stride, H, W);
+      const TapRange kx = pool_taps(ox, stride, W);
+      const int cells = ky.count() * kx.count();
       const ptrdiff_t o = (static_cast<ptrdiff_t>(oy) * w + ox) * kLanes;
-      const Vec<A> share = g_average ? load(g_average + o) / broadcast<A>(static_cast<A>(win.count())) : Vec<A>{};
+      const Vec<A> share = g_average ? load(g_average + o) * broadcast<A>(A(1) / static_cast<A>(cells)) : Vec<A>{};
       const Vec<A> top = g_maximum ? load(g_maximum + o) : Vec<A>{};
       u8x8 bytes;
       std::memcpy(&bytes, tap + o, sizeof(bytes));
       const Mask arg = __builtin_convertvector(bytes, Mask);
-      for (int y = win.y0; y < win.y1; ++y) {
-        for (int xx = win.x0; xx < win.x1; ++xx) {
-          A* p = gx + (static_cast<ptrdiff_t>(y) * W + xx) * kLanes;
-          const Mask here = arg == Mask{} + ((y - win.top) * kPool + xx - win.left);
-          store(p, load(p) + share + (here ? top : Vec<A>{}));
-        }
-      }
+      A* corner = gx + (static_cast<ptrdiff_t>(oy * stride - 1) * W + ox * stride - 1) * kLanes;
+      const auto spread = [&](TapRange rows, TapRange columns) {
+#pragma GCC unroll 3
+        for (int y = rows.first; y < rows.last; ++y)
+#pragma GCC unroll 3
+          for (int x = columns.first; x < columns.last; ++x) {
+            A* p = corner + (static_cast<ptrdiff_t>(y) * W + x) * kLanes;
+            const Mask here = arg == Mask{} + (y * kPool + x);
+            store(p, load(p) + share + (here ? top : Vec<A>{}));
+          }
+      };
+      if (cells == kPool * kPool)
+        spread({0, kPool}, {0, kPool});
+      else
+        spread(ky, kx);
     }
   }
 }

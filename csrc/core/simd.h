@@ -74,6 +74,13 @@ NASFAST_INLINE void store(bf16* p, Vec<float> v) {
   std::memcpy(p, &half, sizeof(half));
 }
 
+// Lanes below `count` of a, the others of b. A choice, not a product with zeros: NaN stays on its side.
+template <class A>
+NASFAST_INLINE Vec<A> join_lanes(int count, Vec<A> a, Vec<A> b) {
+  using Mask = typename VecOf<A>::mask;
+  return Mask{0, 1, 2, 3, 4, 5, 6, 7} < Mask{} + count ? a : b;
+}
+
 // The first `count` (1..8) lanes from memory, the others zero.
 template <class S>
 NASFAST_INLINE Vec<acc_t<S>> load_part(const S* p, int count) {

@@ -89,13 +89,81 @@ const A* front_tile(const ConvGeometry& g, const A* x, const A* depthwise, int r
   return tile;
 }
 
+// Output blocks that tap 0 and tap 1 reach, and the lanes of the block they share, if any, that belong to tap 0.
+struct Split {
+  int low_end, high_begin, shared_lanes;
+  NASFAST_INLINE explicit Split(const ConvGeometry& g)
+      : low_end((g.split + kLanes - 1) / kLanes), high_begin(g.split / kLanes), shared_lanes(g.split % kLanes) {}
+};
+
+// The product where each output channel reads one of two taps.
+template <class A, class Emit>
+NASFAST_INLINE void split_tile(const ConvGeometry& g, const A* d, ptrdiff_t d_block, const A* w, int pixels,
+                               Emit&& emit) {
+  const Split s(g);
+  const int kb = g.blocks_in;
+  const ptrdiff_t panel = static_cast<ptrdiff_t>(g.product_blocks()) * kLanes * kLanes;
+  const A *d1 = d + kb * d_block, *w1 = w + static_cast<ptrdiff_t>(kb) * kLanes * kLanes;
+  pointwise_tile<A>(d, d_block, kb, w, panel, pixels, 0, s.high_begin, emit);
+  for (int p = 0; s.shared_lanes && p < pixels; ++p) {
+    Vec<A> low[1][1] = {}, high[1][1] = {};
+    product<A, 1, 1>(d + p * kLanes, d_block, kb, w + s.high_begin * panel, panel, low);
+    product<A, 1, 1>(d1 + p * kLanes, d_block, kb, w1 + s.high_begin * panel, panel, high);
+    low[0][0] = join_lanes<A>(s.shared_lanes, low[0][0], high[0][0]);
+    emit(p, s.high_begin, low);
+  }
+  pointwise_tile<A>(d1, d_block, kb, w1, panel, pixels, s.low_end, g.blocks_out, emit);
+}
+
+// Its transpose: `dy` [NB][block] gives the gradients of both taps' inputs. `keep`: scratch of one block.
+template <class A, class Emit>
+NASFAST_INLINE void split_transposed(const ConvGeometry& g, A* dy, ptrdiff_t block, const A* w, int pixels, A* keep,
+                                     Emit&& emit) {
+  const Split s(g);
+  const int kb = g.blocks_in;
+  const ptrdiff_t panel = static_cast<ptrdiff_t>(g.blocks_out) * kLanes * kLanes;
+  A* shared = dy + s.high_begin * block;
+  for (int p = 0; s.shared_lanes && p < pixels; ++p) {
+    const Vec<A> v = load(shared + p * kLanes);
+    store(keep + p * kLanes, join_lanes<A>(s.shared_lanes, Vec<A>{}, v));
+    store(shared + p * kLanes, join_lanes<A>(s.shared_lanes, v, Vec<A>{}));
+  }
+  pointwise_tile<A>(dy, block, s.low_end, w, panel, pixels, 0, kb, emit);
+  for (int p = 0; s.shared_lanes && p < pixels; ++p) store(shared + p * kLanes, load(keep + p * kLanes));
+  pointwise_tile<A>(shared, block, g.blocks_out - s.high_begin,
+                    w + static_cast<ptrdiff_t>(s.high_begin) * kLanes * kLanes, panel, pixels, kb, 2 * kb, emit);
+}
+
+// The weight gradient, of each output channel's own tap only.
+template <class A>
+void split_outer(const ConvGeometry& g, const A* dy, ptrdiff_t block, const A* d, ptrdiff_t d_block, int pixels,
+                 A* gw) {
+  const Split s(g);
+  const int kb = g.blocks_in;
+  const ptrdiff_t ldg = static_cast<ptrdiff_t>(g.product_blocks()) * kLanes;
+  pointwise_outer(dy, block, s.low_end, d, d_block, kb, pixels, gw, ldg);
+  pointwise_outer(dy + s.high_begin * block, block, g.blocks_out - s.high_begin, d + kb * d_block, d_block, kb, pixels,
+                  gw + s.high_begin * kLanes * ldg + static_cast<ptrdiff_t>(kb) * kLanes, ldg);
+}
+
+// total += band, or = band for the first.
+template <class A>
+NASFAST_INLINE void add_band(const A* band, int elements, bool first, A* total) {
+  for (int i = 0; i < elements; i += kLanes)
+    store(total + i, first ? load(band + i) : load(total + i) + load(band + i));
+}
+
 template <class S>
 void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile,
                   S* y, acc_t<S>* stats) {
   using A = acc_t<S>;
   const int step = conv_tile_rows(g);
   const ptrdiff_t y_block = static_cast<ptrdiff_t>(g.h) * g.w * kLanes;
-  A *shift = stats, *sum = stats + g.blocks_out * kLanes, *square = stats + 2 * g.blocks_out * kLanes;
+  const ptrdiff_t panel = static_cast<ptrdiff_t>(g.product_blocks()) * kLanes * kLanes;
+  // Sums over a band of rows on their own, so that float32 sums of a large image stay short.
+  const int channels = g.blocks_out * kLanes;
+  A *shift = stats, *sum = tile + static_cast<ptrdiff_t>(step) * g.w * g.product_blocks() * kLanes,
+    *square = sum + channels;
   for (int row0 = 0; row0 < g.h; row0 += step) {
     const int rows = row0 + step < g.h ? step : g.h - row0;
     ptrdiff_t block = 0;
@@ -108,13 +176,10 @@ void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<
 #pragma GCC unroll 8
         for (int m = 0; m < MR; ++m) store(out + (n0 + n) * y_block + (p + m) * kLanes, acc[m][n]);
         if (!stats) continue;
-        if (row0 == 0 && p == 0) {  // the first pixel is the shift: variances near zero keep their digits
-          store(shift + c, acc[0][n]);
-          store(sum + c, Vec<A>{});
-          store(square + c, Vec<A>{});
-        }
+        // The first pixel is the shift: variances near zero keep their digits.
+        if (row0 == 0 && p == 0) store(shift + c, acc[0][n]);
         const Vec<A> k = load(shift + c);
-        Vec<A> s = load(sum + c), q = load(square + c);
+        Vec<A> s = p ? load(sum + c) : Vec<A>{}, q = p ? load(square + c) : Vec<A>{};
 #pragma GCC unroll 8
         for (int m = 0; m < MR; ++m) {
           const Vec<A> t = acc[m][n] - k;
@@ -125,7 +190,11 @@ void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<
         store(square + c, q);
       }
     };
-    pointwise_tile<A>(d, block, g.product_blocks(), weights.product, rows * g.w, g.blocks_out, emit);
+    if (g.split < 0)
+      pointwise_tile<A>(d, block, g.product_blocks(), weights.product, panel, rows * g.w, 0, g.blocks_out, emit);
+    else
+      split_tile<A>(g, d, block, weights.product, rows * g.w, emit);
+    if (stats) add_band(sum, 2 * channels, row0 == 0, stats + channels);
   }
 }
 
@@ -186,6 +255,7 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
   using A = acc_t<S>;
   const int step = conv_tile_rows(g), KB = g.product_blocks(), Wg = g.dy_width();
   const ptrdiff_t room = static_cast<ptrdiff_t>(step) * g.w * kLanes;
+  const ptrdiff_t panel = static_cast<ptrdiff_t>(g.blocks_out) * kLanes * kLanes;
   A *d_tile = tile, *dy = tile + KB * room, *gd_tile = dy + g.blocks_out * room;
   const bool depthwise = g.front == Front::kDepthwise;
   const bool want_gd = gx || (depthwise && grads.depthwise);
@@ -201,7 +271,11 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
     if (grads.product) {
       ptrdiff_t d_block = 0;
       const A* d = front_tile(g, x, weights.depthwise, row0, rows, d_tile, &d_block);
-      pointwise_outer(dy, block, g.blocks_out, d, d_block, KB, pixels, grads.product);
+      if (g.split < 0)
+        pointwise_outer(dy, block, g.blocks_out, d, d_block, KB, pixels, grads.product,
+                        static_cast<ptrdiff_t>(KB) * kLanes);
+      else
+        split_outer(g, dy, block, d, d_block, pixels, grads.product);
     }
     if (!want_gd) continue;
     if (!depthwise) {
@@ -211,7 +285,10 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
 #pragma GCC unroll 8
           for (int m = 0; m < MR; ++m) store(gd_tile + (n0 + n) * block + (p + m) * kLanes, acc[m][n]);
       };
-      pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
+      if (g.split < 0)
+        pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, panel, pixels, 0, KB, emit);
+      else
+        split_transposed<A>(g, dy, block, weights.transposed, pixels, gd_tile + KB * room, emit);
       visit_taps<A>(g, gd_tile, block, gx, row0, rows, [](A* from, A* to) {
         if (to) store(to, load(to) + load(from));
       });
@@ -232,7 +309,7 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
         }
       }
     };
-    pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, pixels, KB, emit);
+    pointwise_tile<A>(dy, block, g.blocks_out, weights.transposed, panel, pixels, 0, KB, emit);
   }
   if (depthwise && want_gd) depthwise_backward(g, x, weights, padded_dy, gx, add, grads.depthwise);
 }

@@ -226,6 +226,7 @@ ConvGeometry geometry_of(const Conv& conv, int64_t channels, int64_t H, int64_t 
   } else if (conv.taps_h == 0) {  // factorized reduction: pixels (2i, 2j) and (2i+1, 2j+1)
     g.taps = 2;
     g.tap_y[1] = g.tap_x[1] = 1;
+    g.split = static_cast<int>(channels / 2);
   } else {
     g.taps = conv.taps_h * conv.taps_w;
     g.stride_h = conv.taps_h == 1 ? 1 : conv.stride;
@@ -248,7 +249,8 @@ int conv_tile_rows(const ConvGeometry& g) {
 }
 
 int64_t conv_tile_elements(const ConvGeometry& g) {
-  return static_cast<int64_t>(conv_tile_rows(g)) * g.w * kLanes * (2 * g.product_blocks() + g.blocks_out);
+  const int64_t pixels = static_cast<int64_t>(conv_tile_rows(g)) * g.w;
+  return kLanes * (pixels * (2 * g.product_blocks() + g.blocks_out + 1) + 2 * g.blocks_out);
 }
 
 }  // namespace nasfast

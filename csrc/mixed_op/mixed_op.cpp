@@ -320,7 +320,7 @@ TORCH_LIBRARY_FRAGMENT(nasfast, m) {
       "(Tensor[], Tensor, Tensor[])");
   m.def(
       "update_running_stats_(Tensor stats, Tensor(a!)[] running_mean, Tensor(b!)[] running_var, Tensor(c!)[] batches, "
-      "float momentum, int count) -> ()");
+      "float momentum, SymInt count) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(nasfast, CPU, m) {

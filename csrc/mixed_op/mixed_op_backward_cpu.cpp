@@ -105,9 +105,11 @@ void MixedGraphBackwardCpu<S>::edge_sums(int e, const at::Tensor& partial, int64
   if (edge.skip >= 0) alpha[edge.skip] = static_cast<A>(plain_sum(sums.data() + row * Cp));
 }
 
+// The gradient of a node, and its sums with every candidate of every edge into it.
 template <class S>
 void MixedGraphBackwardCpu<S>::node_sums(int node) {
   const int64_t Cp = shape_.Cp;
+  node_grad_[node] = cached_empty({shape_.N, shape_.B, shape_.out_pixels(), kLanes}, scalar_type_of<A>());
   std::vector<int64_t> rows;
   std::vector<at::Tensor> partial;
   for (int e : into_[node]) {
@@ -117,7 +119,8 @@ void MixedGraphBackwardCpu<S>::node_sums(int node) {
     rows.push_back(r);
     partial.push_back(at::empty({shape_.N, r, Cp}, alpha_grad_.options()));
   }
-  each_image([&](int64_t n, int64_t) {
+  each_image([&](int64_t n, int64_t share) {
+    node_gradient(node, n, share);
     std::vector<const S*> ys;
     for (size_t j = 0; j < into_[node].size(); ++j) {
       const Edge& edge = graph_.edges[into_[node][j]];
@@ -263,30 +266,27 @@ void MixedGraphBackwardCpu<S>::prepare_states() {
     this->allocate_saved();
   else
     this->rebuilt_ = cached_empty({layout_.rebuilt_elements}, scalar_type_of<S>());
-  for (int state = 0; state < graph_.inputs + graph_.nodes; ++state) {
-    if (from_[state].empty()) continue;
-    const bool pools = this->has_pools(state);
-    each_image([&](int64_t n, int64_t share) {
-      Scratch<A>& s = scratch_[share];
+  each_image([&](int64_t n, int64_t share) {
+    Scratch<A>& s = scratch_[share];
+    for (int state = 0; state < graph_.inputs + graph_.nodes; ++state) {
+      if (from_[state].empty()) continue;
+      const bool pools = this->has_pools(state);
       this->load_state_image(state, n, s, pools);
       if (pools) this->pool_image(state, n, s.raw, false);
       this->first_convs(state, n, s, !recompute);
       if (recompute) this->second_stage(state, n, s);
-    });
-  }
+    }
+  });
 }
 
 template <class S>
-void MixedGraphBackwardCpu<S>::node_gradient(int node) {
-  node_grad_[node] = cached_empty({shape_.N, shape_.B, shape_.out_pixels(), kLanes}, scalar_type_of<A>());
+void MixedGraphBackwardCpu<S>::node_gradient(int node, int64_t n, int64_t share) {
   const int state = graph_.inputs + node;
-  each_image([&](int64_t n, int64_t share) {
-    if (!from_[state].empty()) return state_image(state, n, share, true);
-    const int64_t stride = graph_.nodes * shape_.C;
-    const S* g =
-        static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * stride + node * shape_.C;
-    k_.load_state(g, stride, shape_.C, shape_.h, shape_.w, 0, grad_image(node, n), nullptr);
-  });
+  if (!from_[state].empty()) return state_image(state, n, share, true);
+  const int64_t stride = graph_.nodes * shape_.C;
+  const S* g =
+      static_cast<const S*>(back_.grad_out.const_data_ptr()) + n * shape_.out_pixels() * stride + node * shape_.C;
+  k_.load_state(g, stride, shape_.C, shape_.h, shape_.w, 0, grad_image(node, n), nullptr);
 }
 
 template <class S>
@@ -301,7 +301,6 @@ BackwardResult MixedGraphBackwardCpu<S>::run(const at::Tensor& out, const at::Te
                                ? cached_empty_channels_last(shape_.N, shape_.C, shape_.H, shape_.W, scalar_type_of<S>())
                                : at::Tensor());
   for (int node = graph_.nodes - 1; node >= 0; --node) {
-    node_gradient(node);
     node_sums(node);
     second_convs(node);
   }

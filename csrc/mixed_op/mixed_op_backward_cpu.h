@@ -40,7 +40,7 @@ class MixedGraphBackwardCpu : private MixedGraphCpu<S> {
 
   void each_image(const std::function<void(int64_t, int64_t)>& f);  // (image, share)
   void prepare_states();
-  void node_gradient(int node);
+  void node_gradient(int node, int64_t n, int64_t share);
   void node_sums(int node);
   void edge_sums(int edge, const at::Tensor& partial, int64_t rows);
   void second_convs(int node);

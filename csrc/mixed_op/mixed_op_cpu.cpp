@@ -97,7 +97,7 @@ void MixedGraphCpu<S>::load_second_input(int conv, int64_t n, A* padded) const {
     scale = v.scale;
     shift = v.shift;
   }
-  k_.load_affine(saved_image(c.input, n), scale, shift, c.input_norm, g.blocks_in, g.H, g.W, g.pad, padded);
+  k_.load_affine(saved_image(c.input, n), scale, shift, c.input_norm, shape_.C, g.H, g.W, g.pad, padded);
 }
 
 template <class S>

@@ -39,15 +39,17 @@ void load_state(const S* x, ptrdiff_t pixel_stride, int C, int H, int W, int pad
 }
 
 template <class S>
-void load_affine(const S* y, const acc_t<S>* scale, const acc_t<S>* shift, bool relu, int blocks, int H, int W, int pad,
+void load_affine(const S* y, const acc_t<S>* scale, const acc_t<S>* shift, bool relu, int C, int H, int W, int pad,
                  acc_t<S>* dst) {
   using A = acc_t<S>;
-  for (int b = 0; b < blocks; ++b) {
+  for (int b = 0; b < blocks_of(C); ++b) {
+    const int lanes = lanes_of(C, b);
     const Vec<A> a = load(scale + b * kLanes), s = load(shift + b * kLanes);
     for (int r = 0; r < H; ++r) {
       zero_pad(dst, W, pad);
       for (int p = 0; p < W; ++p, y += kLanes) {
-        const Vec<A> v = a * load(y) + s;
+        Vec<A> v = a * load(y) + s;
+        if (lanes < kLanes) v = join_lanes<A>(lanes, v, Vec<A>{});
         store(dst + (pad + p) * kLanes, relu ? zero_below<A>(v) : v);
       }
       dst += static_cast<ptrdiff_t>(W + 2 * pad) * kLanes;
@@ -55,21 +57,48 @@ void load_affine(const S* y, const acc_t<S>* scale, const acc_t<S>* shift, bool 
   }
 }
 
+constexpr int kBand = 128;  // pixels summed on their own, so that float32 sums of a large image stay short
+
+// A sum that keeps what rounding loses (Neumaier without the branch: the total is the larger by far).
+template <class A>
+struct LongSum {
+  Vec<A> total = {}, lost = {};
+  NASFAST_INLINE void add(Vec<A> v) {
+    const Vec<A> next = total + v;
+    lost += v - (next - total);
+    total = next;
+  }
+};
+
 template <class S>
 void shifted_stats(const S* y, int pixels, int blocks, acc_t<S>* stats) {
   using A = acc_t<S>;
   for (int b = 0; b < blocks; ++b) {
     const S* yb = y + static_cast<ptrdiff_t>(b) * pixels * kLanes;
     const Vec<A> k = load(yb);
-    Vec<A> s = {}, q = {};
-    for (int p = 0; p < pixels; ++p) {
-      const Vec<A> t = load(yb + p * kLanes) - k;
-      s += t;
-      q += t * t;
+    LongSum<A> s, q;
+    for (int band = 0; band < pixels; band += kBand) {
+      const int end = band + kBand < pixels ? band + kBand : pixels;
+      Vec<A> s0 = {}, q0 = {}, s1 = {}, q1 = {};
+      int p = band;
+      for (; p + 2 <= end; p += 2) {
+        const Vec<A> t0 = load(yb + p * kLanes) - k, t1 = load(yb + (p + 1) * kLanes) - k;
+        s0 += t0;
+        q0 += t0 * t0;
+        s1 += t1;
+        q1 += t1 * t1;
+      }
+      if (p < end) {
+        const Vec<A> t = load(yb + p * kLanes) - k;
+        s0 += t;
+        q0 += t * t;
+      }
+      s.add(s0 + s1);
+      q.add(q0 + q1);
     }
     store(stats + b * kLanes, k);
-    store(stats + (blocks + b) * kLanes, s);
-    store(stats + (2 * blocks + b) * kLanes, q);
+    store(stats + (blocks + b) * kLanes, s.total + s.lost);
+    store(stats + (2 * blocks + b) * kLanes, q.total + q.lost);
   }
 }
 
@@ -136,25 +165,48 @@ void node_sum(const NodeInput<S>* inputs, int n, const SkipInput<S>* skips, int 
   }
 }
 
+template <class A, class F>
+NASFAST_INLINE Vec<A> banded_sum(int pixels, const F& value) {
+  Vec<A> total = {};
+  for (int band = 0; band < pixels; band += kBand) {
+    const int end = band + kBand < pixels ? band + kBand : pixels;
+    Vec<A> s0 = {}, s1 = {};
+    int p = band;
+    for (; p + 2 <= end; p += 2) {
+      s0 += value(p);
+      s1 += value(p + 1);
+    }
+    if (p < end) s0 += value(p);
+    total += s0 + s1;
+  }
+  return total;
+}
+
 // Sums of g * y for four images y at a time, so that g is read from the cache and every y once.
 template <class S, int GROUP>
 NASFAST_INLINE void product_group(const acc_t<S>* g, const S* const* ys, ptrdiff_t at, int pixels, acc_t<S>* sums,
                                   ptrdiff_t sum_stride) {
   using A = acc_t<S>;
-  Vec<A> acc[GROUP][2] = {};
-  int p = 0;
-  for (; p + 2 <= pixels; p += 2)
+  Vec<A> total[GROUP] = {};
+  for (int band = 0; band < pixels; band += kBand) {
+    const int end = band + kBand < pixels ? band + kBand : pixels;
+    Vec<A> acc[GROUP][2] = {};
+    int p = band;
+    for (; p + 2 <= end; p += 2)
 #pragma GCC unroll 2
-    for (int u = 0; u < 2; ++u) {
-      const Vec<A> v = load(g + (p + u) * kLanes);
+      for (int u = 0; u < 2; ++u) {
+        const Vec<A> v = load(g + (p + u) * kLanes);
 #pragma GCC unroll 4
-      for (int i = 0; i < GROUP; ++i) acc[i][u] += v * load(ys[i] + at + (p + u) * kLanes);
-    }
-  for (; p < pixels; ++p)
+        for (int i = 0; i < GROUP; ++i) acc[i][u] += v * load(ys[i] + at + (p + u) * kLanes);
+      }
+    if (p < end)
 #pragma GCC unroll 4
-    for (int i = 0; i < GROUP; ++i) acc[i][0] += load(g + p * kLanes) * load(ys[i] + at + p * kLanes);
+      for (int i = 0; i < GROUP; ++i) acc[i][0] += load(g + p * kLanes) * load(ys[i] + at + p * kLanes);
 #pragma GCC unroll 4
-  for (int i = 0; i < GROUP; ++i) store(sums + i * sum_stride, acc[i][0] + acc[i][1]);
+    for (int i = 0; i < GROUP; ++i) total[i] += acc[i][0] + acc[i][1];
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < GROUP; ++i) store(sums + i * sum_stride, total[i]);
 }
 
 template <class S>
@@ -166,19 +218,17 @@ void products(const acc_t<S>* g, const S* const* ys, int n, const SkipInput<S>* 
   for (int b = 0; b < blocks; ++b) {
     const ptrdiff_t at = static_cast<ptrdiff_t>(b) * pixels * kLanes;
     const A* gb = g + at;
-    Vec<A> total = {};
-    for (int p = 0; p < pixels; ++p) total += load(gb + p * kLanes);
-    store(sums + b * kLanes, total);
+    store(sums + b * kLanes, banded_sum<A>(pixels, [&](int p) { return load(gb + p * kLanes); }));
     A* out = sums + stride + b * kLanes;
     int i = 0;
     for (; i + 4 <= n; i += 4) product_group<S, 4>(gb, ys + i, at, pixels, out + i * stride, stride);
     for (; i < n; ++i) product_group<S, 1>(gb, ys + i, at, pixels, out + i * stride, stride);
     for (int k = 0; k < skip_count; ++k) {
       const S* x = skips[k].x + b * kLanes;
-      Vec<A> acc = {};
-      for (int p = 0; p < pixels; ++p)
-        acc += load(gb + p * kLanes) * load_part(x + p * skips[k].pixel_stride, lanes_of(C, b));
-      store(out + (n + k) * stride, acc);
+      const int lanes = lanes_of(C, b);
+      store(out + (n + k) * stride, banded_sum<A>(pixels, [&](int p) {
+              return load(gb + p * kLanes) * load_part(x + p * skips[k].pixel_stride, lanes);
+            }));
     }
   }
 }
@@ -208,13 +258,16 @@ void mask_grad(const acc_t<S>* gv, const acc_t<S>* v, const S* y, int blocks, in
     for (int r = 0; r < H; ++r) {
       const ptrdiff_t row = ((static_cast<ptrdiff_t>(b) * H + r) * (W + 2 * pad) + pad) * kLanes;
       const ptrdiff_t out = (static_cast<ptrdiff_t>(b) * H + r) * W * kLanes;
+      Vec<A> row_total = {}, row_dot = {};
       for (int p = 0; p < W * kLanes; p += kLanes) {
         Vec<A> g = load(gv + row + p);
         if (v) g = below_relu<A>(g, load(v + row + p));
         store(gz + out + p, g);
-        total += g;
-        dot += g * load(y + out + p);
+        row_total += g;
+        row_dot += g * load(y + out + p);
       }
+      total += row_total;
+      dot += row_dot;
     }
     store(sums + b * kLanes, total);
     store(sums + (blocks + b) * kLanes, dot);

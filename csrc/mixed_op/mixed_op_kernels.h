@@ -26,6 +26,7 @@ struct ConvGeometry {
   int H, W, pad;                                           // input image and the horizontal padding of its scratch copy
   int h, w;                                                // output image
   int kernel, stride_h, stride_w, dilation, pad_h, pad_w;  // depthwise: kernel x kernel
+  int split = -1;  // kTaps, if not -1: output channels below it read tap 0 alone, the others tap 1 (two convolutions)
   int taps;
   int tap_y[kMaxTaps], tap_x[kMaxTaps];  // offsets of the taps from output * stride
 
@@ -73,8 +74,8 @@ struct KernelTable {
 
   // Channels-last image -> blocks: `raw` unpadded, `relu` padded; either may be null.
   void (*load_state)(const S* x, ptrdiff_t pixel_stride, int C, int H, int W, int pad, A* raw, A* relu);
-  // dst = scale*y + shift, through relu where asked, padded.
-  void (*load_affine)(const S* y, const A* scale, const A* shift, bool relu, int blocks, int H, int W, int pad, A* dst);
+  // dst = scale*y + shift, through relu where asked, padded; channels past C are zero whatever y holds there.
+  void (*load_affine)(const S* y, const A* scale, const A* shift, bool relu, int C, int H, int W, int pad, A* dst);
   // Writes y, blocked, and stats = {shift, sum(y - shift), sum((y - shift)^2)}, each [NB*8]; stats may be null.
   void (*conv_forward)(const ConvGeometry&, const A* x, const PackedWeights<A>&, A* tile, S* y, A* stats);
   // gx (padded like x; null: not wanted) += gradient of the input before its relu; = where not `add`.

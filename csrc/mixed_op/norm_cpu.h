@@ -5,26 +5,30 @@
 
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 namespace nasfast {
 
 // Mean and biased variance from {shift, sum(y - shift), sum((y - shift)^2)} of every image, [N][3][Cp], in order.
 template <class A>
 void combine_stats(const A* partial, int64_t N, int64_t Cp, int64_t image_pixels, A* mean, A* variance) {
-  const double m = static_cast<double>(image_pixels), images = static_cast<double>(N);
-  for (int64_t c = 0; c < Cp; ++c) {
-    const A* p = partial + c;
-    double mean_sum = 0;
-    for (int64_t n = 0; n < N; ++n) mean_sum += p[n * 3 * Cp] + p[n * 3 * Cp + Cp] / m;
-    const double total_mean = mean_sum / images;
-    double m2 = 0;
-    for (int64_t n = 0; n < N; ++n) {
-      const A* q = p + n * 3 * Cp;
-      const double s = q[Cp], off = q[0] + s / m - total_mean;
-      m2 += (q[2 * Cp] - s * s / m) + m * off * off;
+  const double m = static_cast<double>(image_pixels), share = 1.0 / m, images = static_cast<double>(N);
+  std::vector<double> total_mean(Cp, 0.0), m2(Cp, 0.0);
+  for (int64_t n = 0; n < N; ++n) {
+    const A *shift = partial + n * 3 * Cp, *sum = shift + Cp;
+    for (int64_t c = 0; c < Cp; ++c) total_mean[c] += shift[c] + sum[c] * share;
+  }
+  for (int64_t c = 0; c < Cp; ++c) total_mean[c] /= images;
+  for (int64_t n = 0; n < N; ++n) {
+    const A *shift = partial + n * 3 * Cp, *sum = shift + Cp, *square = sum + Cp;
+    for (int64_t c = 0; c < Cp; ++c) {
+      const double s = sum[c], off = shift[c] + s * share - total_mean[c];
+      m2[c] += (square[c] - s * s * share) + m * off * off;
     }
-    const double var = m2 / (m * images);
-    mean[c] = static_cast<A>(total_mean);
+  }
+  for (int64_t c = 0; c < Cp; ++c) {
+    const double var = m2[c] / (m * images);
+    mean[c] = static_cast<A>(total_mean[c]);
     variance[c] = static_cast<A>(var < 0 ? 0 : var);
   }
 }

@@ -53,7 +53,8 @@ int64_t depthwise_macs(const ConvGeometry& g) {
 }
 
 int64_t product_macs(const ConvGeometry& g) {
-  return static_cast<int64_t>(g.h) * g.w * g.product_blocks() * kLanes * g.blocks_out * kLanes;
+  const int64_t blocks_in = g.split < 0 ? g.product_blocks() : g.blocks_in;
+  return static_cast<int64_t>(g.h) * g.w * blocks_in * kLanes * g.blocks_out * kLanes;
 }
 
 int64_t input_elements(const ConvGeometry& g) {
@@ -75,11 +76,10 @@ struct Profiled {
     count(kLoadState, {0, n * W * s + written * a}, [&] { base->load_state(x, stride, C, H, W, pad, raw, relu); });
   }
 
-  static void load_affine(const S* y, const A* scale, const A* shift, bool relu, int blocks, int H, int W, int pad,
-                          A* dst) {
-    const int64_t n = static_cast<int64_t>(blocks) * kLanes * H;
+  static void load_affine(const S* y, const A* scale, const A* shift, bool relu, int C, int H, int W, int pad, A* dst) {
+    const int64_t n = padded_channels(C) * H;
     count(kLoadAffine, {2 * n * W, n * W * s + n * (W + 2 * pad) * a},
-          [&] { base->load_affine(y, scale, shift, relu, blocks, H, W, pad, dst); });
+          [&] { base->load_affine(y, scale, shift, relu, C, H, W, pad, dst); });
   }
 
   static void conv_forward(const ConvGeometry& g, const A* x, const PackedWeights<A>& w, A* tile, S* y, A* stats) {

@@ -17,6 +17,7 @@ ConvGeometry geometry(const ReluConvBnCall& call, int64_t out_channels) {
   g.taps = static_cast<int>(call.weights.size());
   g.stride_h = g.stride_w = g.taps;
   g.tap_y[1] = g.tap_x[1] = 1;
+  if (g.taps == 2) g.split = static_cast<int>(call.weights[0].size(0));
   g.h = g.H / g.taps;
   g.w = g.W / g.taps;
   return g;
