@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,17 +61,21 @@ class Way:
     labels: Tensor
     model: Callable[[Tensor], Tensor]  # what is called: the network, or what torch.compile made of it
 
+    @cached_property
+    def trained(self) -> list[Tensor]:
+        """Listed once, as an optimizer does, so that the walk over the modules is not timed."""
+        return [*self.network.parameters(), *self.network.arch_parameters()]
+
     def loss(self) -> Tensor:
         return nn.functional.cross_entropy(self.model(self.images), self.labels)
 
     def train_step(self) -> list[Tensor]:
         """Loss and the gradients of all parameters and alphas, by backward() as a training loop does."""
-        trained = [*self.network.parameters(), *self.network.arch_parameters()]
-        for tensor in trained:
+        for tensor in self.trained:
             tensor.grad = None
         loss = self.loss()
         loss.backward()
-        return [loss.detach(), *(tensor.grad for tensor in trained if tensor.grad is not None)]
+        return [loss.detach(), *(tensor.grad for tensor in self.trained if tensor.grad is not None)]
 
     def architecture_step(self) -> list[Tensor]:
         """The gradients of the alphas and no others."""

@@ -146,24 +146,27 @@ void split_outer(const ConvGeometry& g, const A* dy, ptrdiff_t block, const A* d
                   gw + s.high_begin * kLanes * ldg + static_cast<ptrdiff_t>(kb) * kLanes, ldg);
 }
 
-// total += band, or = band for the first.
+// total += band; the last band receives the total.
 template <class A>
-NASFAST_INLINE void add_band(const A* band, int elements, bool first, A* total) {
-  for (int i = 0; i < elements; i += kLanes)
-    store(total + i, first ? load(band + i) : load(total + i) + load(band + i));
+NASFAST_INLINE void add_band(A* total, int elements, bool first, bool last, A* band) {
+  for (int i = 0; i < elements; i += kLanes) {
+    const Vec<A> v = first ? load(band + i) : load(total + i) + load(band + i);
+    store((last ? band : total) + i, v);
+  }
 }
 
-template <class S>
-void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile,
-                  S* y, acc_t<S>* stats) {
+// One product per copy: with both in one function the compiler would keep their register tiles in memory.
+template <class S, bool SPLIT>
+void conv_forward_rows(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile,
+                       S* y, acc_t<S>* stats) {
   using A = acc_t<S>;
   const int step = conv_tile_rows(g);
   const ptrdiff_t y_block = static_cast<ptrdiff_t>(g.h) * g.w * kLanes;
   const ptrdiff_t panel = static_cast<ptrdiff_t>(g.product_blocks()) * kLanes * kLanes;
   // Sums over a band of rows on their own, so that float32 sums of a large image stay short.
   const int channels = g.blocks_out * kLanes;
-  A *shift = stats, *sum = tile + static_cast<ptrdiff_t>(step) * g.w * g.product_blocks() * kLanes,
-    *square = sum + channels;
+  A *shift = stats, *sum = stats + channels, *square = sum + channels;
+  A* total = tile + static_cast<ptrdiff_t>(step) * g.w * g.product_blocks() * kLanes;
   for (int row0 = 0; row0 < g.h; row0 += step) {
     const int rows = row0 + step < g.h ? step : g.h - row0;
     ptrdiff_t block = 0;
@@ -176,10 +179,13 @@ void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<
 #pragma GCC unroll 8
         for (int m = 0; m < MR; ++m) store(out + (n0 + n) * y_block + (p + m) * kLanes, acc[m][n]);
         if (!stats) continue;
-        // The first pixel is the shift: variances near zero keep their digits.
-        if (row0 == 0 && p == 0) store(shift + c, acc[0][n]);
+        if (p == 0) {
+          if (row0 == 0) store(shift + c, acc[0][n]);  // variances near zero keep their digits
+          store(sum + c, Vec<A>{});
+          store(square + c, Vec<A>{});
+        }
         const Vec<A> k = load(shift + c);
-        Vec<A> s = p ? load(sum + c) : Vec<A>{}, q = p ? load(square + c) : Vec<A>{};
+        Vec<A> s = load(sum + c), q = load(square + c);
 #pragma GCC unroll 8
         for (int m = 0; m < MR; ++m) {
           const Vec<A> t = acc[m][n] - k;
@@ -190,12 +196,18 @@ void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<
         store(square + c, q);
       }
     };
-    if (g.split < 0)
-      pointwise_tile<A>(d, block, g.product_blocks(), weights.product, panel, rows * g.w, 0, g.blocks_out, emit);
-    else
+    if constexpr (SPLIT)
       split_tile<A>(g, d, block, weights.product, rows * g.w, emit);
-    if (stats) add_band(sum, 2 * channels, row0 == 0, stats + channels);
+    else
+      pointwise_tile<A>(d, block, g.product_blocks(), weights.product, panel, rows * g.w, 0, g.blocks_out, emit);
+    if (stats && step < g.h) add_band(total, 2 * channels, row0 == 0, row0 + rows == g.h, sum);
   }
+}
+
+template <class S>
+void conv_forward(const ConvGeometry& g, const acc_t<S>* x, const PackedWeights<acc_t<S>>& weights, acc_t<S>* tile,
+                  S* y, acc_t<S>* stats) {
+  (g.split < 0 ? conv_forward_rows<S, false> : conv_forward_rows<S, true>)(g, x, weights, tile, y, stats);
 }
 
 template <class S>

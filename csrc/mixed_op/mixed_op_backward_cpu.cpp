@@ -266,17 +266,18 @@ void MixedGraphBackwardCpu<S>::prepare_states() {
     this->allocate_saved();
   else
     this->rebuilt_ = cached_empty({layout_.rebuilt_elements}, scalar_type_of<S>());
-  each_image([&](int64_t n, int64_t share) {
-    Scratch<A>& s = scratch_[share];
-    for (int state = 0; state < graph_.inputs + graph_.nodes; ++state) {
-      if (from_[state].empty()) continue;
-      const bool pools = this->has_pools(state);
+  for (int state = 0; state < graph_.inputs + graph_.nodes; ++state) {
+    if (from_[state].empty()) continue;
+    const bool pools = this->has_pools(state);
+    // A state at a time over all images, so that its edges' weights stay in the cache.
+    each_image([&](int64_t n, int64_t share) {
+      Scratch<A>& s = scratch_[share];
       this->load_state_image(state, n, s, pools);
       if (pools) this->pool_image(state, n, s.raw, false);
       this->first_convs(state, n, s, !recompute);
       if (recompute) this->second_stage(state, n, s);
-    }
-  });
+    });
+  }
 }
 
 template <class S>
