@@ -12,30 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasfast import ops
-from nasfast.modules import ParamList, run_mixed
+from nasfast.modules import Fused, ParamList, one_edge, run_mixed, run_preprocess
 from nasfast.reference import PARTIAL_FRACTION, PartialCell, PartialMixedOp, channel_shuffle
 from nasfast.spaces.genotype import INPUTS_PER_NODE
 
 
-class FusedPartialMixedOp(PartialMixedOp):
+class FusedPartialMixedOp(Fused, PartialMixedOp):
     """`reference.PartialMixedOp` with its candidates in one kernel call."""
 
-    def __init__(self, *args: Any, recompute: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.recompute = recompute
-        self._layers = ParamList(self._ops)
-        self._graph = ops.MixedGraph(1, 1, (ops.EdgeSpec(0, 0, self.stride, self.primitives, self.affine),))
+    replaces = ("_ops", "mp")
+
+    def _link(self) -> None:
+        self._layers = self._layers_of("_ops")
+        self._graph = one_edge(self)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        self._current()
         taken = x[:, : self.channels // PARTIAL_FRACTION]
-        mixed = run_mixed(self._graph, [taken], weights.unsqueeze(0), self._layers, self.training, self.recompute)
+        mixed = run_mixed(self._graph, [taken], weights.unsqueeze(0), self._layers, self.recompute)
         passed = pass_on(x, taken.shape[1], self.stride)
         return channel_shuffle(torch.cat([mixed, passed], dim=1), PARTIAL_FRACTION)
 
@@ -44,6 +44,10 @@ def pass_on(x: Tensor, taken: int, stride: int) -> Tensor:
     """The channels of `x` behind the first `taken`, at the size of the result."""
     rest = x[:, taken:]
     return rest if stride == 1 else F.max_pool2d(rest, 2, 2)
+
+
+StageEdge = tuple[ops.EdgeSpec, str, Sequence[nn.Module]]
+"""An edge's place in the cell, the name of its bank of candidates, and the candidates."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,6 @@ class PartialStages:
 
     Args:
         inputs, nodes: states given, and nodes to compute; node i is state inputs + i.
-        edges: per edge, its specification in the cell and the candidate modules.
         channels: how many of a state's channels are mixed; groups: a state has groups * channels.
     """
 
@@ -78,7 +81,7 @@ class PartialStages:
         self,
         inputs: int,
         nodes: int,
-        edges: Sequence[tuple[ops.EdgeSpec, Sequence[nn.Module]]],
+        edges: Sequence[StageEdge],
         channels: int,
         groups: int,
     ) -> None:
@@ -91,7 +94,7 @@ class PartialStages:
             [
                 _build_stage(edges, chosen, stride)
                 for stride in (1, 2)
-                if (chosen := [e for e, (s, _) in enumerate(edges) if s.source in states and s.stride == stride])
+                if (chosen := [e for e, (s, _, _) in enumerate(edges) if s.source in states and s.stride == stride])
             ]
             for states in ready
         ]
@@ -101,7 +104,6 @@ class PartialStages:
         states: Sequence[Tensor],
         weights: Tensor,
         edge_weights: Tensor | None,
-        training: bool,
         recompute: bool,
     ) -> list[Tensor]:
         """The nodes [N, C, h, w] in channels_last, from states [N, C, H, W], weights [E, K] and edge weights [E]."""
@@ -115,7 +117,7 @@ class PartialStages:
             for stage in self.stages[node]:
                 read = [known[source] for source in stage.sources]
                 taken = [x[:, : self.channels] for x in read]
-                blocks = run_mixed(stage.graph, taken, scaled[stage.edges], stage.layers, training, recompute).split(
+                blocks = run_mixed(stage.graph, taken, scaled[stage.edges], stage.layers, recompute).split(
                     self.channels, dim=1
                 )
                 rests = self._pass_on(read, edge_weights, stage)
@@ -148,9 +150,7 @@ def _plus(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
 
 
-def _build_stage(
-    edges: Sequence[tuple[ops.EdgeSpec, Sequence[nn.Module]]], chosen: Sequence[int], stride: int
-) -> Stage:
+def _build_stage(edges: Sequence[StageEdge], chosen: Sequence[int], stride: int) -> Stage:
     specs = [edges[e][0] for e in chosen]
     sources = tuple(sorted({spec.source for spec in specs}))
     nodes = tuple(sorted({spec.node for spec in specs}))
@@ -174,26 +174,32 @@ def _build_stage(
         torch.tensor(places),
         stride,
         ops.MixedGraph(len(sources), len(nodes), local),
-        ParamList(module for e in chosen for module in edges[e][1]),
+        ParamList(
+            (module for e in chosen for module in edges[e][2]),
+            (f"{edges[e][1]}.{k}" for e in chosen for k in range(len(edges[e][2]))),
+        ),
     )
 
 
-class FusedPartialCell(PartialCell):
+class FusedPartialCell(Fused, PartialCell):
     """`reference.PartialCell` on the fused kernels, everything that leaves a state at once."""
 
-    def __init__(self, *args: Any, recompute: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.recompute = recompute
-        edges: list[tuple[ops.EdgeSpec, list[nn.Module]]] = []
+    replaces = ("preprocess0", "preprocess1", "_ops")
+
+    def _link(self) -> None:
+        self._before = [self._layers_of(name) for name in ("preprocess0", "preprocess1")]
+        edges: list[StageEdge] = []
         for node in range(self._steps):
             for source in range(INPUTS_PER_NODE + node):
                 op = self._ops[len(edges)]
                 assert isinstance(op, PartialMixedOp)
-                edges.append((ops.EdgeSpec(source, node, op.stride, op.primitives, op.affine), list(op._ops)))
+                spec = ops.EdgeSpec(source, node, op.stride, op.primitives, op.affine)
+                edges.append((spec, f"_ops.{len(edges)}._ops", list(op._ops)))
                 taken = op.channels // PARTIAL_FRACTION
         self._stages = PartialStages(INPUTS_PER_NODE, self._steps, edges, taken, PARTIAL_FRACTION)
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, edge_weights: Tensor) -> Tensor:  # type: ignore[override]
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
-        nodes = self._stages.run(states, weights, edge_weights, self.training, self.recompute)
+        self._current()
+        states = [run_preprocess(p, s, self.recompute) for p, s in zip(self._before, (s0, s1), strict=True)]
+        nodes = self._stages.run(states, weights, edge_weights, self.recompute)
         return torch.cat([*states, *nodes][-self._multiplier :], dim=1)

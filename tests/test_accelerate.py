@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from nasfast import modules
 from nasfast.accelerate import accelerate
@@ -51,6 +52,9 @@ def assert_same_step(network, twin, images):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+ENTRIES = [f"blocks.{block}.{name}" for block in (0, 1) for name in ("adapt_a", "adapt_b")]
+
+
 def images(size=8):
     return torch.randn(2, 3, size, size, dtype=torch.float64)
 
@@ -60,6 +64,14 @@ def affine_norm(width):
     nn.init.uniform_(norm.weight)
     nn.init.uniform_(norm.bias)
     return norm
+
+
+def untracked_norm(width):
+    return nn.BatchNorm2d(width, track_running_stats=False)
+
+
+def cumulative_norm(width):
+    return nn.BatchNorm2d(width, momentum=None)
 
 
 NETWORKS = {
@@ -82,6 +94,12 @@ SINGLES = {
     "vector, affine": lambda step: foreign.OneChoiceNetwork(
         foreign.VectorChoice(foreign.operations(4, step, affine_norm, pool_norm=False))
     ),
+    "untracked statistics": lambda step: foreign.OneChoiceNetwork(
+        foreign.VectorChoice(foreign.operations(4, step, untracked_norm))
+    ),
+    "cumulative statistics": lambda step: foreign.OneChoiceNetwork(
+        foreign.VectorChoice(foreign.operations(4, step, cumulative_norm))
+    ),
     "inside": lambda step: foreign.OneChoiceNetwork(foreign.OwnChoice(foreign.operations(4, step)), given=False),
     "quarter": lambda step: foreign.OneChoiceNetwork(foreign.QuarterChoice(foreign.operations(2, step), step), 8),
 }
@@ -93,7 +111,7 @@ def test_cells_of_foreign_networks_are_fused_and_equal(kind, graph_calls):
     twin = copy.deepcopy(network)
     report = accelerate(network)
     assert report.left == []
-    expected = ["block"] if hasattr(network, "block") else ["blocks.0", "blocks.1"]
+    expected = ["block"] if hasattr(network, "block") else ["blocks.0", "blocks.1", *ENTRIES]
     assert [name for name, _ in report.fused] == expected
     graph_calls.clear()
     assert_same_step(network, twin, images())
@@ -124,7 +142,7 @@ def test_nothing_but_the_forward_changes():
     types = [type(module) for module in network.modules()]
     random = torch.get_rng_state()
 
-    assert len(accelerate(network).fused) == 2
+    assert len(accelerate(network).fused) == 2 + len(ENTRIES)
 
     assert torch.equal(random, torch.get_rng_state())
     assert keys == list(network.state_dict())
@@ -190,11 +208,10 @@ LEFT = {
     "a bias of zero": (foreign.BiasedChoice, "differs in train mode"),
     "a residual": (foreign.ResidualChoice, "no weighted sum"),
     "a hook": (lambda o: vector(with_hook(o)), "candidate 0: Conv2d has hooks"),
-    "untracked statistics": (
-        lambda o: vector(foreign.operations(4, 1, lambda c: nn.BatchNorm2d(c, track_running_stats=False))),
-        "without running statistics",
+    "two momenta": (
+        lambda o: vector(foreign.operations(4, 1, mixed_norms())),
+        "differ in eps, momentum or the tracking",
     ),
-    "two momenta": (lambda o: vector(foreign.operations(4, 1, mixed_norms())), "differ in eps or momentum"),
     "two strides": (lambda o: vector(replace(o, 5, nn.MaxPool2d(3, 2, 1))), "different strides: 1, 2"),
     "a shared candidate": (lambda o: vector([*o, o[0]]), "share a module"),
 }
@@ -268,7 +285,41 @@ def later_momentum(network):
     network.blocks[0].edges["0->2"].options[0].one[3].momentum = 0.5
 
 
-@pytest.mark.parametrize("change", [later_hook, later_candidate, later_frozen_norm, later_momentum])
+def later_padding(network):
+    network.blocks[0].edges["0->2"].options[0].two[1].padding_mode = "reflect"
+    network.blocks[0].edges["0->2"].options[0].two[1]._reversed_padding_repeated_twice = (1, 1, 1, 1)
+
+
+def later_parametrization(network):
+    torch.manual_seed(1)
+    parametrizations.spectral_norm(network.blocks[0].edges["0->2"].options[0].one[1])
+
+
+def later_pruning(network):
+    prune.l1_unstructured(network.blocks[0].edges["0->2"].options[0].one[1], "weight", 0.5)
+
+
+def later_forward(network):
+    network.blocks[0].edges["0->2"].options[0].forward = lambda tensor: 2 * tensor
+
+
+def later_choice(network):
+    network.blocks[0].edges["0->2"].forward = lambda tensor, strengths: 2 * tensor
+
+
+def later_untracked(network):
+    for norm in network.blocks[0].edges.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.track_running_stats = False
+
+
+LATER = [
+    *(later_hook, later_candidate, later_frozen_norm, later_momentum, later_padding, later_parametrization),
+    *(later_pruning, later_forward, later_choice, later_untracked),
+]
+
+
+@pytest.mark.parametrize("change", LATER)
 def test_a_module_changed_later_runs_its_own_forward(change, graph_calls):
     network = NETWORKS["weights as vectors"]().double()
     twin = copy.deepcopy(network)
@@ -281,7 +332,8 @@ def test_a_module_changed_later_runs_its_own_forward(change, graph_calls):
 
 
 def test_dropout_switched_on_later_runs_as_it_was_and_counts_once(graph_calls):
-    network = NETWORKS["weights as vectors"]().double()
+    # In channels_last, as fused results are: dropout fills its mask in the order of the memory.
+    network = NETWORKS["weights as vectors"]().double().to(memory_format=torch.channels_last)
     twin = copy.deepcopy(network)
     accelerate(network)
     for each in (network, twin):
@@ -324,7 +376,7 @@ def test_frozen_parameters_stay_without_gradient():
     network = NETWORKS["weights as vectors"]()
     for parameter in network.blocks.parameters():
         parameter.requires_grad_(False)
-    assert len(accelerate(network).fused) == 2
+    assert len(accelerate(network).fused) == 2 + len(ENTRIES)
     network(torch.randn(2, 3, 8, 8)).sum().backward()
     assert all(parameter.grad is None for parameter in network.blocks.parameters())
     assert network.preference.grad.abs().sum() > 0

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 from nasfast import reference
 from nasfast.compat.darts import Network
-from nasfast.errors import NasfastError
 from nasfast.modules import FusedCell, FusedMixedOp
 from nasfast.partial import FusedPartialCell
 
@@ -75,13 +74,6 @@ def test_copies_are_their_own(clone) -> None:  # type: ignore[no-untyped-def]
 
 def test_state_dicts_are_those_of_the_public_names() -> None:
     assert list(FusedMixedOp(8, 2).state_dict()) == list(reference.MixedOp(8, 2).state_dict())
-
-
-def test_norms_in_two_modes_are_refused() -> None:
-    module = FusedMixedOp(8, 1)
-    module._ops[1][1].eval()
-    with pytest.raises(NasfastError, match="some are in train and some in eval mode"):
-        module(torch.randn(2, 8, 4, 4), torch.ones(8))
 
 
 def test_a_single_value_per_channel_is_refused_in_training_only() -> None:

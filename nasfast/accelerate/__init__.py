@@ -11,7 +11,9 @@ from torch import nn
 
 from nasfast.accelerate.arguments import cell_argument_forms, mixed_arguments
 from nasfast.accelerate.cell import FusedCell
+from nasfast.accelerate.forward import install, installed
 from nasfast.accelerate.mixed import FusedMixed
+from nasfast.accelerate.preprocess import FusedPreprocess
 from nasfast.accelerate.probe import difference, one_thread, untouched
 from nasfast.accelerate.recognise import Unrecognised, find_banks, own_children
 from nasfast.accelerate.report import AccelerateReport
@@ -24,14 +26,18 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e-4) -> AccelerateReport:
-    """Run the mixed operations of `model`, and the cells around them, on the fused kernels.
+    """Run the mixed operations of `model`, the cells around them and their pre-processing on the fused kernels.
 
     A mixed operation is a module that holds candidate operations and adds their weighted results up; a cell is a
-    module that holds mixed operations and adds their results up to nodes. Both are recognised by structure. A module
+    module that holds mixed operations and adds their results up to nodes; pre-processing, relu with one or two
+    pointwise convolutions and BatchNorm, stands beside the mixed operations. All are recognised by structure. A module
     is changed only after its fused forward gave the same outputs, gradients and statistics as its own on random
     input, in train and in eval mode. Parameters, buffers, names and state_dict stay the objects they are. Everything
     else runs as it was, and so does a fused module at a call that does not fit (another dtype, autocast, a hook or
     a candidate that was changed later).
+
+    Results are channels_last. Where a network draws dropout masks on them, a seed gives other masks than on contiguous
+    tensors: PyTorch fills a mask in the order of the memory.
 
     A network with a `new()` that builds another of its kind, as second-order DARTS wants, gives accelerated ones.
 
@@ -59,17 +65,22 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
 
 
 def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
-    """Cells first; then the mixed operations that no fused cell covers."""
+    """Cells first; then the mixed operations that no fused cell covers; then what stands beside them."""
     report = AccelerateReport()
     plans, left = _plan_banks(model)
     covered: set[int] = set()
+    beside: dict[str, nn.Module] = {}
     for name, module, mixed in _possible_cells(model, plans):
+        beside |= _beside_mixed(name, module, mixed)
+        if "forward" in module.__dict__:
+            left[name] = "as a cell: it has a forward of its own on the instance"
+            continue
         try:
             cell = _fuse_cell(name, module, mixed, tolerance)
         except Unrecognised as refusal:
             left[name] = f"as a cell: {refusal}"
             continue
-        module.__dict__["forward"] = cell
+        install(cell)
         covered |= {id(plan.module) for plan in mixed}
         report.fused.append((name, cell.kind))
     for plan in plans:
@@ -79,10 +90,43 @@ def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
         if reason is not None:
             left[plan.bank.name] = reason
             continue
-        plan.module.__dict__["forward"] = plan
+        install(plan)
         report.fused.append((plan.bank.name, plan.kind))
+    for name, module in beside.items():
+        if name in left or installed(module) is not None:
+            continue
+        try:
+            preprocess = _fuse_preprocessing(module, tolerance)
+        except Unrecognised as refusal:
+            left[name] = f"as pre-processing: {refusal}"
+            continue
+        install(preprocess)
+        report.fused.append((name, preprocess.kind))
     report.left = sorted(left.items())
     return report
+
+
+def _fuse_preprocessing(module: nn.Module, tolerance: float) -> FusedPreprocess:
+    """A fused forward that was found equal. Raises Unrecognised with the reason where there is none."""
+    with untouched(module):
+        plan = FusedPreprocess(module)
+    found = difference(plan, plan.arguments(), tolerance)
+    if found is not None:
+        raise Unrecognised(found)
+    return plan
+
+
+def _beside_mixed(name: str, cell: nn.Module, mixed: Sequence[FusedMixed]) -> Iterator[tuple[str, nn.Module]]:
+    """What a cell or a container in it holds beside mixed operations, if it has convolutions."""
+    inside = {id(part) for plan in mixed for part in plan.module.modules()}
+    for key, child in cell._modules.items():
+        if child is None or id(child) in inside:
+            continue
+        own_name = f"{name}.{key}" if name else key
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from _beside_mixed(own_name, child, mixed)
+        elif any(isinstance(part, nn.Conv2d) and id(part) not in inside for part in child.modules()):
+            yield own_name, child
 
 
 def _plan_banks(model: nn.Module) -> tuple[list[FusedMixed], dict[str, str]]:
@@ -106,7 +150,7 @@ def _fused_already(model: nn.Module) -> set[int]:
 
     def fused(module: nn.Module) -> bool:
         own = any(base.__module__ in _FUSED_MODULES for base in type(module).__mro__)
-        return own or isinstance(module.__dict__.get("forward"), FusedMixed | FusedCell)
+        return own or installed(module) is not None
 
     return {id(part) for module in model.modules() if fused(module) for part in module.modules()}
 
@@ -116,8 +160,6 @@ def _possible_cells(model: nn.Module, plans: Sequence[FusedMixed]) -> Iterator[t
     by_module = {id(plan.module): plan for plan in plans}
     for name, module in model.named_modules():
         if isinstance(module, _CONTAINERS) or id(module) in by_module:
-            continue
-        if "forward" in module.__dict__:
             continue
         held = [by_module[id(part)] for part in _direct_parts(module) if id(part) in by_module]
         if len(held) > 1:
@@ -177,11 +219,11 @@ def _transfer(model: nn.Module, twin: nn.Module) -> None:
         return
     counterpart: dict[int, Any] = {id(own): other for (_, own), (_, other) in zip(ours, theirs, strict=True)}
     for _, own in ours:
-        plan = own.__dict__.get("forward")
+        plan = installed(own)
         other = counterpart[id(own)]
-        if isinstance(plan, FusedMixed | FusedCell) and "forward" not in other.__dict__:
+        if plan is not None and "forward" not in other.__dict__:
             # A plan refers to modules and to nothing else that differs: its copy with the twin's modules is the twin's.
-            other.__dict__["forward"] = copy.deepcopy(plan, dict(counterpart))
+            install(copy.deepcopy(plan, dict(counterpart)))
     _accelerate_new(twin)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.accelerate.forward import FusedForward
 from nasfast.accelerate.guard import Guard, fusable_input
 from nasfast.accelerate.kernels import Edge, FusedGraph, partial_stages, run_graph
 from nasfast.accelerate.mixed import FusedMixed
@@ -56,7 +57,7 @@ class Wiring:
     outputs: tuple[int, ...]
 
 
-class FusedCell:
+class FusedCell(FusedForward):
     """Stands for `forward` of a module that holds mixed operations and adds their results up to nodes."""
 
     def __init__(self, name: str, module: nn.Module, mixed: Sequence[FusedMixed], args: tuple[Any, ...]) -> None:
@@ -66,7 +67,12 @@ class FusedCell:
         self.fraction = mixed[0].fraction
         self.channels = mixed[0].bank.channels
         _check_alike(self.mixed)
-        self.guard = Guard([plan.bank for plan in mixed], heard=[plan.module for plan in mixed])
+        self.guard = Guard(
+            [plan.bank.holder for plan in mixed],
+            [child for plan in mixed for child in plan.children],
+            [norm for plan in mixed for norm in plan.bank.norms()],
+            heard=[plan.module for plan in mixed],
+        )
         inside = {id(part) for plan in mixed for part in plan.module.modules()}
         self.outside = [part for part in module.modules() if id(part) not in inside]
         with random_state_kept(args[0].device) as rewind, torch.no_grad():
@@ -83,17 +89,8 @@ class FusedCell:
             self.stages = partial_stages(self.wiring.inputs, self.wiring.nodes, edges, self.fraction)
         self.kind = f"cell of {len(self.mixed)} mixed operations"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.fused(*args, **kwargs)
-        return self.original(*args, **kwargs) if out is None else out
-
-    def original(self, *args: Any, **kwargs: Any) -> Any:
-        return class_forward(self.module, args, kwargs)
-
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        """The fused result, or None where this call is one for the cell's own forward."""
-        training = self.guard.training()
-        if training is None or not args or not fusable_input(args[0]):
+        if not self.guard.holds() or not args or not fusable_input(args[0]):
             return None
         # Pre-processing runs in the trace. Should the trace turn out of no use, its own run must be the only one.
         buffers = [buffer for part in self.outside for buffer in part._buffers.values() if buffer is not None]
@@ -110,7 +107,7 @@ class FusedCell:
                     for buffer, value in zip(buffers, saved, strict=True):
                         buffer.copy_(value)
                 return None
-        return self._compute(trace, training)
+        return self._compute(trace)
 
     def _run(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Trace:
         trace = Trace()
@@ -143,7 +140,7 @@ class FusedCell:
         rows = torch.stack([row.detach() for row in trace.rows])
         return torch.equal(rows != 0, wiring.pattern.to(rows.device))
 
-    def _compute(self, trace: Trace, training: bool) -> Tensor:
+    def _compute(self, trace: Trace) -> Tensor:
         weights = _stack_rows(trace.weights)
         rows = torch.stack(trace.rows)
         if rows.requires_grad or not torch.equal(rows, self.wiring.pattern.to(rows)):
@@ -153,10 +150,10 @@ class FusedCell:
         if self.graph is not None:
             if scale is not None:
                 weights = weights * scale.unsqueeze(1)
-            nodes = run_graph(self.graph, trace.states, weights, training)
+            nodes = run_graph(self.graph, trace.states, weights)
         else:
             assert self.stages is not None
-            nodes = torch.cat(self.stages.run(trace.states, weights, scale, training, False), dim=1)
+            nodes = torch.cat(self.stages.run(trace.states, weights, scale, False), dim=1)
         return _choose(nodes, self.wiring)
 
 
@@ -189,7 +186,7 @@ def _check_alike(mixed: Sequence[FusedMixed]) -> None:
         "channels": {plan.bank.channels for plan in mixed},
         "candidate counts": {len(plan.children) for plan in mixed},
         "shares of channels": {plan.fraction for plan in mixed},
-        "eps or momentum of normalisation": {(plan.guard.eps, plan.guard.momentum) for plan in mixed},
+        "settings of normalisation": {values for plan in mixed for values in plan.guard.settings},
     }
     for what, values in settings.items():
         if len(values) > 1:

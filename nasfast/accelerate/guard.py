@@ -7,20 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nasfast.accelerate.recognise import Bank, has_hooks
+from nasfast.modules import norm_settings
+from nasfast.structure import Structure
 
-_PLAIN = (int, float, bool, str, tuple, type(None))
-_KNOWN = (
-    nn.Conv2d,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.ReLU,
-    nn.Identity,
-    nn.Sequential,
-    nn.ModuleList,
-    nn.ModuleDict,
-)
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16)
 _DEVICES = ("cpu",)
 
@@ -30,51 +19,41 @@ class Guard:
 
     Someone may drop a candidate, register a hook, change a dropout rate or freeze a normalisation after the module
     was accelerated. The module then runs its own forward.
+
+    Args:
+        holders: modules whose children may not change.
+        parts: modules that may not change in any way but their parameters and buffers.
+        norms: the normalisations among them.
+        heard: further modules that may not have hooks.
     """
 
-    def __init__(self, banks: Sequence[Bank], heard: Sequence[nn.Module] = ()) -> None:
-        """`banks` hold the candidates, which may not change; `heard` are further modules that may not have hooks."""
-        norms = [norm for bank in banks for norm in bank.norms()]
+    def __init__(
+        self,
+        holders: Sequence[nn.Module],
+        parts: Sequence[nn.Module],
+        norms: Sequence[nn.BatchNorm2d],
+        heard: Sequence[nn.Module] = (),
+    ) -> None:
         self.norms = tuple(norms)
-        self.eps, self.momentum = (norms[0].eps, norms[0].momentum) if norms else (1e-5, 0.1)
-        parts = [part for bank in banks for child in bank.candidates for part in child.module.modules()]
-        self.parts = (*parts, *heard)
-        self.links = tuple(
-            (part, name, child)
-            for part in [*(bank.holder for bank in banks), *parts]
-            for name, child in part._modules.items()
-            if child is not None
+        self._buffers = [_has_statistics(norm) for norm in norms]
+        self._structure = Structure(holders, [(str(i), part) for i, part in enumerate(parts)], heard)
+        self.settings = self._norm_settings()
+
+    def _norm_settings(self) -> set[tuple[object, ...]]:
+        """Those of all norms, but for the mode, which may change as long as it is the same for all."""
+        return {values[1:] for values in map(norm_settings, self.norms)}
+
+    def holds(self) -> bool:
+        return (
+            self._structure.holds()
+            and len({norm.training for norm in self.norms}) <= 1
+            and self._norm_settings() == self.settings
+            and [_has_statistics(norm) for norm in self.norms] == self._buffers
         )
-        self.settings = tuple(setting for part in parts for setting in _settings(part))
-
-    def training(self) -> bool | None:
-        """Whether normalisation uses batch statistics; None where the fused forward does not hold any more."""
-        for part, name, child in self.links:
-            if part._modules.get(name) is not child:
-                return None
-        for part in self.parts:
-            if has_hooks(part):
-                return None
-        for part, name, value in self.settings:
-            if part.__dict__.get(name) != value:
-                return None
-        training = self.norms[0].training if self.norms else False
-        for norm in self.norms:
-            usual = norm.eps == self.eps and norm.momentum == self.momentum and norm.track_running_stats
-            if not usual or norm.training != training:
-                return None
-        return training
 
 
-def _settings(module: nn.Module) -> list[tuple[nn.Module, str, object]]:
-    """Plain attributes of a module that PyTorch does not define, or whose meaning nasfast does not know."""
-    if type(module) in _KNOWN:
-        return []
-    return [
-        (module, name, value)
-        for name, value in module.__dict__.items()
-        if isinstance(value, _PLAIN) and name != "training" and not name.startswith("_")
-    ]
+def _has_statistics(norm: nn.BatchNorm2d) -> bool:
+    return norm.running_mean is not None
 
 
 def kernels_take(x: Tensor) -> bool:

@@ -40,12 +40,15 @@ class FusedGraph:
         self.layers = ParamList(candidate.module for edge in edges for candidate in edge.bank.candidates)
 
 
-def run_graph(graph: FusedGraph, states: Sequence[Tensor], weights: Tensor, training: bool) -> Tensor:
+def run_graph(graph: FusedGraph, states: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The nodes of the graph side by side, [N, nodes * C, h, w]. States [N, C, H, W], weights [E, K]."""
-    return run_mixed(graph.spec, states, weights, graph.layers, training, recompute=False)
+    return run_mixed(graph.spec, states, weights, graph.layers, recompute=False)
 
 
 def partial_stages(inputs: int, nodes: int, edges: Sequence[Edge], groups: int) -> PartialStages:
     """The same for a cell that mixes one of `groups` shares of its channels."""
-    described = [(_specification(edge), [candidate.module for candidate in edge.bank.candidates]) for edge in edges]
+    described = [
+        (_specification(edge), edge.bank.name, [candidate.module for candidate in edge.bank.candidates])
+        for edge in edges
+    ]
     return PartialStages(inputs, nodes, described, edges[0].bank.channels, groups)

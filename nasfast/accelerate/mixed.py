@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.accelerate.forward import FusedForward
 from nasfast.accelerate.guard import Guard, fusable_input
 from nasfast.accelerate.kernels import Edge, FusedGraph, run_graph
 from nasfast.accelerate.recognise import PROBE_SIZE, Bank, Unrecognised
@@ -18,7 +19,7 @@ from nasfast.reference import channel_shuffle
 _FRACTIONS = (4, 2, 8)
 
 
-class FusedMixed:
+class FusedMixed(FusedForward):
     """Stands for `forward` of a module that sums weighted candidates.
 
     Attributes:
@@ -33,32 +34,23 @@ class FusedMixed:
         self.bank = bank
         self.module = bank.module
         self.children = [candidate.module for candidate in bank.candidates]
-        self.guard = Guard([bank])
+        self.guard = Guard([bank.holder], self.children, bank.norms())
         self.graph = FusedGraph(1, 1, [Edge(bank, 0, 0)])
         self.convention, self.fraction, self.given = _read_convention(self)
         self.kind = f"mixed operation of {len(self.children)} candidates"
         if self.fraction > 1:
             self.kind += f" on 1/{self.fraction} of the channels"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.fused(*args, **kwargs)
-        return self.original(*args, **kwargs) if out is None else out
-
-    def original(self, *args: Any, **kwargs: Any) -> Any:
-        return class_forward(self.module, args, kwargs)
-
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        """The fused result, or None where this call is one for the module's own forward."""
         x = args[0] if args else None
-        training = self.guard.training()
-        if training is None or not fusable_input(x):
+        if not self.guard.holds() or not fusable_input(x):
             return None
         assert isinstance(x, Tensor)
         weights = self.weights(x, args, kwargs)
         if weights is None or x.shape[1] != self.bank.channels * self.fraction:
             return None
         taken = x[:, : self.bank.channels]
-        out = run_graph(self.graph, [taken], weights.view(1, -1), training)
+        out = run_graph(self.graph, [taken], weights.view(1, -1))
         if self.fraction == 1:
             return out
         passed = pass_on(x, self.bank.channels, self.bank.stride)

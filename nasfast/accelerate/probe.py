@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nasfast.accelerate.forward import FusedForward
 from nasfast.accelerate.guard import kernels_take
 from nasfast.accelerate.trace import random_state_kept
 
@@ -24,16 +25,6 @@ EXACT_TOLERANCE = 1e-8
 LOW_PRECISION_TOLERANCE = 5e-2
 
 MakeArguments = Callable[[Tensor], tuple[Any, ...]]
-
-
-class FusedForward(Protocol):
-    """A fused forward beside the original one."""
-
-    module: nn.Module
-
-    def original(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def fused(self, *args: Any, **kwargs: Any) -> Tensor | None: ...
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nasfast.modules import norm_settings
+from nasfast.structure import has_hooks
+
 PROBE_SIZE = 8
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 _KERNELS_SEPARABLE = (3, 5, 7)
@@ -64,13 +67,6 @@ class Bank:
 def own_children(module: nn.Module) -> list[nn.Module]:
     """Direct children, one that is registered twice given twice."""
     return [child for child in module._modules.values() if child is not None]
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anything listens to this module's calls."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
 
 
 def find_banks(model: nn.Module) -> tuple[list[Bank], dict[str, str]]:
@@ -152,9 +148,9 @@ def _check_norms(bank: Bank) -> None:
     leaves = bank.leaves()
     if len({id(leaf) for leaf in leaves}) < len(leaves):
         raise Unrecognised("two of its candidates share a module")
-    settings = {(norm.eps, norm.momentum) for norm in bank.norms()}
+    settings = {norm_settings(norm)[1:] for norm in bank.norms()}
     if len(settings) > 1:
-        raise Unrecognised("its batch normalisations differ in eps or momentum")
+        raise Unrecognised("its batch normalisations differ in eps, momentum or the tracking of statistics")
 
 
 class _OpaqueLeaf(Exception):
@@ -210,8 +206,6 @@ def _leaf_kind(leaf: nn.Module) -> str:
             raise Unrecognised(f"a convolution with padding {leaf.padding!r}, {leaf.padding_mode} has no fused form")
         return "c"
     if type(leaf) is nn.BatchNorm2d:
-        if leaf.running_mean is None or leaf.momentum is None:
-            raise Unrecognised("a batch normalisation without running statistics or momentum has no fused form")
         return "b"
     if type(leaf) in (nn.MaxPool2d, nn.AvgPool2d):
         return "p"
@@ -378,6 +372,24 @@ def _read_opaque(module: nn.Module, channels: int) -> Candidate:
     if readings or reading is None:
         raise Unrecognised(f"{name} has no fused form")
     return Candidate(module, reading[0], "batch", reading[1], None)
+
+
+def read_preprocessing(module: nn.Module) -> list[nn.Module]:
+    """Its convolutions, one or two pointwise ones, and its normalisation.
+
+    Raises:
+        Unrecognised: it is no such sequence; the message says why.
+    """
+    steps = [leaf for child in own_children(module) for leaf in _flatten(child) if _leaf_kind(leaf) != "-"]
+    if "".join(map(_leaf_kind, steps)) not in ("cb", "ccb"):
+        raise Unrecognised(f"{_describe(steps)} has no fused form")
+    convs = [_as_conv(step) for step in steps[:-1]]
+    sources = {conv.in_channels for conv in convs}
+    geometry = {(*_geometry(conv), conv.groups) for conv in convs}
+    if len(sources) > 1 or geometry != {(1, len(convs), 1, 0, 1)}:
+        raise Unrecognised(f"{_describe(steps)} of this stride has no fused form")
+    _norm_kind(steps[-1], sum(conv.out_channels for conv in convs))
+    return steps
 
 
 def _read_output(x: Tensor, y: object) -> tuple[str, int] | None:
