@@ -14,13 +14,16 @@ from bench import environment
 from bench.tables import section
 
 
-def parse(name: str, description: str | None) -> argparse.Namespace:
+def parse(name: str, description: str | None, plot: bool = True) -> argparse.Namespace:
     """Options of the bench `name`; sets torch's thread count."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
     add_common(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
-    default = Path("runs/bench") / f"{name}.svg"
-    parser.add_argument("--plot", type=Path, metavar="FILE", default=default, help=f"svg or png (default {default})")
+    if plot:
+        default = Path("runs/bench") / f"{name}.svg"
+        parser.add_argument(
+            "--plot", type=Path, metavar="FILE", default=default, help=f"svg or png (default {default})"
+        )
     options = parser.parse_args()
     check(parser, options)
     return options

@@ -22,12 +22,10 @@ from bench.child import COLD_COMPILER, run_child
 from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
 from bench.timing import Step, Timing, compare, speedup
-from bench.validate import check_error, relative_error
+from bench.validate import check_against_exact
 from nasfast.modules import FusedMixedOp
 from nasfast.reference import MixedOp
 
-TOLERANCE = 1e-4
-ERROR_FACTOR = 3.0
 SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels of the three stages of the search network
 WAYS = ("eager", "channels_last", "fused", "fused NCHW", "fused recompute")
 
@@ -104,14 +102,7 @@ def build_ways(edge: Edge) -> dict[str, Way]:
 
 
 def validate(edge: Edge, ways: Mapping[str, Way]) -> float:
-    """The largest relative error of the fused ways against the plain twin in float64.
-
-    A relu whose input is zero but for rounding opens in one order of summation and not in another, in PyTorch's two
-    layouts too. So each result may be as far from float64 as theirs, or nearly.
-
-    Raises:
-        MismatchError: a fused result is further off than that and than `TOLERANCE`.
-    """
+    """The largest relative error of the fused ways against the plain twin in float64."""
     plain = ways["eager"]
     exact_ways = Way(
         copy.deepcopy(plain.module).double(),
@@ -121,12 +112,7 @@ def validate(edge: Edge, ways: Mapping[str, Way]) -> float:
         plain.run,
     )
     exact = replace(exact_ways, run=exact_ways.module).step()
-    errors = {name: [relative_error(*pair) for pair in zip(ways[name].step(), exact, strict=True)] for name in WAYS}
-    allowed = [max(TOLERANCE, ERROR_FACTOR * max(pair)) for pair in zip(*(errors[w] for w in WAYS[:2]), strict=True)]
-    for name in WAYS[2:]:
-        for i, (error, most) in enumerate(zip(errors[name], allowed, strict=True)):
-            check_error(f"{name}, {edge}, tensor {i}", error, most)
-    return max(max(errors[name]) for name in WAYS[2:])
+    return check_against_exact(str(edge), {name: ways[name].step() for name in WAYS}, exact, WAYS[:2])
 
 
 def steps_of(ways: Mapping[str, Way]) -> dict[str, Step]:

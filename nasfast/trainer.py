@@ -21,6 +21,7 @@ from nasfast.data import DataSet, Sampler, augment, normalize
 from nasfast.derived import DerivedNetwork, count_parameters, inherit_weights
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.interrupt import deferred_interrupt
+from nasfast.optim import weight_optimizer
 from nasfast.progress import Progress
 from nasfast.run import CheckpointError, MetricsLog, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 from nasfast.spaces.genotype import Genotype
@@ -129,13 +130,7 @@ class Trainer:
         self.data = dataset.to(config.device)
         self.augmentation = replace(dataset.augmentation, cutout=_cutout(config, dataset))
         self.network = self._build()
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            foreach=True,
-        )
+        self.optimizer = weight_optimizer(self.network, config)
         self.sampler = Sampler(torch.arange(len(dataset.train_labels)), config.batch_size, config.seed, "train set")
         self.augmenter = torch.Generator(config.device).manual_seed(config.seed + 1)
         self.dropper = torch.Generator(config.device).manual_seed(config.seed + 2)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nasfast.config import SearchConfig
+from nasfast.optim import weight_optimizer
 from nasfast.spaces.genotype import Genotype
 from nasfast.strategies.darts import (
     Batch,
@@ -51,13 +52,7 @@ class BilevelSearch:
             )
         self.network.to(config.device).train()
         self.criterion = nn.CrossEntropyLoss()
-        self.weight_optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            foreach=True,
-        )
+        self.weight_optimizer = weight_optimizer(self.network, config)
         self.arch_optimizer = torch.optim.Adam(
             self.network.arch_parameters(),
             lr=config.arch_lr,

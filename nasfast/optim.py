@@ -1,0 +1,32 @@
+"""The optimizer of weights, the same for a search and for the network it found."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class SGDOptions(Protocol):
+    """Part of a search's and of a retraining's configuration."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def momentum(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def weight_optimizer(network: nn.Module, options: SGDOptions) -> torch.optim.SGD:
+    """SGD over all parameters of `network`, many tensors at a time."""
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=options.lr,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        foreach=True,
+    )
