@@ -2,7 +2,9 @@
 
 Their candidates are never called: weights and BatchNorm buffers are read from them, at every call. So a hook on a
 candidate, another layer in its place, or BatchNorms of several settings would go unseen; each is refused instead.
-Hooks on a fused module itself, and parametrized weights (`torch.nn.utils.parametrize`), work.
+Hooks on a fused module itself, and parametrized weights (`torch.nn.utils.parametrize`), work. A compiled module
+(`torch.compile`) is checked when it is traced: a layer replaced after that needs another compilation. Global module
+hooks see a fused module as one.
 """
 
 from __future__ import annotations
@@ -205,9 +207,23 @@ class Fused(nn.Module):
             NasfastError: they are not; the message names the layer.
         """
         if torch.compiler.is_compiling():
-            return
-        if self._structure.holders[0] is self and self._structure.holds():
-            return
+            self._check_while_tracing()
+        elif self._structure.holders[0] is not self or not self._structure.holds():
+            self._renew()
+
+    @torch.compiler.assume_constant_result
+    def _check_while_tracing(self) -> bool:
+        """Once per compilation, in which layers are taken as fixed."""
+        if self._structure.holders[0] is not self or not self._structure.holds():
+            self._renew()
+            raise NasfastError(
+                f"{type(self).__name__}: layers were replaced or parametrized since its last call: "
+                "call it once (an empty batch will do) before torch.compile"
+            )
+        return True
+
+    def _renew(self) -> None:
+        """Raises NasfastError where the structure is another one."""
         then, now = self._structure.look, self._note()
         kind = type(self).__name__
         difference = first_difference(now.look, then)

@@ -379,3 +379,22 @@ def test_a_dtype_without_kernels_is_refused(case):
     _, fused, inputs, _ = case
     with pytest.raises(RuntimeError, match="must be float32, float64 or bfloat16, got Half"):
         fused.half()(*(x.half() for x in inputs))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(hook, "has a hook"), (another_activation, "SiLU"), (new_pointwise, "call it once")]
+)
+def test_compilation_refuses_what_it_would_not_see(case, change, message):
+    _, fused, inputs, bank = case
+    change(fused, bank)
+    with pytest.raises(RuntimeError, match=f"NasfastError: .*{message}"):  # as torch.compile passes it on
+        torch.compile(fused, backend="eager", fullgraph=True)(*inputs)
+
+
+def test_a_layer_replaced_before_compilation_is_compiled_after_one_call(case):
+    plain, fused, inputs, bank = case
+    for module in (plain, fused):
+        new_pointwise(module, bank)
+        module(*(x[:0] if x.dim() == 4 else x for x in inputs))
+    torch.compiler.reset()
+    assert_same(plain, torch.compile(fused, backend="eager", fullgraph=True), inputs)
