@@ -112,9 +112,9 @@ class ParamList:
         return None
 
     def running_stats(self) -> Tensor | None:
-        """[norms, 2, C] for evaluation; None where no statistics are kept, and the batch's are used."""
+        """[norms, 2, C] for evaluation; None without BatchNorm, or where it keeps none and uses the batch's."""
         means, variances = self.buffers("running_mean"), self.buffers("running_var")
-        if means is None or variances is None:
+        if not means or not variances:
             return None
         flat = [t for pair in zip(means, variances, strict=True) for t in pair]
         return torch.stack(flat).view(len(means), 2, -1)
