@@ -16,7 +16,7 @@ import numpy as np
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.objectives import Constraint, Objective, total_violation
-from nasfast.population import non_dominated_ranks
+from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy, Values
 
@@ -192,8 +192,7 @@ class BlackBoxSearch:
         trials = list(kept.values())
         if not trials:
             return []
-        values = self.problem.values(trials)
-        front = np.flatnonzero(non_dominated_ranks(values) == 0)
+        front = np.flatnonzero(non_dominated(self.problem.values(trials)))
         return sorted((trials[i] for i in front), key=lambda trial: -self.problem.objectives[0].value(trial.metrics))
 
     def state(self) -> dict[str, Any]:

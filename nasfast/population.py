@@ -112,6 +112,17 @@ def non_dominated_ranks(values: Array, violations: Array | None = None) -> Array
     return ranks
 
 
+def non_dominated(values: Array, chunk: int = 512) -> Array:
+    """bool [K]: what nothing dominates, in memory of ``chunk`` x K. See :func:`dominates`."""
+    xp = namespace(values)
+    masks = []
+    for start in range(0, values.shape[0], chunk):
+        some = values[start : start + chunk]
+        beaten = (values[:, None] >= some[None]).all(2) & (values[:, None] > some[None]).any(2)
+        masks.append(~beaten.any(0))
+    return xp.concatenate(masks) if masks else xp.zeros(0, bool)
+
+
 def crowding_distance(values: Array, ranks: Array) -> Array:
     """float64 [K]: how far apart the neighbours of each are within its rank, summed over objectives; inf at the ends.
 

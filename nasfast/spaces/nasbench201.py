@@ -20,6 +20,9 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(source, target) of the decisions, in order."""
 
+TASKS = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet16": (120, 16)}
+"""Classes, and pixels a side, of the benchmark's data sets."""
+
 
 def published_flops(module: nn.Module, image: Tensor) -> tuple[int, Tensor]:
     """FLOPs as the benchmark's tables count them.

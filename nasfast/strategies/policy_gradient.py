@@ -35,8 +35,8 @@ class PolicyGradient(Strategy):
     policy: Literal["categorical", "lstm"] = "categorical"
     batch: int = 1
     lr: float = 0.1
-    entropy: float = 0.0
-    baseline_decay: float = 0.95
+    entropy: float = 0.2
+    baseline_decay: float = 0.9
     hidden: int = 64
     bound: float = 5.0
 

@@ -18,6 +18,7 @@ class RandomSearch(Strategy):
     """
 
     paper = "Li, Talwalkar, UAI 2019"
+    many_objectives = True
 
     def ask(self, count: int) -> Rows:
         pending: set[tuple[int, ...]] = set()

@@ -23,7 +23,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "regularized-evolution": RegularizedEvolution,
     "nsga2": NSGA2,
     "reinforce": Reinforce,
-    "reinforce-lstm": partial(Reinforce, policy="lstm", batch=4, lr=0.01),
+    "reinforce-lstm": partial(Reinforce, policy="lstm", batch=4, lr=0.01, entropy=0.1),
     "ppo": PPO,
 }
 
