@@ -3,7 +3,7 @@
     python -m bench.strategies --nb201 FILE.npz --macro FILE.json --json OUT.json --plot OUT.svg
 
 The tables are not part of nasfast. Before anything is searched, the space is compared with them: the classes of equal
-functions, parameters and FLOPs. Every search sees validation accuracy (NAS-Bench-Macro has none: the mean test accuracy);
+functions, parameters and FLOPs. Every search sees validation accuracy (NAS-Bench-Macro has none: mean test accuracy);
 what is reported is the test accuracy of the best architecture by what the search saw, mean and spread over the seeds.
 """
 
@@ -143,7 +143,11 @@ def beats_random(curves: dict[str, Curves], name: str) -> dict[str, float]:
     lead = (curves[name].mean(0) - curves["random"].mean(0))[first:]
     error = np.sqrt(curves[name].var(0) / len(curves[name]) + curves["random"].var(0) / len(curves["random"]))[first:]
     at = int(np.argmin(lead))
-    return {"lead": float(lead[at]), "evaluations": (first + at + 1) * STEP, "standard_errors": float(lead[at] / max(error[at], 1e-9))}
+    return {
+        "lead": float(lead[at]),
+        "evaluations": (first + at + 1) * STEP,
+        "standard_errors": float(lead[at] / max(error[at], 1e-9)),
+    }
 
 
 def curve_rows(curves: dict[str, Curves], shown: list[int]) -> list[list[str]]:
@@ -194,7 +198,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, default=1000, help="of each search, a multiple of 10 (default 1000)")
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE", default=Path("runs/bench/strategies.svg"), help="svg or png")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", default=Path("runs/bench/strategies.svg"), help="svg or png"
+    )
     options = parser.parse_args()
     if options.nb201 is None and options.macro is None:
         parser.error("give --nb201 FILE, --macro FILE or both")
@@ -215,7 +221,10 @@ def main() -> int:
         print(f"bench.strategies: {error}", file=sys.stderr)
         return 1
     for label, found in checks.items():
-        print(section(f"{label}: the space against the table", ("", ""), [(k, str(v)) for k, v in found.items()]), flush=True)
+        print(
+            section(f"{label}: the space against the table", ("", ""), [(k, str(v)) for k, v in found.items()]),
+            flush=True,
+        )
     results = {
         label: {
             name: search_curves(space, table, name, options.seeds, options.evaluations, label)
@@ -234,7 +243,11 @@ def main() -> int:
             (name, f"{v['lead']:+.3f}", str(v["evaluations"]), f"{v['standard_errors']:+.1f}")
             for name, v in verdicts[label].items()
         ]
-        print(section(f"smallest lead over random from {FROM} evaluations up", ("", "points", "at", "standard errors"), rows))
+        print(
+            section(
+                f"smallest lead over random from {FROM} evaluations up", ("", "points", "at", "standard errors"), rows
+            )
+        )
     fronts = _fronts(options, tables)
     draw(options.plot, results, options.evaluations, options.seeds)
     write_json(
@@ -290,7 +303,9 @@ def _fronts(options: argparse.Namespace, tables: dict[str, tuple[Space, TableEst
     for label, (space, table) in tables.items():
         shares = {name: hypervolumes(space, table, name, options.seeds, evaluations) for name in ("random", "nsga2")}
         rows = [(name, f"{100 * np.mean(share):.2f} ± {100 * np.std(share):.2f}") for name, share in shares.items()]
-        title = f"{label}: area under the front of score and FLOPs after {evaluations} evaluations, % of the whole table's"
+        title = (
+            f"{label}: area under the front of score and FLOPs after {evaluations} evaluations, % of the whole table's"
+        )
         print(section(title, ("", "%"), rows))
         found[label] = {name: {"mean": float(np.mean(s)), "std": float(np.std(s))} for name, s in shares.items()}
     return found

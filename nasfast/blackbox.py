@@ -15,6 +15,7 @@ import numpy as np
 
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.estimators.base import Estimate, Estimator
+from nasfast.latency import LatencyTable
 from nasfast.objectives import Constraint, Objective, total_violation
 from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
@@ -57,6 +58,7 @@ class Problem:
 
     Attributes:
         budget: Epochs of training that one estimate may cost; None leaves it to the estimator.
+        latency: Adds the metric "latency", in milliseconds.
         costs: Add parameters and FLOPs to the metrics even where no objective or constraint needs them.
         num_classes, image_size: Of the task, for the costs.
     """
@@ -67,6 +69,7 @@ class Problem:
     constraints: tuple[Constraint, ...] = ()
     budget: int | None = None
     costs: bool = True
+    latency: LatencyTable | None = None
     num_classes: int = 10
     image_size: int | None = None
     _needs_costs: bool = field(init=False, default=False)
@@ -74,15 +77,18 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.objectives:
             raise ConfigError("a search needs at least one objective")
-        wanted = {part.metric for part in (*self.objectives, *self.constraints)}
+        wanted = {objective.metric for objective in self.objectives} | {limit.metric for limit in self.constraints}
         self._needs_costs = self.costs or bool(wanted & set(COSTS))
 
     def known_before(self, row: Sequence[int]) -> dict[str, float]:
         """Metrics that need no estimate."""
-        if not self._needs_costs:
-            return {}
-        cost = self.space.cost(row, self.num_classes, size=self.image_size)
-        return {"params": cost.params, "flops": cost.flops}
+        known: dict[str, float] = {}
+        if self._needs_costs:
+            cost = self.space.cost(row, self.num_classes, size=self.image_size)
+            known |= {"params": cost.params, "flops": cost.flops}
+        if self.latency is not None:
+            known["latency"] = self.latency.of(self.space, row, self.num_classes, self.image_size)
+        return known
 
     def excluded(self, metrics: dict[str, float]) -> float:
         """How far the constraints on the metrics that are known so far are broken."""
@@ -97,8 +103,8 @@ class Problem:
 class BlackBoxSearch:
     """One search in progress.
 
-    What breaks a constraint on parameters or FLOPs is never estimated and costs none of the budget; the strategy is
-    told. An architecture that was estimated before is answered from memory, and counts.
+    What breaks a constraint on parameters, FLOPs or latency is never estimated and costs none of the budget; the
+    strategy is told. An architecture that was estimated before is answered from memory, and counts.
 
     Args:
         problem: What is searched.
@@ -143,7 +149,9 @@ class BlackBoxSearch:
             excess = total_violation(self.problem.constraints, metrics)
             new.append(Trial(len(self.trials) + len(new), keys[i], metrics, excess))
             broken[i] = excess
-        self._count_rejected(len(keys) - len(allowed), bool(new), [m for m, excess in zip(before, broken, strict=True) if excess])
+        self._count_rejected(
+            len(keys) - len(allowed), bool(new), [m for m, excess in zip(before, broken, strict=True) if excess]
+        )
         values = np.full((len(keys), len(self.problem.objectives)), np.nan)
         values[allowed] = self.problem.values(new)
         self.trials += new
@@ -163,7 +171,9 @@ class BlackBoxSearch:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 text = self.problem.space.decode(key)
-                raise NasfastError(f"{self.problem.estimator.name}: {name} of {text} is {value}, expected a finite number")
+                raise NasfastError(
+                    f"{self.problem.estimator.name}: {name} of {text} is {value}, expected a finite number"
+                )
         return metrics
 
     def _count_rejected(self, count: int, accepted: bool, examples: list[dict[str, float]]) -> None:

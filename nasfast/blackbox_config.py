@@ -38,6 +38,9 @@ class BlackBoxConfig:
         (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front.", _SPACE
     )
     constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.", _SPACE)
+    latency: str = option(
+        "", "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added.", _SPACE
+    )
     set: tuple[str, ...] = option((), "Setting of the strategy, like population=20. May be repeated.", _SPACE)
     seed: int = option(0, "Seed of everything random.", _RUN, 0)
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", _RUN, 0)
@@ -73,7 +76,8 @@ class BlackBoxConfig:
         for name, value in settings.items():
             if name not in _TYPES:
                 raise ConfigError(
-                    f"{option_name(name)} does not go with --space; a search of a space has {', '.join(map(option_name, _TYPES))}"
+                    f"{option_name(name)} does not go with --space; a search of a space has "
+                    f"{', '.join(map(option_name, _TYPES))}"
                 )
             given[name] = _convert(name, value)
         return cls(**given)
@@ -115,7 +119,9 @@ def is_blackbox(settings: Mapping[str, Any]) -> bool:
     if own:
         raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
     if settings.get("strategy") in STRATEGIES:
-        raise ConfigError(f"--strategy {settings['strategy']} searches a space by name; add --space, such as nasbench201")
+        raise ConfigError(
+            f"--strategy {settings['strategy']} searches a space by name; add --space, such as nasbench201"
+        )
     return False
 
 

@@ -1,7 +1,7 @@
 """A black-box search in a run folder: its log, its checkpoints, its results; stopped and resumed at any step.
 
-``run_blackbox`` starts it, ``resume_blackbox`` goes on with it; the trials, and the strategy with its random numbers, are
-then those of a run that was never stopped, bit for bit.
+``run_blackbox`` starts it, ``resume_blackbox`` goes on with it; the trials, and the strategy with its random numbers,
+are then those of a run that was never stopped, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from nasfast.errors import RunError, SpaceError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.interrupt import deferred_interrupt
+from nasfast.latency import LatencyTable
 from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
@@ -77,6 +78,8 @@ def run_blackbox(
     RunFolder.check_free(out)
     if estimator is None:
         config = replace(config, table=str(Path(config.table).resolve()))
+    if config.latency:
+        config = replace(config, latency=str(Path(config.latency).resolve()))
     if space is not None:
         config = replace(config, space=space.name)
     search = _make_search(config, space, estimator)
@@ -124,6 +127,7 @@ def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimat
         config.objectives(),
         config.constraints(),
         config.budget,
+        latency=LatencyTable(config.latency) if config.latency else None,
         num_classes=classes,
         image_size=size,
     )

@@ -36,7 +36,7 @@ def _search_parameters() -> list[inspect.Parameter]:
 
 
 def _space_parameters() -> list[inspect.Parameter]:
-    """One option per field of BlackBoxConfig that SearchConfig has not; None, or an empty list, where it was not given."""
+    """One option per field that BlackBoxConfig has and SearchConfig has not; None or [] where it was not given."""
     parameters = []
     shared = {f.name for f in fields(SearchConfig)}
     for f in fields(BlackBoxConfig):

@@ -37,9 +37,7 @@ class SearchConfig:
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
     download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
     skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
-    test_fraction: float = option(
-        0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9
-    )
+    test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9)
     crop_pad: int | None = option(
         None, "Shift train images by up to so many pixels. Default: as the data set.", _DATA, 0
     )

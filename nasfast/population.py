@@ -33,7 +33,7 @@ def one_hot(rows: Array, sizes: Array) -> Array:
 
 
 def hash_rows(rows: Array, sizes: Array) -> Array:
-    """uint64 [K], different for different rows: the row's number where the space has at most 2^64, else a 64-bit hash."""
+    """uint64 [K]: the row's number where that fits into 64 bits, else a hash that tells rows apart."""
     xp = namespace(rows)
     exact = bool(np.log2(np.asarray(sizes.tolist(), float)).sum() < 63.9)
     code = xp.zeros(rows.shape[0], xp.uint64)

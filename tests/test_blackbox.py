@@ -22,6 +22,7 @@ from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
 from nasfast.estimators.base import Estimate
 from nasfast.objectives import Constraint, Objective
 from nasfast.run import CheckpointError
+from nasfast.search import resume_search
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import STRATEGIES, make_strategy
 
@@ -118,7 +119,9 @@ def test_front_is_what_nothing_dominates():
 
 
 def test_impossible_constraints_end_the_search_with_a_line():
-    with pytest.raises(SearchStuck, match=r"none of the last 10,000 proposals keeps params<=1000; the last one has params"):
+    with pytest.raises(
+        SearchStuck, match=r"none of the last 10,000 proposals keeps params<=1000; the last one has params"
+    ):
         search_of("random", 5, batch=100, constraints=(Constraint.parse("params<=1K"),))
     with pytest.raises(SearchStuck, match="none of 60 evaluated architectures keeps score>=1000"):
         search_of(constraints=(Constraint.parse("score>=1000"),)).best()
@@ -240,7 +243,7 @@ def test_checkpoint_that_does_not_fit_is_refused(table, tmp_path):
     content = json.loads(config.read_text())
     content["blackbox"]["strategy"] = "nsga2"
     config.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="does not fit the run's config.json and log"):
+    with pytest.raises(CheckpointError, match=r"does not fit the run's config.json and log"):
         resume_blackbox(tmp_path / "run")
 
 
@@ -279,7 +282,7 @@ def test_command_runs_every_strategy_and_reports(name, table, tmp_path):
     page = (out / "report.html").read_text()
     assert page.count('<figure class="chart scatter">') == (1 if name == "nsga2" else 2)
     assert "Leaderboard" in page
-    assert page.count("<circle class=\"front\"") >= 1
+    assert page.count('<circle class="front"') >= 1
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     again = RUNNER.invoke(app, ["report", str(out)])
     assert again.exit_code == 0
@@ -317,15 +320,24 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
         (["--space", "nasbench-macro", "--table", "TABLE", "--epochs", "3"], "--epochs does not go with --space"),
         (["--strategy", "ppo"], "--strategy ppo searches a space by name; add --space"),
         (["--evaluations", "5"], "--evaluations belongs to the search of a space; add --space"),
-        (["--space", "nasbench-macro", "--strategy", "darts", "--table", "TABLE"], "--strategy darts learns a weight-shared"),
+        (
+            ["--space", "nasbench-macro", "--strategy", "darts", "--table", "TABLE"],
+            "--strategy darts learns a weight-shared",
+        ),
         (["--space", "macro", "--table", "TABLE"], "unknown space 'macro'"),
         (["--space", "darts", "--table", "TABLE"], "is no table of darts"),
-        (["--space", "nasbench-macro", "--table", "TABLE", "--estimator", "oracle"], "--estimator must be one of table"),
+        (
+            ["--space", "nasbench-macro", "--table", "TABLE", "--estimator", "oracle"],
+            "--estimator must be one of table",
+        ),
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "population"], "--set must be NAME=VALUE"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "age=3"], "has no setting 'age'"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--evaluations", "0"], "--evaluations must be at least 1"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--budget", "12"], "no scores for a budget of 12 epochs"),
-        (["--space", "nasbench-macro", "--table", "TABLE", "--objective", "score", "--objective=-flops"], "follows one objective"),
+        (
+            ["--space", "nasbench-macro", "--table", "TABLE", "--objective", "score", "--objective=-flops"],
+            "follows one objective",
+        ),
         (["--space", "nasbench-macro", "--table", "TABLE", "--objective", "latency"], "there is no metric 'latency'"),
     ],
 )
@@ -346,8 +358,6 @@ def test_networks_of_cells_are_not_made_of_a_search_of_a_space(table, tmp_path):
         assert result.exit_code == 1
         assert "is a search of a space: it has no network of cells" in result.stderr
     with pytest.raises(RunError, match="holds no search settings"):
-        from nasfast.search import resume_search
-
         resume_search(tmp_path / "run")
 
 

@@ -5,6 +5,7 @@ import pickle
 import zlib
 from itertools import permutations
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ SMALL = {
     "enas-macro": lambda: enas_macro(layers=6, branches=2, channels=4),
     "enas-micro": lambda: enas_micro(layers=3, channels=4),
     "nasnet": lambda: nasnet(layers=3, channels=4),
-    "nasnet-macro": lambda: MultiBranchSpace(3, 1, 4, CellSpace("nasnet", ("skip_connect", "sep_conv_3x3"), 2, "any", "unused")),
+    "nasnet-macro": lambda: MultiBranchSpace(
+        3, 1, 4, CellSpace("nasnet", ("skip_connect", "sep_conv_3x3"), 2, "any", "unused")
+    ),
     "darts": lambda: darts(layers=3, channels=4),
 }
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -234,7 +237,9 @@ def _seed_by_form(space, row):
             elif node.op.is_identity:
                 values[i] = values[j]
             else:
-                module = graph.operations[node.op.name](node.op.c_in, node.op.c_out, 1, **dict(node.op.settings)).double()
+                module = graph.operations[node.op.name](
+                    node.op.c_in, node.op.c_out, 1, **dict(node.op.settings)
+                ).double()
                 draw = torch.Generator().manual_seed(zlib.crc32(forms[i].encode()))
                 for p in module.parameters():
                     p.data = torch.randn(p.shape, generator=draw).double()
@@ -302,23 +307,30 @@ def test_order_of_a_concatenation_counts_unless_it_is_said_not_to():
     assert form(("conv", "pool"), False) == form(("pool", "conv"), False)
 
 
+def _cells(*normal):
+    reduce = [("max_pool_3x3", source) for _ in range(4) for source in (0, 1)]
+    return Genotype(normal, range(2, 6), reduce, range(2, 6))
+
+
 def test_renumbered_nodes_of_a_cell_are_one_architecture():
     space = darts(layers=3, channels=4)
-    text = (
-        "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_5x5', 1), {b}], normal_concat=range(2, 6), "
-        "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('max_pool_3x3', 1), "
-        "('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
+    convs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)]
+    skips = [("skip_connect", 0), ("skip_connect", 1)]
+
+    def tail(first, second):
+        return [("dil_conv_3x3", first), ("skip_connect", 1), ("skip_connect", 0), ("dil_conv_3x3", second)]
+
+    form, other, renumbered, swapped = (
+        space.canonical(space.encode(_cells(*edges)))
+        for edges in (
+            [*convs, *skips, *tail(2, 3)],
+            [*convs, *skips, *tail(3, 2)],
+            [*skips, *convs, *tail(3, 2)],
+            [("sep_conv_3x3", 1), ("sep_conv_5x5", 0), *skips, *tail(2, 3)],
+        )
     )
-    tail = "('skip_connect', 0), ('skip_connect', 1), ('dil_conv_3x3', {x}), ('skip_connect', 1), ('skip_connect', 0), ('dil_conv_3x3', {y})"
-    one, other = text.format(b=tail.format(x=2, y=3)), text.format(b=tail.format(x=3, y=2))
-    swapped = one.replace("('sep_conv_3x3', 0), ('sep_conv_5x5', 1), ('skip_connect', 0), ('skip_connect', 1)",
-                          "('skip_connect', 0), ('skip_connect', 1), ('sep_conv_3x3', 0), ('sep_conv_5x5', 1)")  # fmt: skip
-    renumbered = swapped.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', x)").replace(", 3)", ", 2)").replace("x)", "3)")
-    forms = [space.canonical(space.encode(t)) for t in (one, other, renumbered)]
-    assert forms[0] != forms[1]
-    assert forms[0] == forms[2]
-    inputs_swapped = one.replace("('sep_conv_3x3', 0), ('sep_conv_5x5', 1)", "('sep_conv_3x3', 1), ('sep_conv_5x5', 0)")
-    assert space.canonical(space.encode(inputs_swapped)) != forms[0]
+    assert form == renumbered
+    assert len({form, other, swapped}) == 3
 
 
 def test_unused_blocks_of_a_chain_do_not_count():
@@ -369,10 +381,12 @@ class Doubling(nn.Module):
 
 
 class TwoLayers(Space):
-    operations = {"conv": conv_bn, "mine": lambda c_in, c_out, stride: Doubling(c_in), "head": Classifier}
+    operations: ClassVar = {"conv": conv_bn, "mine": lambda c_in, c_out, stride: Doubling(c_in), "head": Classifier}
 
     def __init__(self):
-        super().__init__("two-layers", {"width": (4, 8), "first": ("conv", "mine"), "second": ("conv", "mine", "identity")})
+        super().__init__(
+            "two-layers", {"width": (4, 8), "first": ("conv", "mine"), "second": ("conv", "mine", "identity")}
+        )
 
     def wire(self, choices, net):
         x = net.op("conv", net.input, choices["width"], at="stem")
@@ -402,7 +416,10 @@ def test_space_of_ones_own():
         (lambda s: s.check([0, 1]), "row of 3 integers"),
         (lambda s: s.check([0.0, 1.0, 1.0]), "row of 3 integers, got float64"),
         (lambda s: s.encode("width=8 first=mine"), "second is missing; expected one of conv, mine, identity"),
-        (lambda s: s.encode("width=8 first=mine second=pool"), "second must be one of conv, mine, identity, got 'pool'"),
+        (
+            lambda s: s.encode("width=8 first=mine second=pool"),
+            "second must be one of conv, mine, identity, got 'pool'",
+        ),
         (lambda s: s.encode("width=8 first=mine second=conv third=conv"), "has no decision 'third'"),
         (lambda s: s.encode("width=8 width=4 first=mine second=conv"), "width is given twice"),
     ],

@@ -50,7 +50,10 @@ def test_equal_functions_are_found_under_another_name(tmp_path):
     ("name", "content"),
     [
         ("t.csv", "arch,score,latency\n22212220,93.5,7\n00000000,45.25,1.5\n"),
-        ("t.json", json.dumps({"22212220": {"score": 93.5, "latency": 7}, "00000000": {"score": 45.25, "latency": 1.5}})),
+        (
+            "t.json",
+            json.dumps({"22212220": {"score": 93.5, "latency": 7}, "00000000": {"score": 45.25, "latency": 1.5}}),
+        ),
     ],
 )
 def test_table_of_ones_own(tmp_path, name, content):
@@ -87,7 +90,7 @@ def test_what_is_no_table_is_named(tmp_path, name, content, message):
 
 def test_missing_file_budget_and_data_set():
     space = NASBench201()
-    with pytest.raises(DataError, match="no table at gone.json"):
+    with pytest.raises(DataError, match=r"no table at gone.json"):
         TableEstimator("gone.json", space)
     with pytest.raises(DataError, match="val_acc_mnist_eEPOCHS; it has data sets cifar10"):
         TableEstimator(NB201, space, "mnist")

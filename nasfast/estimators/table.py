@@ -118,7 +118,10 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
             )
         names = [str(name) for name in file["arch_str"]]
         # What was measured after the longest training says how good an architecture is, whatever it was chosen by.
-        last = {"test_accuracy": file[f"test_acc_{dataset}_e{epochs[-1]}"], "valid_accuracy": file[f"val_acc_{dataset}_e{epochs[-1]}"]}
+        last = {
+            "test_accuracy": file[f"test_acc_{dataset}_e{epochs[-1]}"],
+            "valid_accuracy": file[f"val_acc_{dataset}_e{epochs[-1]}"],
+        }
         tables: dict[int | None, _Table] = {}
         for epoch in epochs:
             scores = file[f"val_acc_{dataset}_e{epoch}"].tolist()

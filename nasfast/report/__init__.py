@@ -26,9 +26,8 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
     run = RunFolder.open(path, lock=False)
     config = run.read_config()
-    if "blackbox" in config:
-        page = blackbox.render(blackbox.load_search(path, config))
-    else:
-        page = render(load_run(path))
-    atomic_write(run.report_path, page)
+    of_space = "blackbox" in config
+    atomic_write(
+        run.report_path, blackbox.render(blackbox.load_search(path, config)) if of_space else render(load_run(path))
+    )
     return Path(run.report_path)

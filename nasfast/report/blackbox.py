@@ -67,7 +67,9 @@ def render(search: Search) -> str:
     """The whole page."""
     settings = search.settings
     subtitle = f"space {settings['space']}, strategy {settings['strategy']}, seed {settings['seed']}"
-    body = "".join((_architecture(search), _front(search), _leaders(search), _progress(search), sections.setting(search.data)))
+    body = "".join(
+        (_architecture(search), _front(search), _leaders(search), _progress(search), sections.setting(search.data))
+    )
     return frame(search.data.name, str(search.data.config.get("nasfast", "")), subtitle, _headline(search), body)
 
 
@@ -79,9 +81,7 @@ def _headline(search: Search) -> str:
     figures = [sections.figure(f"{metrics['score']:.2f}", "score, best architecture", "", "main")]
     if "test_accuracy" in metrics:
         figures.append(sections.figure(f"{metrics['test_accuracy']:.2f}", "its test accuracy"))
-    figures += [
-        sections.figure(short_number(metrics[name]), name) for name in ("params", "flops") if name in metrics
-    ]
+    figures += [sections.figure(short_number(metrics[name]), name) for name in ("params", "flops") if name in metrics]
     asked = search.settings["evaluations"]
     figures.append(sections.figure(f"{len(search.trials)}", "evaluations", f"of {asked}"))
     return f'<div class="figures">{"".join(figures)}</div>'
@@ -97,13 +97,17 @@ def _architecture(search: Search) -> str:
         space = make_space(search.settings["space"])
         pictures, row = space.picture(best["row"]), best["row"]
     except NasfastError as error:  # a space of the user's own cannot be made from its name
-        return sections.section("architecture", title, "", body + sections.absent(escape(f"It cannot be drawn: {error}")))
+        return sections.section(
+            "architecture", title, "", body + sections.absent(escape(f"It cannot be drawn: {error}"))
+        )
     drawn = [
         f"<figure><figcaption>{escape(picture.title)}</figcaption>{svg}</figure>"
         for picture, svg in zip(pictures, architecture_svg(space, row), strict=True)
     ]
     names = sorted({name for picture in pictures for name, _, _ in picture.arcs})
-    return sections.section("architecture", title, "", f'<div class="pair">{"".join(drawn)}</div>{sections.legend(names)}{body}')
+    return sections.section(
+        "architecture", title, "", f'<div class="pair">{"".join(drawn)}</div>{sections.legend(names)}{body}'
+    )
 
 
 def _front(search: Search) -> str:
@@ -134,7 +138,9 @@ def _leaders(search: Search) -> str:
     rows = []
     for place, trial in enumerate(kept, 1):
         numbers = [_shown(trial["metrics"].get(name)) for name in ("score", *names)]
-        rows.append([str(place), *numbers, str(trial["number"] + 1), f"<code>{escape(_short(trial['arch'], 160))}</code>"])
+        rows.append(
+            [str(place), *numbers, str(trial["number"] + 1), f"<code>{escape(_short(trial['arch'], 160))}</code>"]
+        )
     head = ["", "score", *(escape(name.replace("_", " ")) for name in names), "evaluation", "architecture"]
     return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
 

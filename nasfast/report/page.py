@@ -77,7 +77,14 @@ footer{padding-top:30px;padding-bottom:40px;color:var(--soft);font-size:13px}
 
 
 def _style() -> str:
-    return _PAGE_CSS % {"light": _LIGHT, "dark": _DARK} + primitive_classes() + CELL_CSS + CHART_CSS + ALPHA_CSS + SCATTER_CSS
+    return (
+        _PAGE_CSS % {"light": _LIGHT, "dark": _DARK}
+        + primitive_classes()
+        + CELL_CSS
+        + CHART_CSS
+        + ALPHA_CSS
+        + SCATTER_CSS
+    )
 
 
 def _subtitle(data: RunData) -> str:

@@ -88,9 +88,7 @@ def headline(data: RunData) -> str:
     epochs = len(data.epochs)
     figures = []
     if derived is not None:
-        figures.append(
-            figure(percent(derived), "test accuracy, derived", f"test error {percent(1 - derived)}", "main")
-        )
+        figures.append(figure(percent(derived), "test accuracy, derived", f"test error {percent(1 - derived)}", "main"))
     if random is not None:
         figures.append(figure(percent(random), "test accuracy, random genotype", f"test error {percent(1 - random)}"))
     if derived is not None and random is not None:

@@ -5,7 +5,7 @@ an int64 array [K, D] of such rows. To write a space of your own, derive from :c
 give the decisions, and wire them::
 
     class TwoLayers(Space):
-        operations = {"conv": conv_bn_relu6, "mine": lambda c_in, c_out, stride: MyBlock(c_in, c_out), "head": Classifier}
+        operations = {"conv": conv_bn_relu6, "mine": my_block, "head": Classifier}
 
         def __init__(self) -> None:
             super().__init__("two-layers", {"first": ("conv", "mine"), "second": ("conv", "mine", "identity")})

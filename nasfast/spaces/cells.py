@@ -7,10 +7,10 @@ whether a node may read one state twice, and in which states are joined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
@@ -36,7 +36,7 @@ class CellSpace(Space):
         channels: Of a node in the first cell; both reductions double it.
     """
 
-    operations = {
+    operations: ClassVar[Mapping[str, Factory]] = {
         "stem": conv_bn,
         "preprocess": relu_conv_bn,
         "preprocess_halved": factorized_reduce,
@@ -59,7 +59,9 @@ class CellSpace(Space):
             raise SpaceError(f"{name}: needs steps and layers of at least 1, channels of at least 2")
         unknown = set(primitives) - set(ALL_PRIMITIVES) | set(primitives) & {"none"}
         if unknown:
-            raise SpaceError(f"{name}: {min(unknown)!r} cannot be chosen; expected some of {', '.join(ALL_PRIMITIVES[1:])}")
+            raise SpaceError(
+                f"{name}: {min(unknown)!r} cannot be chosen; expected some of {', '.join(ALL_PRIMITIVES[1:])}"
+            )
         self.primitives, self.steps, self.sources, self.joined = tuple(primitives), steps, sources, joined
         self.layers, self.channels = layers, channels
         decisions: dict[str, Sequence[Any]] = {}
@@ -78,13 +80,15 @@ class CellSpace(Space):
         return str(self.genotype(row))
 
     def encode(self, text: str | Genotype) -> Rows:
-        """The row, int64 [D], of a genotype or its printed form. The order of a node's inputs is kept where it matters."""
+        """The row, int64 [D], of a genotype or its printed form. Sources come in order."""
         genotype = Genotype.parse(text) if isinstance(text, str) else text
         choices: dict[str, Any] = {}
         for cell in CELLS:
             edges, concat = getattr(genotype, cell), getattr(genotype, f"{cell}_concat")
             if len(edges) != INPUTS_PER_NODE * self.steps:
-                raise SpaceError(f"{self.name}: {cell} must have {self.steps} nodes, got {len(edges) // INPUTS_PER_NODE}")
+                raise SpaceError(
+                    f"{self.name}: {cell} must have {self.steps} nodes, got {len(edges) // INPUTS_PER_NODE}"
+                )
             expected = _joined_states(edges, self.joined)
             if tuple(sorted(concat)) != expected:
                 raise SpaceError(f"{self.name}: {cell}_concat must be {list(expected)}, got {list(concat)}")
@@ -118,7 +122,14 @@ class CellSpace(Space):
         return net.op("head", previous, net.num_classes, at="head")
 
     def wire_cell(
-        self, choices: Choices, net: Builder, inputs: tuple[int, int], channels: int, reduction: bool, halved: bool, at: str
+        self,
+        choices: Choices,
+        net: Builder,
+        inputs: tuple[int, int],
+        channels: int,
+        reduction: bool,
+        halved: bool,
+        at: str,
     ) -> int:
         """Write one cell and return its output.
 
@@ -201,7 +212,7 @@ def _joined_states(edges: Sequence[Edge], joined: str) -> tuple[int, ...]:
 
 
 def darts(layers: int = 20, channels: int = 36) -> CellSpace:
-    """Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019: four nodes, two different inputs each."""
+    """Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019: four nodes, all joined."""
     return CellSpace("darts", PRIMITIVES[1:], 4, "distinct", "all", layers, channels)
 
 

@@ -44,19 +44,24 @@ def graph_cost(graph: Graph, size: int = 32, counter: Counter = multiply_adds) -
     Raises:
         SpaceError: An operation does not take the shape it is given, or gives other channels than the graph says.
     """
-    params = flops = 0
+    costs = [operation_cost(graph, op, shape, counter)[0] for op, shape in operations_of(graph, size, counter)]
+    return Cost(sum(cost.params for cost in costs), sum(cost.flops for cost in costs))
+
+
+def operations_of(graph: Graph, size: int, counter: Counter = multiply_adds) -> list[tuple[Op, Size]]:
+    """Every operation of a graph with the size of the images it reads, in order."""
+    found: list[tuple[Op, Size]] = []
     sizes: list[Size] = []
     for node in graph.nodes:
-        if node.op is None:
-            read = {sizes[source] for source in node.inputs} or {(size, size)}
-            if len(read) > 1:
-                raise SpaceError(f"{node.kind} of images of different sizes: {sorted(read)}")
-            sizes.append(read.pop())
-            continue
-        cost, out = operation_cost(graph, node.op, sizes[node.inputs[0]], counter)
-        params, flops = params + cost.params, flops + cost.flops
-        sizes.append(out)
-    return Cost(params, flops)
+        read = {sizes[source] for source in node.inputs} or {(size, size)}
+        if len(read) > 1:
+            raise SpaceError(f"{node.kind} of images of different sizes: {sorted(read)}")
+        shape = read.pop()
+        if node.op is not None:
+            found.append((node.op, shape))
+            shape = operation_cost(graph, node.op, shape, counter)[1]
+        sizes.append(shape)
+    return found
 
 
 def operation_cost(graph: Graph, op: Op, size: Size, counter: Counter = multiply_adds) -> tuple[Cost, Size]:

@@ -6,22 +6,22 @@ the layers are cells that are searched too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.cells import CellSpace, nasnet
 from nasfast.spaces.genotype import Genotype
-from nasfast.spaces.graph import Builder
-from nasfast.spaces.operations import Classifier, batch_norm, conv_bn, factorized_reduce, relu_conv_bn
+from nasfast.spaces.graph import Builder, Factory
+from nasfast.spaces.operations import batch_norm, factorized_reduce, relu_conv_bn
 
 OPERATIONS = ("conv_3x3", "conv_5x5", "sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 _KERNELS = {"conv_3x3": 3, "conv_5x5": 5}
 
 
 class MultiBranchSpace(Space):
-    """Each layer adds its branches, which read the layer before, and the earlier layers it skips to; then it normalises.
+    """A layer adds its branches, which read the layer before, and the earlier layers it skips to, and normalises.
 
     After one and two thirds of the layers the image is halved, the channels are doubled, and so are those of every
     earlier layer that may still be skipped to.
@@ -34,7 +34,7 @@ class MultiBranchSpace(Space):
             is halved. Layers have no operations of their own then.
     """
 
-    operations = {
+    operations: ClassVar[Mapping[str, Factory]] = {
         **CellSpace.operations,
         "conv_3x3": relu_conv_bn,
         "conv_5x5": relu_conv_bn,
@@ -130,7 +130,9 @@ class MultiBranchSpace(Space):
             arcs += [("skip_connect", earlier, layer + 1) for earlier in skips]
         states = ("in", *(str(layer) for layer in range(1, self.layers)), "out")
         own = Picture("Layers", states, tuple(arcs))
-        return (own,) if self.cell is None else (own, *self.cell.picture(self.check(row)[0, : len(self.cell.decisions)]))
+        return (
+            (own,) if self.cell is None else (own, *self.cell.picture(self.check(row)[0, : len(self.cell.decisions)]))
+        )
 
 
 def enas_macro(layers: int = 12, branches: int = 1, channels: int = 36) -> MultiBranchSpace:
@@ -139,5 +141,5 @@ def enas_macro(layers: int = 12, branches: int = 1, channels: int = 36) -> Multi
 
 
 def nasnet_macro(layers: int = 6, channels: int = 36) -> MultiBranchSpace:
-    """NASNet cells as the layers of a multi-branch space: the cells and the skips between them are searched together."""
+    """NASNet cells as the layers of a multi-branch space: cells and skips are searched together."""
     return MultiBranchSpace(layers, 1, channels, nasnet())

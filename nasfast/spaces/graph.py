@@ -185,7 +185,9 @@ class Builder:
         c_in = self.channels(x)
         keeps = stride == 1 and channels in (None, c_in)
         if name not in self.operations and name not in ZEROS and not keeps:
-            raise SpaceError(f"{at}: {name} keeps channels and size, got {c_in} to {channels} channels, stride {stride}")
+            raise SpaceError(
+                f"{at}: {name} keeps channels and size, got {c_in} to {channels} channels, stride {stride}"
+            )
         op = Op(name, c_in, c_in if channels is None else channels, stride, tuple(sorted(settings.items())))
         weights = "" if op.is_identity or op.is_zero else f"{at}/{name}"
         return self._append(Node("op", (x,), op.c_out, op, weights))
@@ -217,5 +219,7 @@ class Builder:
                 used.update(self._nodes[index].inputs)
         kept = [i for i in range(output + 1) if keep_unused or i in used or i == self.input]
         number = {index: place for place, index in enumerate(kept)}
-        nodes = [replace(node, inputs=tuple(number[i] for i in node.inputs)) for node in map(self._nodes.__getitem__, kept)]
+        nodes = [
+            replace(node, inputs=tuple(number[i] for i in node.inputs)) for node in map(self._nodes.__getitem__, kept)
+        ]
         return Graph(tuple(nodes), self.operations)

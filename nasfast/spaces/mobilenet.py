@@ -1,4 +1,4 @@
-"""Chains of inverted residuals: stages in a row, each with its depth and width, each block with its kernel and expansion.
+"""Chains of inverted residuals: stages with a depth and a width, blocks with a kernel size and an expansion.
 
 The choices of Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Deployment", ICLR 2020, on
 the blocks of Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
@@ -6,12 +6,12 @@ the blocks of Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Space
-from nasfast.spaces.graph import Builder
+from nasfast.spaces.graph import Builder, Factory
 from nasfast.spaces.operations import Classifier, InvertedResidual, conv_bn_relu6
 
 STAGES = ((24, 1), (40, 2), (80, 2), (160, 2))
@@ -29,7 +29,12 @@ class MobileNetSpace(Space):
         image_size: Pixels a side that costs are counted for.
     """
 
-    operations = {"stem": conv_bn_relu6, "mb": InvertedResidual, "features": conv_bn_relu6, "head": Classifier}
+    operations: ClassVar[Mapping[str, Factory]] = {
+        "stem": conv_bn_relu6,
+        "mb": InvertedResidual,
+        "features": conv_bn_relu6,
+        "head": Classifier,
+    }
 
     def __init__(
         self,

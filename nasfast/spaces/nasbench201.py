@@ -6,14 +6,15 @@ Dong, Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architect
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.cost import multiply_adds
-from nasfast.spaces.graph import Builder, Graph
+from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.operations import BasicBlock, NormalisedClassifier, avg_pool_3x3, conv_bn, relu_conv_bn
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -59,7 +60,7 @@ class NASBench201(Space):
         cells: In each stage.
     """
 
-    operations = {
+    operations: ClassVar[Mapping[str, Factory]] = {
         "stem": conv_bn,
         "nor_conv_1x1": relu_conv_bn,
         "nor_conv_3x3": relu_conv_bn,

@@ -5,11 +5,12 @@ Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVP
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
-from nasfast.spaces.graph import Builder
+from nasfast.spaces.graph import Builder, Factory
 from nasfast.spaces.operations import Classifier, InvertedResidual, conv_bn, conv_bn_relu6
 
 LAYERS = ((64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1))
@@ -29,7 +30,7 @@ class NASBenchMacro(Space):
     An identity that has to halve the image is a 1x1 convolution of stride 2 with batch normalisation.
     """
 
-    operations = {
+    operations: ClassVar[Mapping[str, Factory]] = {
         "stem": conv_bn_relu6,
         "identity": conv_bn,
         "mb_e3_k3": InvertedResidual,

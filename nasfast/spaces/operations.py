@@ -94,9 +94,7 @@ class BasicBlock(nn.Module):
             raise SpaceError(f"basic_block: stride must be 2, got {stride}")
         self.conv_a = relu_conv_bn(c_in, c_out, 2, 3)
         self.conv_b = relu_conv_bn(c_out, c_out, 1, 3)
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(c_in, c_out, 1, bias=False)
-        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(c_in, c_out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.conv_b(self.conv_a(x))

@@ -48,7 +48,7 @@ class Strategy(ABC):
         self.start()
         return self
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - not every strategy has a state of its own
         """Set up the state of a new search; ``space`` and ``generator`` are there."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class Strategy(ABC):
         """The strategy's own part of :meth:`state`."""
         return {}
 
-    def load(self, own: State) -> None:
+    def load(self, own: State) -> None:  # noqa: B027 - as for start
         """Set what :meth:`save` wrote."""
 
     def unseen(self, propose: Callable[[], Rows], pending: set[tuple[int, ...]]) -> Rows:

@@ -91,7 +91,9 @@ class LSTMPolicy(Policy):
             for parameter in self.parameters():
                 parameter.copy_(torch.from_numpy(generator.uniform(-0.1, 0.1, tuple(parameter.shape))))
 
-    def _next(self, step: int, token: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _next(
+        self, step: int, token: Tensor, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         state = self.cell(self.embedding(token), state)
         logits = self.bound * torch.tanh((state[0] @ self.heads[step] + self.biases[step]) / self.bound)
         return (logits + self.mask[step]).log_softmax(1), state

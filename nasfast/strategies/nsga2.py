@@ -35,7 +35,9 @@ class NSGA2(Strategy):
     mutations: float = 1.0
 
     def __post_init__(self) -> None:
-        check_at_least("nsga2", population=(self.population, 2), crossover=(self.crossover, 0), mutations=(self.mutations, 0))
+        check_at_least(
+            "nsga2", population=(self.population, 2), crossover=(self.crossover, 0), mutations=(self.mutations, 0)
+        )
 
     def start(self) -> None:
         empty = np.empty((0, len(self.space.sizes)), np.int64)

@@ -43,7 +43,9 @@ class PolicyGradient(Strategy):
     def __post_init__(self) -> None:
         if self.policy not in ("categorical", "lstm"):
             raise ConfigError(f"policy must be categorical or lstm, got {self.policy!r}")
-        check_at_least(type(self).__name__.lower(), batch=(self.batch, 1), hidden=(self.hidden, 1), entropy=(self.entropy, 0))
+        check_at_least(
+            type(self).__name__.lower(), batch=(self.batch, 1), hidden=(self.hidden, 1), entropy=(self.entropy, 0)
+        )
         if not (self.lr > 0 and 0 <= self.baseline_decay < 1 and self.bound > 0):
             raise ConfigError("lr and bound must be above 0, baseline_decay in [0, 1)")
 
