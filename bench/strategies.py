@@ -10,6 +10,7 @@ what is reported is the test accuracy of the best architecture by what the searc
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
 from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.strategies.policy_gradient import PolicyGradient
 from nasfast.strategies.registry import STRATEGIES, make_strategy
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy after a search of 12,000 s, which is about 100 evaluations by
@@ -44,7 +46,7 @@ PUBLISHED = {
 }
 MUST_BEAT_RANDOM = ("regularized-evolution", "reinforce")
 FROM = 100  # evaluations, from which on they must
-SHOWN = (50, 100, 200, 300, 500, 1000)
+SHOWN = (50, 100, 150, 200, 300, 500, 1000)
 STEP = 10
 
 Curves = NDArray[np.float64]  # [seeds, marks]: test accuracy of the best so far
@@ -54,7 +56,10 @@ def search_curves(space: Space, table: TableEstimator, name: str, seeds: int, ev
     """Test accuracy of the best architecture by score after STEP, 2 STEP ... evaluations: [seeds, marks]."""
     curves = []
     for seed in range(seeds):
-        search = BlackBoxSearch(Problem(space, table, costs=False), make_strategy(name).init(space, seed), evaluations)
+        strategy = make_strategy(name).init(space, seed)
+        # What learns in batches proposes the same, one by one or a batch at a time.
+        batch = strategy.batch if isinstance(strategy, PolicyGradient) else 1
+        search = BlackBoxSearch(Problem(space, table, costs=False), strategy, evaluations, batch)
         while not search.done():
             search.step()
         scores = np.array([trial.score for trial in search.trials])
@@ -126,8 +131,6 @@ def check_nasbench201(path: Path, space: NASBench201) -> dict[str, Any]:
 
 def check_macro(table: TableEstimator, path: Path, space: NASBenchMacro) -> dict[str, Any]:
     """Compare the space with the table: distinct networks, parameters and FLOPs."""
-    import json
-
     archs = json.loads(path.read_text(encoding="utf-8"))["archs"]
     wrong = 0
     for text, row in archs.items():
@@ -195,7 +198,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--nb201", type=Path, metavar="FILE", help="table of NAS-Bench-201, .npz")
     parser.add_argument("--macro", type=Path, metavar="FILE", help="table of NAS-Bench-Macro, .json")
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--evaluations", type=int, default=1000, help="of each search, a multiple of 10 (default 1000)")
+    parser.add_argument("--evaluations", type=int, default=500, help="of each search, a multiple of 10 (default 500)")
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     parser.add_argument(

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.errors import DataError, SpaceError
+from nasfast.errors import DataError, NasfastError
 from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows, Space
 
@@ -82,7 +82,7 @@ class TableEstimator:
         for text, estimate in table.items():
             try:
                 rows[tuple(self.space.encode(text).tolist())] = estimate
-            except SpaceError as error:
+            except NasfastError as error:
                 raise DataError(f"{self.path} is no table of {self.space.name}: {error}") from None
         return rows
 
