@@ -151,17 +151,14 @@ def _progress(search: Search) -> str:
     objective = search.objectives[0]
     best: float | None = None
     line: list[tuple[float, float | None]] = []
-    single: list[tuple[float, float | None]] = []
     for trial in search.trials:
         value = trial["metrics"][objective.metric]
         if not trial["violation"]:
             better = best is None or (value > best if objective.maximise else value < best)
             best = value if better else best
         line.append((trial["number"] + 1, best))
-        single.append((trial["number"] + 1, None if trial["violation"] else value))
-    series = [Series("each", single, "s2"), Series("best so far", line, "s1")]
-    chart = line_chart(Chart(objective.metric, series, x_label="evaluation"))
-    return sections.section("progress", "Progress", "", f'<div class="charts">{chart}</div>')
+    chart = line_chart(Chart(objective.metric, [Series("best so far", line, "s1")], x_label="evaluation"))
+    return sections.section("progress", "Progress", "", f'<div class="progress">{chart}</div>')
 
 
 def _short(text: str, most: int = 60) -> str:

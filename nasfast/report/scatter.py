@@ -75,6 +75,6 @@ def scatter_chart(points: Sequence[Point], x_label: str, y_label: str) -> str:
 
 
 SCATTER_CSS = (
-    ".scatter{max-width:820px}.scatter .rest{fill:var(--soft);opacity:.55}"
+    ".scatter,.progress{max-width:820px}.scatter .rest{fill:var(--soft);opacity:.55}"
     ".scatter .front{fill:var(--a);stroke:var(--paper);stroke-width:1}"
 )

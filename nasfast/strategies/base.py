@@ -74,8 +74,8 @@ class Strategy(ABC):
         violations = np.zeros(len(rows)) if violations is None else np.asarray(violations, np.float64)
         if not np.isfinite(values[violations <= 0]).all():
             raise ConfigError("tell: values must be finite, got NaN or infinity")
-        self.learn(rows, values, violations)
         self.seen.update(map(tuple, rows.tolist()))
+        self.learn(rows, values, violations)
 
     def state(self) -> State:
         """Everything the next ask depends on besides space and settings, as plain JSON values."""

@@ -72,8 +72,7 @@ class LocalSearch(Strategy):
 
     def _climb_to(self, row: tuple[int, ...], score: float) -> None:
         self.at, self.value, self.best, self.waiting = row, score, None, []
-        known = self.seen | {row}
-        neighbours = [n for n in self.space.neighbours(row).tolist() if tuple(n) not in known]
+        neighbours = [n for n in self.space.neighbours(row).tolist() if tuple(n) not in self.seen]
         self.queue = [neighbours[i] for i in self.generator.permutation(len(neighbours))]
 
     def save(self) -> State:
