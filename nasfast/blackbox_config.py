@@ -43,6 +43,7 @@ class BlackBoxConfig:
     )
     set: tuple[str, ...] = option((), "Setting of the strategy, like population=20. May be repeated.", _SPACE)
     seed: int = option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", _RUN, 0)
 
     def __post_init__(self) -> None:

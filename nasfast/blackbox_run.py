@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.environment import describe_environment
@@ -82,6 +84,9 @@ def run_blackbox(
         config = replace(config, latency=str(Path(config.latency).resolve()))
     if space is not None:
         config = replace(config, space=space.name)
+    _set_threads(config)
+    # The run goes on with the thread count that it had: other counts may round differently.
+    config = replace(config, threads=torch.get_num_threads())
     search = _make_search(config, space, estimator)
     content = {"blackbox": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
@@ -107,6 +112,7 @@ def resume_blackbox(
         config = BlackBoxConfig.of(stored)
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
+        _set_threads(config)
         search = _make_search(config, space, estimator)
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             _load(run, search)
@@ -116,6 +122,11 @@ def resume_blackbox(
         if finished:
             return _result(run, search, run.report_path, True)
         return _finish(run, config, search, progress or Progress(quiet=True))
+
+
+def _set_threads(config: BlackBoxConfig) -> None:
+    if config.threads:
+        torch.set_num_threads(config.threads)
 
 
 def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimator | None) -> BlackBoxSearch:
