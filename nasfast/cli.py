@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
-from nasfast.config import DIGITS, PCDARTS, SearchConfig, default_of, field_type, option_name, read_settings
+from nasfast.cli_options import with_search_options
+from nasfast.config import SearchConfig, option_name, read_settings
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.progress import Progress
 
@@ -76,52 +75,6 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _search_parameters() -> list[inspect.Parameter]:
-    """One option per field of SearchConfig, None where it was not given."""
-    parameters = []
-    for f in fields(SearchConfig):
-        kind = field_type(f.name)
-        name = option_name(f.name)
-        names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
-        option = typer.Option(
-            *names, help=f.metadata["help"] + _defaults(f.name), rich_help_panel=f.metadata["group"], show_default=False
-        )
-        if get_origin(kind) is Literal:
-            option.metavar, kind = "|".join(get_args(kind)), str
-        annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
-        parameters.append(
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
-    return parameters
-
-
-def _defaults(name: str) -> str:
-    """The default of a field and where it differs by data set or strategy, as text for the help."""
-    default = default_of(name)
-    if default is None:
-        return ""
-    parts = [str(default).lower() if isinstance(default, bool) else f"{default}"]
-    parts += [f"{who} {table[name]}" for who, table in (("pcdarts", PCDARTS), ("digits", DIGITS)) if name in table]
-    if name == "warmup_epochs":
-        parts.append("pcdarts 3 of 10")
-    return f" Default: {'; '.join(parts)}."
-
-
-def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**given`` in a command's signature by the options of SearchConfig."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        command(*args, **kwargs)
-
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = own + _search_parameters()
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run
-
-
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")]
 LabelOption = Annotated[str, typer.Option(help="Which retrained network of the run: derived, random, ...")]
 DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
@@ -129,7 +82,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 @app.command()
-@_with_search_options
+@with_search_options
 @_one_line_errors
 def search(
     *,
@@ -145,25 +98,24 @@ def search(
     quiet: QuietOption = False,
     **given: Any,
 ) -> None:
-    """Search cells, train the derived network beside a random one, and write the report."""
-    from nasfast.search import resume_search, run_search
+    """Search cells on images, or with --space an architecture of that space; write the report.
 
+    Without --space: cells are searched with DARTS or PC-DARTS, and the derived network is trained beside a random one.
+    """
     # A polite kill (a batch system's, say) saves the state as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings = {name: value for name, value in given.items() if value not in (None, [])}
     progress = Progress(quiet=quiet)
     if resume is not None:
         extra = [option_name(name) for name in settings]
         extra += [name for name, value in (("--out", out), ("--config", config)) if value is not None]
         if extra:
             raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
-        target = resume
+        target, start = resume, _resuming(resume, progress)
     else:
-        settings = (read_settings(config) if config else {}) | settings
-        chosen = SearchConfig.for_data(**settings)
-        target = out or _free_folder(chosen)
+        target, start = _starting(settings, config, out, progress)
     try:
-        result = resume_search(target, progress) if resume is not None else run_search(chosen, target, progress)
+        result = start()
     except KeyboardInterrupt as error:
         if not (target / "config.json").is_file():
             raise _fail("interrupted before the run began; nothing was written", INTERRUPTED) from error
@@ -172,9 +124,42 @@ def search(
     _print_result(result)
 
 
-def _free_folder(config: SearchConfig) -> Path:
-    """runs/DATA-STRATEGY, with a number where that exists."""
-    base = Path("runs") / f"{Path(config.data).resolve().name}-{config.strategy}"
+def _starting(
+    settings: dict[str, Any], config: Path | None, out: Path | None, progress: Progress
+) -> tuple[Path, Callable[[], Any]]:
+    """The run folder of a new search, and what starts it."""
+    from nasfast.blackbox_config import BlackBoxConfig, is_blackbox, read_blackbox_settings
+
+    stored = read_blackbox_settings(config) if config else None
+    if stored is not None or is_blackbox(settings):
+        from nasfast.blackbox_run import run_blackbox
+
+        chosen = BlackBoxConfig.of((stored or {}) | settings)
+        target = out or _free_folder(f"{chosen.space}-{chosen.strategy}")
+        return target, lambda: run_blackbox(chosen, target, progress)
+    from nasfast.search import run_search
+
+    searched = SearchConfig.for_data(**((read_settings(config) if config else {}) | settings))
+    target = out or _free_folder(f"{Path(searched.data).resolve().name}-{searched.strategy}")
+    return target, lambda: run_search(searched, target, progress)
+
+
+def _resuming(run: Path, progress: Progress) -> Callable[[], Any]:
+    """What goes on with a run."""
+    from nasfast.run import RunFolder
+
+    if "blackbox" in RunFolder.open(run, lock=False).read_config():
+        from nasfast.blackbox_run import resume_blackbox
+
+        return lambda: resume_blackbox(run, progress)
+    from nasfast.search import resume_search
+
+    return lambda: resume_search(run, progress)
+
+
+def _free_folder(name: str) -> Path:
+    """runs/NAME, with a number where that exists."""
+    base = Path("runs") / name
     number = 1
     folder = base
     while folder.exists():
@@ -186,12 +171,25 @@ def _free_folder(config: SearchConfig) -> Path:
 def _print_result(result: Any) -> None:
     if result.was_finished:
         print(f"run {result.path} is finished, there is nothing to resume")
-    stopped = f", stopped early: {result.stopped}" if result.stopped else ""
-    print(f"searched   {result.epochs} epochs{stopped}")
-    print(f"genotype   {result.genotype}")
-    if result.results:
-        _print_table(list(result.results.values()))
+    if hasattr(result, "front"):
+        _print_found(result)
+    else:
+        stopped = f", stopped early: {result.stopped}" if result.stopped else ""
+        print(f"searched   {result.epochs} epochs{stopped}")
+        print(f"genotype   {result.genotype}")
+        if result.results:
+            _print_table(list(result.results.values()))
     print(f"report     {result.report}")
+
+
+def _print_found(result: Any) -> None:
+    """The best architecture of a space, and the front where there is more than one objective."""
+    print(f"searched   {result.space.name}, {result.evaluations} evaluations")
+    print(f"best       {result.space.decode(result.best.row)}")
+    metrics = {name: f"{value:,.2f}".removesuffix(".00") for name, value in result.best.metrics.items()}
+    print("           " + ", ".join(f"{name} {value}" for name, value in metrics.items()))
+    if len(result.front) > 1:
+        print(f"front      {len(result.front)} architectures, in {result.path / 'architectures.json'}")
 
 
 def _print_table(results: list[Any]) -> None:
@@ -206,7 +204,10 @@ def _stored_config(run: Path) -> tuple[Any, SearchConfig]:
     from nasfast.run import RunFolder
 
     folder = RunFolder.open(run, lock=False)
-    stored = folder.read_config().get("search")
+    content = folder.read_config()
+    stored = content.get("search")
+    if "blackbox" in content:
+        raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
     if not isinstance(stored, dict):
         raise RunError(f"{folder.config_path} holds no search settings")
     return folder, SearchConfig.for_data(**stored)

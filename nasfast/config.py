@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from nasfast.errors import ConfigError
 
 
-def _option(default: Any, help: str, group: str, low: float | None = None, high: float | None = None) -> Any:
+def option(default: Any, help: str, group: str, low: float | None = None, high: float | None = None) -> Any:
     """A field with its help, the panel of the command line it belongs to, and its smallest and largest value."""
     return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high})
 
@@ -33,73 +33,73 @@ class SearchConfig:
         ConfigError: A value is out of range, or two do not go together; the message names the option.
     """
 
-    data: str = _option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
-    data_root: str = _option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
-    download: bool = _option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
-    skip_bad: bool = _option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
-    test_fraction: float = _option(
-        0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9
-    )
-    crop_pad: int | None = _option(
+    data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
+    data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
+    download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
+    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
+    test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9)
+    crop_pad: int | None = option(
         None, "Shift train images by up to so many pixels. Default: as the data set.", _DATA, 0
     )
-    flip: bool | None = _option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
-    cutout: int = _option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
+    flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
+    cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
 
-    strategy: Literal["darts", "pcdarts"] = _option("darts", "Search with whole or with partial channels.", _NET)
-    channels: int = _option(16, "Channels of a node in the first cell.", _NET, 1)
-    layers: int = _option(8, "Number of cells.", _NET, 1)
-    steps: int = _option(4, "Nodes of a cell.", _NET, 1)
-    fused: bool = _option(True, "Use the fused kernels, or the same network in plain PyTorch.", _NET)
-    recompute: bool = _option(False, "Repeat the forward of a cell in backward: less memory, more time.", _NET)
+    strategy: Literal["darts", "pcdarts"] = option(
+        "darts", "How to search; darts and pcdarts have whole and partial channels, the others need --space.", _NET
+    )
+    channels: int = option(16, "Channels of a node in the first cell.", _NET, 1)
+    layers: int = option(8, "Number of cells.", _NET, 1)
+    steps: int = option(4, "Nodes of a cell.", _NET, 1)
+    fused: bool = option(True, "Use the fused kernels, or the same network in plain PyTorch.", _NET)
+    recompute: bool = option(False, "Repeat the forward of a cell in backward: less memory, more time.", _NET)
 
-    epochs: int = _option(50, "Passes over the train half of the train images.", _TRAIN, 1)
-    batch_size: int = _option(64, "Images per step.", _TRAIN, 2)
-    lr: float = _option(0.025, "Learning rate of the weights in the first epoch.", _TRAIN, 0)
-    lr_min: float = _option(0.001, "Learning rate that the cosine schedule falls to.", _TRAIN, 0)
-    momentum: float = _option(0.9, "Momentum of SGD.", _TRAIN, 0, 1)
-    weight_decay: float = _option(3e-4, "Weight decay of the weights.", _TRAIN, 0)
-    grad_clip: float = _option(5.0, "Largest norm of the weights' gradient.", _TRAIN, 1e-9)
+    epochs: int = option(50, "Passes over the train half of the train images.", _TRAIN, 1)
+    batch_size: int = option(64, "Images per step.", _TRAIN, 2)
+    lr: float = option(0.025, "Learning rate of the weights in the first epoch.", _TRAIN, 0)
+    lr_min: float = option(0.001, "Learning rate that the cosine schedule falls to.", _TRAIN, 0)
+    momentum: float = option(0.9, "Momentum of SGD.", _TRAIN, 0, 1)
+    weight_decay: float = option(3e-4, "Weight decay of the weights.", _TRAIN, 0)
+    grad_clip: float = option(5.0, "Largest norm of the weights' gradient.", _TRAIN, 1e-9)
 
-    order: Literal["first", "second"] = _option(
+    order: Literal["first", "second"] = option(
         "first", "Gradient of the architecture: at the weights, or unrolled.", _ARCH
     )
-    arch_lr: float = _option(3e-4, "Learning rate of the architecture (Adam).", _ARCH, 0)
-    arch_weight_decay: float = _option(1e-3, "Weight decay of the architecture.", _ARCH, 0)
-    train_portion: float = _option(
+    arch_lr: float = option(3e-4, "Learning rate of the architecture (Adam).", _ARCH, 0)
+    arch_weight_decay: float = option(1e-3, "Weight decay of the architecture.", _ARCH, 0)
+    train_portion: float = option(
         0.5, "Share of the train images for the weights; the architecture gets the rest.", _ARCH, 0.01, 0.99
     )
-    warmup_epochs: int = _option(0, "First epochs in which only the weights learn.", _ARCH, 0)
+    warmup_epochs: int = option(0, "First epochs in which only the weights learn.", _ARCH, 0)
 
-    guard: Literal["off", "log", "cap", "stop"] = _option(
+    guard: Literal["off", "log", "cap", "stop"] = option(
         "cap",
         "On signs of collapse: nothing, log them, cap the skip connections of the derived normal cell, or stop early.",
         _GUARD,
     )
-    max_skips: int = _option(2, "Skip connections that a normal cell may hold.", _GUARD, 0)
-    min_entropy: float = _option(
+    max_skips: int = option(2, "Skip connections that a normal cell may hold.", _GUARD, 0)
+    min_entropy: float = option(
         0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", _GUARD, 0, 1
     )
-    stable_epochs: int = _option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
-    guard_from: int = _option(0, "First epoch that the guard judges.", _GUARD, 0)
+    stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
+    guard_from: int = option(0, "First epoch that the guard judges.", _GUARD, 0)
 
-    seed: int = _option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = _option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    device: str = _option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
-    checkpoint_steps: int = _option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
-    checkpoint_seconds: float = _option(
+    seed: int = option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
+    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
+    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
+    checkpoint_seconds: float = option(
         60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
     )
 
-    retrain: bool = _option(True, "Train the derived network, and a random one beside it.", _RETRAIN)
-    retrain_epochs: int = _option(600, "Epochs of each retraining.", _RETRAIN, 1)
-    retrain_channels: int = _option(36, "Channels of a node in the first cell of the derived network.", _RETRAIN, 1)
-    retrain_layers: int = _option(20, "Cells of the derived network.", _RETRAIN, 1)
-    retrain_batch_size: int = _option(96, "Images per step of a retraining.", _RETRAIN, 2)
+    retrain: bool = option(True, "Train the derived network, and a random one beside it.", _RETRAIN)
+    retrain_epochs: int = option(600, "Epochs of each retraining.", _RETRAIN, 1)
+    retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", _RETRAIN, 1)
+    retrain_layers: int = option(20, "Cells of the derived network.", _RETRAIN, 1)
+    retrain_batch_size: int = option(96, "Images per step of a retraining.", _RETRAIN, 2)
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check(f, getattr(self, f.name))
+            check_value(f, field_type(f.name), getattr(self, f.name))
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(
                 f"--warmup-epochs {self.warmup_epochs} leaves none of {self.epochs} epochs to search in; expected fewer"
@@ -175,9 +175,8 @@ def option_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check(f: Field[Any], value: Any) -> None:
-    """Range and choices of one value."""
-    kind = field_type(f.name)
+def check_value(f: Field[Any], kind: Any, value: Any) -> None:
+    """Range and choices of one value of a field of this type."""
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ConfigError(f"{option_name(f.name)} must be one of {', '.join(get_args(kind))}, got {value!r}")
     low, high = f.metadata["low"], f.metadata["high"]
@@ -204,11 +203,11 @@ def _convert(name: str, value: Any) -> Any:
     return value
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Settings by name from a JSON or TOML file, or from the config.json of a run. Dashes in names are underscores.
+def read_content(path: str | Path) -> dict[str, Any]:
+    """The object that a JSON or TOML file holds.
 
     Raises:
-        ConfigError: The file cannot be read, or a name or a type in it is wrong.
+        ConfigError: The file cannot be read, or holds something else.
     """
     path = Path(path)
     try:
@@ -220,6 +219,16 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} is not valid: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config file {path} must hold settings by name, got {type(content).__name__}")
+    return content
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Settings by name from a JSON or TOML file, or from the config.json of a run. Dashes in names are underscores.
+
+    Raises:
+        ConfigError: The file cannot be read, or a name or a type in it is wrong.
+    """
+    content = read_content(path)
     content = content.get("search", content)
     try:
         return {name.replace("-", "_"): _convert(name.replace("-", "_"), value) for name, value in content.items()}

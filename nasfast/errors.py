@@ -17,6 +17,10 @@ class GenotypeError(NasfastError, ValueError):
     """A genotype, or the weights one is derived from, is malformed."""
 
 
+class SpaceError(NasfastError, ValueError):
+    """An architecture is not one of the search space: a choice out of range, or a text that does not name one."""
+
+
 class ConfigError(NasfastError, ValueError):
     """An option or a combination of options is not usable."""
 

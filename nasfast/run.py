@@ -93,7 +93,7 @@ def _finite(value: Any) -> Any:
 
 
 class MetricsLog:
-    """Append-only JSON lines. A row is on disk when ``append`` returns, or it is not in the file at all."""
+    """Append-only JSON lines. Rows are on disk when ``append`` returns, or they are not in the file at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,13 +103,13 @@ class MetricsLog:
         """Length of the log in bytes: what a checkpoint stores to be able to cut later rows off."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add one row. Floats that are not finite become null.
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows, all or none. Floats that are not finite become null.
 
         Raises:
-            RunError: The row could not be written; the log is as it was.
+            RunError: They could not be written; the log is as it was.
         """
-        line = (json.dumps(_finite(row)) + "\n").encode()
+        line = "".join(json.dumps(_finite(row)) + "\n" for row in rows).encode()
         start = self.position
         try:
             with open(self.path, "ab", buffering=0) as file:
@@ -206,7 +206,8 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
 class RunFolder:
     """Paths of one run and the files every part of nasfast shares. Make with :meth:`create`, reopen with :meth:`open`.
 
-    Files: ``config.json``, ``metrics.jsonl``, ``checkpoint.pt``, ``genotype.json``, ``report.html``, ``tensorboard/``.
+    Files: ``config.json``, ``metrics.jsonl``, ``checkpoint.pt``, ``genotype.json`` or ``architectures.json``,
+    ``report.html``, ``tensorboard/``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -218,6 +219,7 @@ class RunFolder:
     config_path = property(lambda self: self.path / "config.json")
     checkpoint_path = property(lambda self: self.path / "checkpoint.pt")
     genotype_path = property(lambda self: self.path / "genotype.json")
+    architectures_path = property(lambda self: self.path / "architectures.json")
     report_path = property(lambda self: self.path / "report.html")
 
     @classmethod

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nasfast.report import blackbox
+from nasfast.report.architectures import architecture_svg
 from nasfast.report.cells import cell_svg, search_cell_svg, standalone
 from nasfast.report.load import load_run
 from nasfast.report.page import render
 from nasfast.run import RunFolder, atomic_write
 
-__all__ = ["build_report", "cell_svg", "search_cell_svg", "standalone"]
+__all__ = ["architecture_svg", "build_report", "cell_svg", "search_cell_svg", "standalone"]
 
 
 def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
@@ -22,6 +24,10 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
         RunError: There is no run folder, its config.json cannot be read, or the report cannot be written.
     """
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
-    target = RunFolder(path).report_path
-    atomic_write(target, render(load_run(path)))
-    return target
+    run = RunFolder.open(path, lock=False)
+    config = run.read_config()
+    of_space = "blackbox" in config
+    atomic_write(
+        run.report_path, blackbox.render(blackbox.load_search(path, config)) if of_space else render(load_run(path))
+    )
+    return Path(run.report_path)

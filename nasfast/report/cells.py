@@ -133,10 +133,9 @@ def _label(placed: _Placed, crown: float) -> str:
     )
 
 
-def _state(index: int, states: int, y: float) -> str:
-    label, x = state_label(index, states), _state_x(index)
-    inner = index not in (0, 1, states - 1)
-    if inner:
+def _state(index: int, label: str, inner: bool, y: float) -> str:
+    x = _state_x(index)
+    if not label.startswith("c_{"):
         text = escape(label)
     else:
         subscript = escape(label[3:-1].replace("-", "−"))
@@ -148,10 +147,17 @@ def _state(index: int, states: int, y: float) -> str:
     )
 
 
-def draw_arcs(arcs: Sequence[Arc], concat: Iterable[int], title: str) -> str:
-    """SVG (without style sheet) of a cell with these arcs whose output joins the states in ``concat``."""
+def draw_arcs(arcs: Sequence[Arc], concat: Iterable[int], title: str, labels: Sequence[str] = ()) -> str:
+    """SVG (without style sheet) of states and the arcs between them.
+
+    Args:
+        concat: States that are joined into the last one; none where operations lead there.
+        labels: Of the states in order; by default those of a cell with two inputs.
+    """
     joined = sorted({int(state) for state in concat})
-    states = max([arc.target for arc in arcs] + joined + [1]) + 2
+    states = len(labels) or max([arc.target for arc in arcs] + joined + [1]) + 2
+    texts = labels or [state_label(index, states) for index in range(states)]
+    ends = {index for index, text in enumerate(texts) if text.startswith("c_{") or text in ("in", "out")}
     placed = _place(arcs, states)
     levels = max((p.level for p in placed), default=0) + 1
     base = _MARGIN + levels * _CROWN + 6  # top of the row of states; the lowest crown stands _CROWN above it
@@ -173,7 +179,7 @@ def draw_arcs(arcs: Sequence[Arc], concat: Iterable[int], title: str) -> str:
         "".join(f'<path class="join" d="{d}"/>' for d in joins),
         # Long arcs first, so that short ones, and every label, lie on top.
         "".join(_lines(p, base, crown(p)) for p in reversed(placed)),
-        "".join(_state(i, states, base) for i in range(states)),
+        "".join(_state(i, texts[i], i not in ends, base) for i in range(states)),
         "".join(_label(p, crown(p)) for p in placed),
         "</svg>",
     ]

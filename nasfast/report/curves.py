@@ -71,7 +71,7 @@ def tick_labels(ticks: Sequence[float], unit: str) -> list[str]:
     return [f"{tick * factor:,.{decimals}f}{suffix}" for tick in ticks]
 
 
-def _path(points: Sequence[tuple[float, float | None]], x: _Scale, y: _Scale) -> str:
+def _path(points: Sequence[tuple[float, float | None]], x: Scale, y: Scale) -> str:
     parts, pen_up = [], True
     for px, py in points:
         if py is None or not math.isfinite(py):
@@ -83,7 +83,9 @@ def _path(points: Sequence[tuple[float, float | None]], x: _Scale, y: _Scale) ->
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
+    """Maps [low, high] to [start, end] of a drawing."""
+
     low: float
     high: float
     start: float
@@ -94,7 +96,7 @@ class _Scale:
         return self.start + share * (self.end - self.start)
 
 
-def _axes(chart: Chart, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], left: float) -> str:
+def _axes(chart: Chart, x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], left: float) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
     for tick, label in zip(y_ticks, tick_labels(y_ticks, chart.unit), strict=True):
@@ -112,7 +114,7 @@ def _axes(chart: Chart, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks:
     return "".join(parts)
 
 
-def _lines(chart: Chart, x: _Scale, y: _Scale) -> str:
+def _lines(chart: Chart, x: Scale, y: Scale) -> str:
     parts = []
     for at, text in chart.marks:
         parts.append(
@@ -128,7 +130,7 @@ def _lines(chart: Chart, x: _Scale, y: _Scale) -> str:
     return "".join(parts)
 
 
-def _readout_data(chart: Chart, x: _Scale) -> str:
+def _readout_data(chart: Chart, x: Scale) -> str:
     """JSON for the page's script: for every x, where it is and what to say."""
     values: dict[float, list[str]] = {}
     for series in chart.series:
@@ -148,8 +150,8 @@ def line_chart(chart: Chart) -> str:
     y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
     x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
     left = max(_LEFT, max(len(label) for label in tick_labels(y_ticks, chart.unit)) * _TICK_CHAR + 9)
-    x = _Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
-    y = _Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
+    x = Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
+    y = Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
     legend = "".join(
         f'<li class="{s.style}{" dashed" if s.dashed else ""}"><i></i>{escape(s.name)}</li>'
         for s in chart.series

@@ -10,6 +10,7 @@ from nasfast.report.cells import CELL_CSS
 from nasfast.report.curves import CHART_CSS, READOUT_SCRIPT
 from nasfast.report.load import RunData, flatten
 from nasfast.report.palette import colour_rules, primitive_classes
+from nasfast.report.scatter import SCATTER_CSS
 
 _LIGHT = (
     "--paper:#faf8f4;--card:#fff;--ink:#1f1d1a;--soft:#67625a;--rule:#b5afa4;--hair:#e2ddd3;--a:#1f5fae;--b:#b9531a;"
@@ -76,7 +77,14 @@ footer{padding-top:30px;padding-bottom:40px;color:var(--soft);font-size:13px}
 
 
 def _style() -> str:
-    return _PAGE_CSS % {"light": _LIGHT, "dark": _DARK} + primitive_classes() + CELL_CSS + CHART_CSS + ALPHA_CSS
+    return (
+        _PAGE_CSS % {"light": _LIGHT, "dark": _DARK}
+        + primitive_classes()
+        + CELL_CSS
+        + CHART_CSS
+        + ALPHA_CSS
+        + SCATTER_CSS
+    )
 
 
 def _subtitle(data: RunData) -> str:
@@ -89,24 +97,30 @@ def _subtitle(data: RunData) -> str:
     return ", ".join(found)
 
 
-def render(data: RunData) -> str:
-    """The whole page."""
-    title = f"nasfast run {data.name}"
-    version = str(data.config.get("nasfast", "")).strip()
+def frame(name: str, version: str, subtitle: str, headline: str, body: str) -> str:
+    """A whole page around the parts of a report."""
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         '<link rel="icon" href="data:,">',
-        f"<title>{escape(title)}</title><style>{_style()}</style></head><body>",
-        f'<header><p class="eyebrow">nasfast search report</p><h1>{escape(data.name)}</h1>',
-        f'<p class="subtitle">{escape(_subtitle(data))}</p>{sections.headline(data)}</header><main>',
+        f"<title>{escape(f'nasfast run {name}')}</title><style>{_style()}</style></head><body>",
+        f'<header><p class="eyebrow">nasfast search report</p><h1>{escape(name)}</h1>',
+        f'<p class="subtitle">{escape(subtitle)}</p>{headline}</header><main>{body}',
+        f"</main><footer>Written by nasfast {escape(version)}. This file needs no network.</footer>",
+        f"<script>{READOUT_SCRIPT}</script></body></html>\n",
+    ]
+    return "".join(parts)
+
+
+def render(data: RunData) -> str:
+    """The whole page of a search for cells."""
+    body = [
         sections.cells(data),
         f'<div class="columns">{sections.comparison(data)}{sections.cost(data)}</div>',
         sections.genotypes(data),
         sections.alphas(data),
         sections.curves(data),
         sections.setting(data),
-        f"</main><footer>Written by nasfast {escape(version)}. This file needs no network.</footer>",
-        f"<script>{READOUT_SCRIPT}</script></body></html>\n",
     ]
-    return "".join(parts)
+    version = str(data.config.get("nasfast", "")).strip()
+    return frame(data.name, version, _subtitle(data), sections.headline(data), "".join(body))

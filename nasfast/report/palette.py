@@ -21,6 +21,13 @@ PRIMITIVE_COLOURS: dict[str, tuple[str, str]] = {
     "dil_conv_3x3": ("#7f3a9e", "#c685e6"),
     "dil_conv_5x5": ("#b67bcf", "#e2b8f5"),
     "conv_7x1_1x7": ("#15807f", "#4fc4c2"),
+    "nor_conv_1x1": ("#5c9be0", "#a3cbff"),
+    "nor_conv_3x3": ("#1f5fae", "#6aa8f5"),
+    "conv_3x3": ("#15807f", "#4fc4c2"),
+    "conv_5x5": ("#56aeac", "#9be3e1"),
+    "identity": ("#2c8a57", "#57c088"),
+    "mb_e3_k3": ("#5c9be0", "#a3cbff"),
+    "mb_e6_k5": ("#1f5fae", "#6aa8f5"),
 }
 OTHER_COLOUR = ("#6b675f", "#a8a49b")
 
@@ -28,6 +35,10 @@ FAMILIES: tuple[tuple[str, str], ...] = (
     ("sep_conv", "separable convolution"),
     ("dil_conv", "dilated convolution"),
     ("conv", "convolution"),
+    ("nor_conv", "convolution"),
+    ("mb", "inverted residual: expansion, kernel"),
+    ("identity", "skip connection"),
+    ("cell", "normal cell"),
     ("max_pool", "max pooling"),
     ("avg_pool", "average pooling"),
     ("skip", "skip connection"),

@@ -76,7 +76,8 @@ def _mean(rows: Iterable[Row], key: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _figure(value: str, label: str, note: str = "", style: str = "") -> str:
+def figure(value: str, label: str, note: str = "", style: str = "") -> str:
+    """A large number with what it is."""
     note_html = f"<small>{escape(note)}</small>" if note else ""
     return f'<div class="figure {style}"><b>{escape(value)}</b><span>{escape(label)}</span>{note_html}</div>'
 
@@ -87,19 +88,17 @@ def headline(data: RunData) -> str:
     epochs = len(data.epochs)
     figures = []
     if derived is not None:
-        figures.append(
-            _figure(percent(derived), "test accuracy, derived", f"test error {percent(1 - derived)}", "main")
-        )
+        figures.append(figure(percent(derived), "test accuracy, derived", f"test error {percent(1 - derived)}", "main"))
     if random is not None:
-        figures.append(_figure(percent(random), "test accuracy, random genotype", f"test error {percent(1 - random)}"))
+        figures.append(figure(percent(random), "test accuracy, random genotype", f"test error {percent(1 - random)}"))
     if derived is not None and random is not None:
-        figures.append(_figure(f"{100 * (derived - random):+.2f} points".replace("-", "−"), "derived against random"))
+        figures.append(figure(f"{100 * (derived - random):+.2f} points".replace("-", "−"), "derived against random"))
     params = data.result("derived", "params")
     if params is not None:
-        figures.append(_figure(count(params), "parameters, derived"))
+        figures.append(figure(count(params), "parameters, derived"))
     if epochs:
         note = f"{epochs} epoch{'s' if epochs != 1 else ''}"
-        figures.append(_figure(duration(_total(data.epochs, "seconds")), "search time", note))
+        figures.append(figure(duration(_total(data.epochs, "seconds")), "search time", note))
     if derived is None:
         state = (
             f"The search has logged {epochs} epoch{'s' if epochs != 1 else ''}" if epochs else "Nothing was logged yet"
@@ -111,7 +110,8 @@ def headline(data: RunData) -> str:
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
-def _legend(names: Iterable[str]) -> str:
+def legend(names: Iterable[str]) -> str:
+    """The colours of operations and what they are."""
     items = "".join(
         f'<li class="{css_name(name)}"><i></i><code>{escape(name)}</code> '
         f"<span>{escape(family_title(name))}</span></li>"
@@ -136,7 +136,7 @@ def cells(data: RunData) -> str:
         "are the two cells before. The thin arcs below are the states joined into the output <i>c</i><sub>k</sub>."
     )
     names = [name for name, _ in (*genotype.normal, *genotype.reduce)]
-    return section("cells", "The cells", lead, f'<div class="pair">{"".join(drawn)}</div>{_legend(sorted(set(names)))}')
+    return section("cells", "The cells", lead, f'<div class="pair">{"".join(drawn)}</div>{legend(sorted(set(names)))}')
 
 
 def alphas(data: RunData) -> str:
@@ -148,7 +148,7 @@ def alphas(data: RunData) -> str:
     matrices = history(data, "normal") or history(data, "reduce")
     names = primitives_of(data, len(matrices[-1][0]))
     body = "".join(f'<div class="grid-block">{grid}</div>' for grid in grids)
-    return section("alphas", "Architecture weights", lead, _legend(names) + body)
+    return section("alphas", "Architecture weights", lead, legend(names) + body)
 
 
 def _series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool = False) -> Series:
@@ -286,7 +286,7 @@ def setting(data: RunData) -> str:
         if isinstance(config.get(key), dict):
             environment |= config.pop(key)
     config.pop("command", None)
-    search = config.pop("search", None)
+    search = config.pop("search", None) or config.pop("blackbox", None)
     config = {key: config[key] for key in config if key not in ("format", "nasfast")} | (
         search if isinstance(search, dict) else {}
     )

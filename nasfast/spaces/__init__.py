@@ -1,6 +1,24 @@
-"""Search spaces: what an architecture is and how one is drawn, written and read."""
+"""Search spaces: what an architecture is and how one is drawn, written, read, counted and built.
 
+A space by name: :func:`nasfast.spaces.registry.make_space`. One of your own: :class:`nasfast.spaces.base.Space`.
+"""
+
+from nasfast.spaces.base import Choices, Decision, Picture, Rows, Space
 from nasfast.spaces.darts import PRIMITIVES, count_skips, derive_genotype, random_genotype
 from nasfast.spaces.genotype import Genotype
+from nasfast.spaces.graph import Builder, Graph
 
-__all__ = ["PRIMITIVES", "Genotype", "count_skips", "derive_genotype", "random_genotype"]
+__all__ = [
+    "PRIMITIVES",
+    "Builder",
+    "Choices",
+    "Decision",
+    "Genotype",
+    "Graph",
+    "Picture",
+    "Rows",
+    "Space",
+    "count_skips",
+    "derive_genotype",
+    "random_genotype",
+]

@@ -1,0 +1,221 @@
+"""The loop of every black-box search: ask, estimate, tell.
+
+A search needs a problem (space, estimator, objectives, constraints) and a strategy, and keeps its trials in order.
+What is to be written to disk, and going on after a stop, is in ``blackbox_run.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nasfast.errors import ConfigError, NasfastError
+from nasfast.estimators.base import Estimate, Estimator
+from nasfast.latency import LatencyTable
+from nasfast.objectives import Constraint, Objective, total_violation
+from nasfast.population import non_dominated
+from nasfast.spaces.base import Space
+from nasfast.strategies.base import Strategy, Values
+
+COSTS = ("params", "flops")
+"""Metrics that every space can give before anything is estimated."""
+
+_MOST_REJECTED = 10_000
+
+
+class SearchStuck(NasfastError):
+    """The strategy proposes nothing that the constraints allow."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluated architecture.
+
+    Attributes:
+        number: From 0, in the order of evaluation.
+        row: Its choices.
+        metrics: All that is known of it; "score" is the estimator's.
+        violation: How far it breaks the constraints.
+    """
+
+    number: int
+    row: tuple[int, ...]
+    metrics: dict[str, float]
+    violation: float = 0.0
+
+    @property
+    def score(self) -> float:
+        return self.metrics["score"]
+
+
+@dataclass
+class Problem:
+    """What is searched, and for what.
+
+    Attributes:
+        budget: Epochs of training that one estimate may cost; None leaves it to the estimator.
+        latency: Adds the metric "latency", in milliseconds.
+        costs: Add parameters and FLOPs to the metrics even where no objective or constraint needs them.
+        num_classes, image_size: Of the task, for the costs.
+    """
+
+    space: Space
+    estimator: Estimator
+    objectives: tuple[Objective, ...] = (Objective("score"),)
+    constraints: tuple[Constraint, ...] = ()
+    budget: int | None = None
+    costs: bool = True
+    latency: LatencyTable | None = None
+    num_classes: int = 10
+    image_size: int | None = None
+    _needs_costs: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise ConfigError("a search needs at least one objective")
+        wanted = {objective.metric for objective in self.objectives} | {limit.metric for limit in self.constraints}
+        self._needs_costs = self.costs or bool(wanted & set(COSTS))
+
+    def known_before(self, row: Sequence[int]) -> dict[str, float]:
+        """Metrics that need no estimate."""
+        known: dict[str, float] = {}
+        if self._needs_costs:
+            cost = self.space.cost(row, self.num_classes, size=self.image_size)
+            known |= {"params": cost.params, "flops": cost.flops}
+        if self.latency is not None:
+            known["latency"] = self.latency.of(self.space, row, self.num_classes, self.image_size)
+        return known
+
+    def excluded(self, metrics: dict[str, float]) -> float:
+        """How far the constraints on the metrics that are known so far are broken."""
+        return total_violation([c for c in self.constraints if c.metric in metrics], metrics)
+
+    def values(self, trials: Sequence[Trial]) -> Values:
+        """Objectives of trials, larger is better: float64 [K, M]."""
+        found = [[objective.value(trial.metrics) for objective in self.objectives] for trial in trials]
+        return np.array(found, np.float64).reshape(len(trials), len(self.objectives))
+
+
+class BlackBoxSearch:
+    """One search in progress.
+
+    What breaks a constraint on parameters, FLOPs or latency is never estimated and costs none of the budget; the
+    strategy is told. An architecture that was estimated before is answered from memory, and counts.
+
+    Args:
+        problem: What is searched.
+        strategy: A strategy whose ``init`` was called with the problem's space.
+        evaluations: Estimates in all.
+        batch: How many architectures are asked for at a time.
+
+    Attributes:
+        trials: What was evaluated, in order.
+        rejected: How many proposals broke a constraint before they were estimated.
+    """
+
+    def __init__(self, problem: Problem, strategy: Strategy, evaluations: int, batch: int = 1) -> None:
+        if evaluations < 1 or batch < 1:
+            raise ConfigError(f"evaluations and batch must be at least 1, got {evaluations} and {batch}")
+        if len(problem.objectives) > 1 and not strategy.many_objectives:
+            raise ConfigError(
+                f"{type(strategy).__name__} has one objective, got {', '.join(map(str, problem.objectives))}; "
+                "use nsga2, or limit the others by constraints"
+            )
+        self.problem, self.strategy, self.evaluations, self.batch = problem, strategy, evaluations, batch
+        self.trials: list[Trial] = []
+        self.rejected = 0
+        self._rejected_in_a_row = 0
+        self._memory: dict[tuple[int, ...], dict[str, float]] = {}
+
+    def done(self) -> bool:
+        """Whether the evaluations are used up."""
+        return len(self.trials) >= self.evaluations
+
+    def step(self) -> list[Trial]:
+        """Ask for a batch, evaluate it, tell the strategy; returns the new trials."""
+        rows = self.strategy.ask(min(self.batch, self.evaluations - len(self.trials)))
+        keys = [tuple(row) for row in self.problem.space.check(rows).tolist()]
+        before = [self.problem.known_before(key) for key in keys]
+        broken = [self.problem.excluded(metrics) for metrics in before]
+        allowed = [i for i, excess in enumerate(broken) if excess == 0]
+        self._estimate([keys[i] for i in allowed])
+        new: list[Trial] = []
+        for i in allowed:
+            metrics = self._memory[keys[i]] | before[i]
+            excess = total_violation(self.problem.constraints, metrics)
+            new.append(Trial(len(self.trials) + len(new), keys[i], metrics, excess))
+            broken[i] = excess
+        self._count_rejected(
+            len(keys) - len(allowed), bool(new), [m for m, excess in zip(before, broken, strict=True) if excess]
+        )
+        values = np.full((len(keys), len(self.problem.objectives)), np.nan)
+        values[allowed] = self.problem.values(new)
+        self.trials += new
+        self.strategy.tell(rows, values, np.array(broken))
+        return new
+
+    def _estimate(self, keys: list[tuple[int, ...]]) -> None:
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._memory]
+        if not fresh:
+            return
+        estimates = self.problem.estimator.estimate(np.array(fresh, np.int64), self.problem.budget)
+        for key, estimate in zip(fresh, estimates, strict=True):
+            self._memory[key] = self._metrics(key, estimate)
+
+    def _metrics(self, key: tuple[int, ...], estimate: Estimate) -> dict[str, float]:
+        metrics = {"score": float(estimate.score), **{name: float(v) for name, v in estimate.metrics.items()}}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                text = self.problem.space.decode(key)
+                raise NasfastError(
+                    f"{self.problem.estimator.name}: {name} of {text} is {value}, expected a finite number"
+                )
+        return metrics
+
+    def _count_rejected(self, count: int, accepted: bool, examples: list[dict[str, float]]) -> None:
+        self.rejected += count
+        self._rejected_in_a_row = 0 if accepted else self._rejected_in_a_row + count
+        if self._rejected_in_a_row >= _MOST_REJECTED:
+            limits = ", ".join(map(str, self.problem.constraints))
+            last = ", ".join(f"{name} {value:g}" for name, value in examples[-1].items())
+            raise SearchStuck(f"none of the last {_MOST_REJECTED:,} proposals keeps {limits}; the last one has {last}")
+
+    def best(self) -> Trial:
+        """The trial with the best first objective among those that keep the constraints; the first of equal ones.
+
+        Raises:
+            SearchStuck: None keeps them.
+        """
+        kept = [trial for trial in self.trials if trial.violation == 0]
+        if not kept:
+            limits = ", ".join(map(str, self.problem.constraints))
+            raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")
+        return kept[int(np.argmax(self.problem.values(kept)[:, 0]))]
+
+    def front(self) -> list[Trial]:
+        """Trials that keep the constraints and that no other dominates, the best first objective first."""
+        kept = {trial.row: trial for trial in reversed(self.trials) if trial.violation == 0}
+        trials = list(kept.values())
+        if not trials:
+            return []
+        front = np.flatnonzero(non_dominated(self.problem.values(trials)))
+        return sorted((trials[i] for i in front), key=lambda trial: -self.problem.objectives[0].value(trial.metrics))
+
+    def state(self) -> dict[str, Any]:
+        """What a later step depends on besides the trials, as plain JSON values."""
+        counts = [self.rejected, self._rejected_in_a_row]
+        return {"strategy": self.strategy.state(), "rejected": counts, "trials": len(self.trials)}
+
+    def load_state(self, state: dict[str, Any], trials: Sequence[Trial]) -> None:
+        """Go on from :meth:`state` and the trials of that time."""
+        if len(trials) != state["trials"]:
+            raise ConfigError(f"expected {state['trials']} trials, got {len(trials)}")
+        self.trials = list(trials)
+        self.rejected, self._rejected_in_a_row = state["rejected"]
+        for trial in self.trials:
+            self._memory[trial.row] = {name: v for name, v in trial.metrics.items() if name not in COSTS}
+        self.strategy.load_state(state["strategy"])

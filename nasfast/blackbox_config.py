@@ -1,0 +1,153 @@
+"""The settings of a black-box search. The command line is made from these fields, as from those of SearchConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from nasfast.config import SearchConfig, check_value, option, option_name, read_content
+from nasfast.errors import ConfigError
+from nasfast.objectives import Constraint, Objective
+from nasfast.strategies.registry import STRATEGIES, make_strategy
+
+ESTIMATORS = ("table",)
+_SPACE, _RUN = "Search of a space", "Run"
+
+
+@dataclass(frozen=True)
+class BlackBoxConfig:
+    """Settings of a search with a black-box strategy.
+
+    Raises:
+        ConfigError: A value is out of range, or two do not go together; the message names the option.
+    """
+
+    space: str = option("nasbench201", "Search this space, by name, with a black-box strategy.", _SPACE)
+    strategy: str = option("regularized-evolution", "How to search.", _SPACE)
+    estimator: str = option("table", f"What says how good an architecture is: {', '.join(ESTIMATORS)}.", _SPACE)
+    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", _SPACE)
+    table_data: str = option("cifar10", "Data set, where the table has several.", _SPACE)
+    budget: int | None = option(
+        None, "Epochs of training that the search sees the score of. Default: the most there are.", _SPACE, 1
+    )
+    evaluations: int = option(300, "Architectures to evaluate.", _SPACE, 1)
+    ask: int = option(1, "Architectures that the strategy proposes at a time.", _SPACE, 1)
+    objective: tuple[str, ...] = option(
+        (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front.", _SPACE
+    )
+    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.", _SPACE)
+    latency: str = option(
+        "", "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added.", _SPACE
+    )
+    set: tuple[str, ...] = option((), "Setting of the strategy, like population=20. May be repeated.", _SPACE)
+    seed: int = option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
+    checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", _RUN, 0)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check_value(f, _TYPES[f.name], getattr(self, f.name))
+        if self.strategy in ("darts", "pcdarts"):
+            raise ConfigError(
+                f"--strategy {self.strategy} learns a weight-shared network of its own cells from images (--data), "
+                f"and does not search --space {self.space}; expected one of {', '.join(STRATEGIES)}"
+            )
+        if self.estimator not in ESTIMATORS:
+            raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
+        if not self.table:
+            raise ConfigError("--estimator table needs --table FILE, the scores to look up")
+        strategy = make_strategy(self.strategy, self.strategy_settings())
+        goals, _ = self.objectives(), self.constraints()
+        if len(goals) > 1 and not strategy.many_objectives:
+            raise ConfigError(
+                f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use nsga2, or "
+                "limit the others by --constraint"
+            )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> BlackBoxConfig:
+        """From values by name, such as those of a config.json.
+
+        Raises:
+            ConfigError: An unknown name, a value of another type or out of range.
+        """
+        given = {}
+        for name, value in settings.items():
+            if name not in _TYPES:
+                raise ConfigError(
+                    f"{option_name(name)} does not go with --space; a search of a space has "
+                    f"{', '.join(map(option_name, _TYPES))}"
+                )
+            given[name] = _convert(name, value)
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """What to search for; by default the score, for NSGA-II with as few parameters as it takes."""
+        default = ("score", "-params") if self.strategy == "nsga2" else ("score",)
+        return tuple(Objective.parse(text) for text in self.objective or default)
+
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Hard limits."""
+        return tuple(Constraint.parse(text) for text in self.constraint)
+
+    def strategy_settings(self) -> dict[str, str]:
+        """Settings of the strategy, as text by name."""
+        pairs = [text.partition("=") for text in self.set]
+        for name, mark, value in pairs:
+            if not (name and mark and value):
+                raise ConfigError(f"--set must be NAME=VALUE, got {name + mark + value!r}")
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+_TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)
+
+
+def is_blackbox(settings: Mapping[str, Any]) -> bool:
+    """Whether settings by name ask for a search of a space, rather than for cells on images.
+
+    Raises:
+        ConfigError: They name a black-box strategy, or something that only such a search has, but no space.
+    """
+    if "space" in settings:
+        return True
+    own = sorted(set(settings) & (set(_TYPES) - {f.name for f in fields(SearchConfig)}))
+    if own:
+        raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
+    if settings.get("strategy") in STRATEGIES:
+        raise ConfigError(
+            f"--strategy {settings['strategy']} searches a space by name; add --space, such as nasbench201"
+        )
+    return False
+
+
+def read_blackbox_settings(path: str | Path) -> dict[str, Any] | None:
+    """Settings of a search of a space from a JSON or TOML file or a run's config.json; None where they are others."""
+    content = read_content(path)
+    stored = content.get("blackbox", content)
+    if stored is content and "space" not in content:
+        return None
+    return {name.replace("-", "_"): value for name, value in stored.items()}
+
+
+def _convert(name: str, value: Any) -> Any:
+    """A value from a file or a caller in the type of its field."""
+    kind = _TYPES[name]
+    if kind == tuple[str, ...]:
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ConfigError(f"setting {name!r} must be a list of texts, got {value!r}")
+    if kind == int | None:
+        if value is None:
+            return None
+        kind = int
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, got {value!r}")
+    return value

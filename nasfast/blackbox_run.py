@@ -1,0 +1,229 @@
+"""A black-box search in a run folder: its log, its checkpoints, its results; stopped and resumed at any step.
+
+``run_blackbox`` starts it, ``resume_blackbox`` goes on with it; the trials, and the strategy with its random numbers,
+are then those of a run that was never stopped, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasfast.blackbox import BlackBoxSearch, Problem, Trial
+from nasfast.blackbox_config import BlackBoxConfig
+from nasfast.environment import describe_environment
+from nasfast.errors import RunError, SpaceError
+from nasfast.estimators.base import Estimator
+from nasfast.estimators.table import TableEstimator
+from nasfast.interrupt import deferred_interrupt
+from nasfast.latency import LatencyTable
+from nasfast.progress import Progress
+from nasfast.report import build_report
+from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
+from nasfast.spaces.base import Space
+from nasfast.spaces.nasbench201 import TASKS
+from nasfast.spaces.registry import make_space
+from nasfast.strategies.registry import make_strategy
+
+_KIND = "blackbox"
+FORMAT_NAME = "nasfast.architectures"
+_LOG_SECONDS = 1.0
+
+
+@dataclass
+class BlackBoxResult:
+    """What a run has found.
+
+    Attributes:
+        path: The run folder.
+        space: What was searched.
+        best: The best trial that keeps the constraints.
+        front: Trials that no other dominates, the best first objective first.
+        evaluations: How many architectures were evaluated.
+        was_finished: Nothing was left to do.
+    """
+
+    path: Path
+    space: Space
+    best: Trial
+    front: list[Trial]
+    evaluations: int
+    report: Path
+    was_finished: bool = False
+
+
+def run_blackbox(
+    config: BlackBoxConfig,
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+    estimator: Estimator | None = None,
+) -> BlackBoxResult:
+    """Search a space in a new run folder.
+
+    Args:
+        config: What to do.
+        out: The run folder, which must not exist (or be empty).
+        progress: Where to show progress; nowhere by default.
+        space, estimator: Of your own, in place of those that ``config`` names.
+
+    Raises:
+        NasfastError: Bad settings, tables or folders. Nothing is written then.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_blackbox` goes on.
+    """
+    RunFolder.check_free(out)
+    if estimator is None:
+        config = replace(config, table=str(Path(config.table).resolve()))
+    if config.latency:
+        config = replace(config, latency=str(Path(config.latency).resolve()))
+    if space is not None:
+        config = replace(config, space=space.name)
+    _set_threads(config)
+    # The run goes on with the thread count that it had: other counts may round differently.
+    config = replace(config, threads=torch.get_num_threads())
+    search = _make_search(config, space, estimator)
+    content = {"blackbox": config.to_dict(), "environment": describe_environment()}
+    with RunFolder.create(out, content) as run:
+        _save(run, search)
+        return _finish(run, config, search, progress or Progress(quiet=True))
+
+
+def resume_blackbox(
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+    estimator: Estimator | None = None,
+) -> BlackBoxResult:
+    """Go on with a run. A space or an estimator of your own has to be given again.
+
+    Raises:
+        RunError: No run is there, it is in use, or its checkpoint cannot be read.
+    """
+    with RunFolder.open(out) as run:
+        stored = run.read_config().get("blackbox")
+        if not isinstance(stored, dict):
+            raise RunError(f"{run.config_path} holds no settings of a search of a space")
+        config = BlackBoxConfig.of(stored)
+        if space is not None and space.name != config.space:
+            raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
+        _set_threads(config)
+        search = _make_search(config, space, estimator)
+        if run.checkpoint_path.exists() or run.metrics.position > 0:
+            _load(run, search)
+        else:  # killed before the first checkpoint, which is written before the first step
+            _save(run, search)
+        finished = search.done() and run.report_path.is_file() and run.architectures_path.is_file()
+        if finished:
+            return _result(run, search, run.report_path, True)
+        return _finish(run, config, search, progress or Progress(quiet=True))
+
+
+def _set_threads(config: BlackBoxConfig) -> None:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimator | None) -> BlackBoxSearch:
+    space = space or make_space(config.space)
+    classes, size = TASKS.get(config.table_data, (10, None)) if config.space == "nasbench201" else (10, None)
+    problem = Problem(
+        space,
+        estimator or TableEstimator(config.table, space, config.table_data),
+        config.objectives(),
+        config.constraints(),
+        config.budget,
+        latency=LatencyTable(config.latency) if config.latency else None,
+        num_classes=classes,
+        image_size=size,
+    )
+    strategy = make_strategy(config.strategy, config.strategy_settings()).init(space, config.seed)
+    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask)
+
+
+def _finish(run: RunFolder, config: BlackBoxConfig, search: BlackBoxSearch, progress: Progress) -> BlackBoxResult:
+    """Take the steps that are left and write what was found."""
+    saved_at = written_at = time.monotonic()
+    waiting: list[Trial] = []  # not in the log yet: a lookup takes less time than a safe write
+    done = len(search.trials)
+    with (
+        progress.stage("search", config.evaluations, done=done, unit="evaluation") as stage,
+        deferred_interrupt() as interrupted,
+    ):
+        while not search.done():
+            new = search.step()
+            waiting += new
+            stop, now = interrupted(), time.monotonic()
+            save = stop or search.done() or now - saved_at >= config.checkpoint_seconds
+            if save or now - written_at >= _LOG_SECONDS:
+                run.metrics.append(*(_row(search, trial) for trial in waiting))
+                waiting, written_at = [], now
+            if save:
+                _save(run, search)
+                saved_at = now
+            stage.advance(len(new), _note(search))
+            if stop:
+                raise KeyboardInterrupt
+    if search.rejected:
+        progress.say(f"{search.rejected} proposals broke a constraint and were not evaluated")
+    result = _result(run, search, run.report_path, False)
+    atomic_write(run.architectures_path, json.dumps(_found(search, result), indent=2) + "\n")
+    build_report(run)
+    return result
+
+
+def _note(search: BlackBoxSearch) -> str | None:
+    kept = [trial.score for trial in search.trials if trial.violation == 0]
+    return f"best {max(kept):.2f}" if kept else None
+
+
+def _row(search: BlackBoxSearch, trial: Trial) -> dict[str, Any]:
+    arch = search.problem.space.decode(trial.row)
+    return {"kind": "trial", "number": trial.number, "arch": arch, **_numbers(trial), "row": list(trial.row)}
+
+
+def _numbers(trial: Trial) -> dict[str, Any]:
+    return {"metrics": trial.metrics, "violation": trial.violation}
+
+
+def _found(search: BlackBoxSearch, result: BlackBoxResult) -> dict[str, Any]:
+    """The content of architectures.json."""
+
+    def entry(trial: Trial) -> dict[str, Any]:
+        return {"arch": search.problem.space.decode(trial.row), "number": trial.number, **_numbers(trial)}
+
+    return {
+        "format": FORMAT_NAME,
+        "version": 1,
+        "space": search.problem.space.name,
+        "objectives": [str(objective) for objective in search.problem.objectives],
+        "best": entry(result.best),
+        "front": [entry(trial) for trial in result.front],
+    }
+
+
+def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool) -> BlackBoxResult:
+    space = search.problem.space
+    return BlackBoxResult(run.path, space, search.best(), search.front(), len(search.trials), report, finished)
+
+
+def _save(run: RunFolder, search: BlackBoxSearch) -> None:
+    state = json.dumps(search.state())
+    save_checkpoint(run.checkpoint_path, _KIND, {"search": state, "metrics_position": run.metrics.position})
+
+
+def _load(run: RunFolder, search: BlackBoxSearch) -> None:
+    """Go on from the checkpoint; trials that were logged after it go."""
+    content = load_checkpoint(run.checkpoint_path, _KIND)
+    try:
+        run.metrics.truncate(content["metrics_position"])
+        rows = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
+        trials = [Trial(r["number"], tuple(r["row"]), r["metrics"], r["violation"]) for r in rows]
+        search.load_state(json.loads(content["search"]), trials)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json and log") from error

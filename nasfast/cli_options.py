@@ -1,0 +1,82 @@
+"""The options of ``nasfast search``, made from the fields of its settings."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from nasfast.blackbox_config import BlackBoxConfig
+from nasfast.config import DIGITS, PCDARTS, SearchConfig, default_of, field_type, option_name
+from nasfast.strategies.registry import STRATEGIES
+
+
+def _search_parameters() -> list[inspect.Parameter]:
+    """One option per field of SearchConfig, None where it was not given."""
+    parameters = []
+    for f in fields(SearchConfig):
+        kind = field_type(f.name)
+        name = option_name(f.name)
+        names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
+        option = typer.Option(
+            *names, help=f.metadata["help"] + _defaults(f.name), rich_help_panel=f.metadata["group"], show_default=False
+        )
+        if get_origin(kind) is Literal:
+            names = [*get_args(kind), *(STRATEGIES if f.name == "strategy" else ())]
+            option.metavar, kind = "|".join(names), str
+        annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
+        parameters.append(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    return parameters
+
+
+def _space_parameters() -> list[inspect.Parameter]:
+    """One option per field that BlackBoxConfig has and SearchConfig has not; None or [] where it was not given."""
+    parameters = []
+    shared = {f.name for f in fields(SearchConfig)}
+    for f in fields(BlackBoxConfig):
+        if f.name in shared:
+            continue
+        many = isinstance(f.default, tuple)
+        kind: Any = list[str] if many else int if f.name in ("budget", "evaluations", "ask") else str
+        note = "" if many or f.default in (None, "") or f.name == "space" else f" Default: {f.default}."
+        option = typer.Option(
+            option_name(f.name), help=f.metadata["help"] + note, rich_help_panel=f.metadata["group"], show_default=False
+        )
+        annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
+        parameters.append(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    return parameters
+
+
+def _defaults(name: str) -> str:
+    """The default of a field and where it differs by data set or strategy, as text for the help."""
+    default = default_of(name)
+    if default is None:
+        return ""
+    parts = [str(default).lower() if isinstance(default, bool) else f"{default}"]
+    parts += [f"{who} {table[name]}" for who, table in (("pcdarts", PCDARTS), ("digits", DIGITS)) if name in table]
+    if name == "warmup_epochs":
+        parts.append("pcdarts 3 of 10")
+    return f" Default: {'; '.join(parts)}."
+
+
+def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace ``**given`` in a command's signature by the options of SearchConfig and BlackBoxConfig."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        command(*args, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = own + _search_parameters() + _space_parameters()
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run

@@ -1,0 +1,6 @@
+"""Performance estimation: an architecture and a budget in, a score out."""
+
+from nasfast.estimators.base import Estimate, Estimator
+from nasfast.estimators.table import TableEstimator
+
+__all__ = ["Estimate", "Estimator", "TableEstimator"]

@@ -1,0 +1,189 @@
+"""Scores looked up in a file: a published benchmark, or a table of your own.
+
+Read are
+- NAS-Bench-201 as ``.npz``: arrays ``arch_str`` [N] and ``{val,test}_acc_DATASET_eEPOCHS`` [N];
+- NAS-Bench-Macro as ``.json``: {"archs": {"22212220": [accuracies of each run ..., mean, params, flops]}};
+- ``.json``: {architecture: score}, or {architecture: {"score": ..., any further numbers}};
+- ``.csv``: columns ``arch`` and ``score``, and any further columns of numbers;
+where an architecture is the text that the space's ``decode`` writes. Reading never executes code.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasfast.errors import DataError, NasfastError
+from nasfast.estimators.base import Estimate
+from nasfast.spaces.base import Rows, Space
+
+_Table = dict[str, Estimate]
+
+
+class TableEstimator:
+    """Looks architectures up, by their row, or else by their canonical form.
+
+    Args:
+        path: The file.
+        space: Whose architectures it holds.
+        dataset: Of NAS-Bench-201: cifar10, cifar100 or imagenet16.
+
+    Raises:
+        DataError: The file cannot be read, or holds no table of this space.
+    """
+
+    name = "table"
+
+    def __init__(self, path: str | Path, space: Space, dataset: str = "cifar10") -> None:
+        self.path, self.space = Path(path), space
+        self._tables = _read(self.path, dataset)
+        self._rows = {budget: self._by_row(table) for budget, table in self._tables.items()}
+        self._forms: dict[int | None, dict[str, Estimate]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows[None])
+
+    @property
+    def budgets(self) -> list[int]:
+        """Epochs that there are scores for, where the table tells them apart."""
+        return sorted(budget for budget in self._tables if budget is not None)
+
+    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. The default budget is the largest of the table."""
+        if budget not in self._tables:
+            known = ", ".join(map(str, self.budgets)) or "none: it does not tell epochs apart"
+            raise DataError(f"{self.path}: no scores for a budget of {budget} epochs; there are {known}")
+        return [self._look_up(tuple(row), budget) for row in self.space.check(rows).tolist()]
+
+    def _look_up(self, row: tuple[int, ...], budget: int | None) -> Estimate:
+        found = self._rows[budget].get(row)
+        if found is not None:
+            return found
+        if budget not in self._forms:
+            self._forms[budget] = {self.space.canonical(known): e for known, e in self._rows[budget].items()}
+        found = self._forms[budget].get(self.space.canonical(row))
+        if found is None:
+            raise DataError(
+                f"{self.path} has no score for {self.space.decode(row)}; it holds {len(self)} "
+                f"of {self.space.count():,} architectures of {self.space.name}"
+            )
+        return found
+
+    def _by_row(self, table: _Table) -> dict[tuple[int, ...], Estimate]:
+        rows = {}
+        for text, estimate in table.items():
+            try:
+                rows[tuple(self.space.encode(text).tolist())] = estimate
+            except NasfastError as error:
+                raise DataError(f"{self.path} is no table of {self.space.name}: {error}") from None
+        return rows
+
+
+def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
+    """Tables by budget; None is the one of the largest budget."""
+    readers = {".npz": _read_npz, ".json": _read_json, ".csv": _read_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: a table must be a file of type {', '.join(readers)}")
+    if not path.is_file():
+        raise DataError(f"no table at {path}")
+    try:
+        tables = reader(path, dataset)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    if not tables.get(None):
+        raise DataError(f"{path} holds no architecture")
+    return tables
+
+
+def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
+    with np.load(path, allow_pickle=False) as file:
+        found = {name: re.fullmatch(rf"val_acc_{re.escape(dataset)}_e(\d+)", name) for name in file.files}
+        epochs = sorted(int(match[1]) for match in found.values() if match)
+        if "arch_str" not in file.files or not epochs:
+            sets = {m[1] for name in file.files if (m := re.fullmatch(r"val_acc_(.+)_e\d+", name))}
+            raise DataError(
+                f"{path}: expected arrays arch_str and val_acc_{dataset}_eEPOCHS; "
+                f"it has data sets {', '.join(sorted(sets)) or 'none'}"
+            )
+        names = [str(name) for name in file["arch_str"]]
+        # What was measured after the longest training says how good an architecture is, whatever it was chosen by.
+        last = {
+            "test_accuracy": file[f"test_acc_{dataset}_e{epochs[-1]}"],
+            "valid_accuracy": file[f"val_acc_{dataset}_e{epochs[-1]}"],
+        }
+        tables: dict[int | None, _Table] = {}
+        for epoch in epochs:
+            scores = file[f"val_acc_{dataset}_e{epoch}"].tolist()
+            rows = zip(*(_column(path, key, values.tolist()) for key, values in last.items()), strict=True)
+            metrics = [dict(zip(last, row, strict=True)) for row in rows]
+            tables[epoch] = {
+                name: Estimate(_number(path, "score", score), found)
+                for name, score, found in zip(names, scores, metrics, strict=True)
+            }
+    return tables | {None: tables[epochs[-1]]}
+
+
+def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object {{architecture: score}}, got {type(content).__name__}")
+    if isinstance(content.get("archs"), dict):
+        return {None: {name: _macro(path, name, row) for name, row in content["archs"].items()}}
+    return {None: {name: _estimate(path, name, value) for name, value in content.items()}}
+
+
+def _macro(path: Path, name: str, row: Any) -> Estimate:
+    """NAS-Bench-Macro has test accuracies only; their mean is both the score and the test accuracy."""
+    if not isinstance(row, list) or len(row) < 4:
+        raise DataError(f"{path}: {name} must have [accuracies ..., mean, params, flops], got {row!r}")
+    mean = _number(path, name, row[-3])
+    return Estimate(mean, {"test_accuracy": mean})
+
+
+def _estimate(path: Path, name: str, value: Any) -> Estimate:
+    if not isinstance(value, Mapping):
+        return Estimate(_number(path, name, value))
+    if "score" not in value:
+        raise DataError(f"{path}: {name} has no score")
+    numbers = {str(key): _number(path, f"{name}: {key}", number) for key, number in value.items()}
+    return Estimate(numbers.pop("score"), numbers)
+
+
+def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"arch", "score"} - set(reader.fieldnames or [])
+        if missing:
+            raise DataError(f"{path}: column {min(missing)} is missing; expected arch, score and any further numbers")
+        table = {}
+        for line, row in enumerate(reader, 2):
+            name = row.pop("arch")
+            if None in row or None in row.values():
+                raise DataError(f"{path}, line {line}: another number of columns than the first line")
+            table[name] = _estimate(path, f"line {line}", row)
+    return {None: table}
+
+
+def _column(path: Path, key: str, values: Iterable[Any]) -> list[float]:
+    return [_number(path, key, value) for value in values]
+
+
+def _number(path: Path, where: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: {where} must be a number, got {value!r}") from None
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise DataError(f"{path}: {where} must be a finite number, got {value!r}")
+    return number

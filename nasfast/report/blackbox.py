@@ -1,0 +1,171 @@
+"""The report of a black-box search: the best architecture drawn, the front, a leaderboard, and the progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasfast.errors import NasfastError, RunError
+from nasfast.objectives import Objective
+from nasfast.population import non_dominated
+from nasfast.report import sections
+from nasfast.report.architectures import architecture_svg
+from nasfast.report.curves import Chart, Series, line_chart
+from nasfast.report.load import Row, RunData
+from nasfast.report.page import frame
+from nasfast.report.scatter import Point, scatter_chart, short_number
+from nasfast.run import RunFolder
+from nasfast.spaces.registry import make_space
+
+_LEADERS = 20
+_MOST_POINTS = 3000  # drawn; beyond, the page grows heavy, and only the best and the front are kept
+
+
+@dataclass
+class Search:
+    """What a run has logged of its trials."""
+
+    data: RunData
+    objectives: list[Objective]
+    trials: list[Row] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Row:
+        found: Row = self.data.config["blackbox"]
+        return found
+
+    @property
+    def kept(self) -> list[Row]:
+        """Different architectures that keep the constraints, the best first objective first."""
+        kept = {trial["arch"]: trial for trial in reversed(self.trials) if not trial["violation"]}
+        return sorted(kept.values(), key=lambda t: (-self.objectives[0].value(t["metrics"]), t["number"]))
+
+
+def load_search(path: Path, config: Row) -> Search:
+    """Read a run's trials.
+
+    Raises:
+        RunError: The log cannot be read.
+    """
+    from nasfast.blackbox_config import BlackBoxConfig
+
+    run = RunFolder(path)
+    data = RunData(name=path.resolve().name, path=path, config=config)
+    try:
+        trials = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
+    except (ValueError, OSError) as error:
+        raise RunError(f"{run.metrics.path}: a row could not be read ({error})") from error
+    stored = BlackBoxConfig.of(config["blackbox"])
+    return Search(data, list(stored.objectives()), trials)
+
+
+def render(search: Search) -> str:
+    """The whole page."""
+    settings = search.settings
+    subtitle = f"space {settings['space']}, strategy {settings['strategy']}, seed {settings['seed']}"
+    body = "".join(
+        (_architecture(search), _front(search), _leaders(search), _progress(search), sections.setting(search.data))
+    )
+    return frame(search.data.name, str(search.data.config.get("nasfast", "")), subtitle, _headline(search), body)
+
+
+def _headline(search: Search) -> str:
+    if not search.kept:
+        text = "Nothing was evaluated yet." if not search.trials else "No evaluated architecture keeps the constraints."
+        return f'<div class="figures">{sections.absent(text)}</div>'
+    metrics = search.kept[0]["metrics"]
+    figures = [sections.figure(f"{metrics['score']:.2f}", "score, best architecture", "", "main")]
+    if "test_accuracy" in metrics:
+        figures.append(sections.figure(f"{metrics['test_accuracy']:.2f}", "its test accuracy"))
+    figures += [sections.figure(short_number(metrics[name]), name) for name in ("params", "flops") if name in metrics]
+    asked = search.settings["evaluations"]
+    figures.append(sections.figure(f"{len(search.trials)}", "evaluations", f"of {asked}"))
+    return f'<div class="figures">{"".join(figures)}</div>'
+
+
+def _architecture(search: Search) -> str:
+    title = "The best architecture"
+    if not search.kept:
+        return sections.section("architecture", title, "", sections.absent("There is none yet."))
+    best = search.kept[0]
+    body = f"<pre>{escape(best['arch'])}</pre>"
+    try:
+        space = make_space(search.settings["space"])
+        pictures, row = space.picture(best["row"]), best["row"]
+    except NasfastError as error:  # a space of the user's own cannot be made from its name
+        return sections.section(
+            "architecture", title, "", body + sections.absent(escape(f"It cannot be drawn: {error}"))
+        )
+    drawn = [
+        f"<figure><figcaption>{escape(picture.title)}</figcaption>{svg}</figure>"
+        for picture, svg in zip(pictures, architecture_svg(space, row), strict=True)
+    ]
+    names = sorted({name for picture in pictures for name, _, _ in picture.arcs})
+    return sections.section(
+        "architecture", title, "", f'<div class="pair">{"".join(drawn)}</div>{sections.legend(names)}{body}'
+    )
+
+
+def _front(search: Search) -> str:
+    """The first objective against every other one; with a single objective, against parameters and FLOPs."""
+    kept = search.kept
+    others = search.objectives[1:] or [Objective(name, False) for name in ("params", "flops")]
+    charts = []
+    for other in others:
+        first = search.objectives[0]
+        if other.metric == first.metric or not kept or other.metric not in kept[0]["metrics"]:
+            continue
+        values = np.array([[first.value(t["metrics"]), other.value(t["metrics"])] for t in kept[:_MOST_POINTS]])
+        on_front = non_dominated(values).tolist()
+        points = [
+            Point(t["metrics"][other.metric], t["metrics"][first.metric], _short(t["arch"]), front)
+            for t, front in zip(kept, on_front, strict=False)
+        ]
+        charts.append(scatter_chart(points, other.metric, first.metric))
+    body = "".join(charts) or sections.absent("There is nothing to draw yet.")
+    return sections.section("front", "The front", "", body)
+
+
+def _leaders(search: Search) -> str:
+    kept = search.kept[:_LEADERS]
+    if not kept:
+        return ""
+    names = [name for name in kept[0]["metrics"] if name != "score"]
+    rows = []
+    for place, trial in enumerate(kept, 1):
+        numbers = [_shown(trial["metrics"].get(name)) for name in ("score", *names)]
+        rows.append(
+            [str(place), *numbers, str(trial["number"] + 1), f"<code>{escape(_short(trial['arch'], 160))}</code>"]
+        )
+    head = ["", "score", *(escape(name.replace("_", " ")) for name in names), "evaluation", "architecture"]
+    return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
+
+
+def _progress(search: Search) -> str:
+    if not search.trials:
+        return ""
+    objective = search.objectives[0]
+    best: float | None = None
+    line: list[tuple[float, float | None]] = []
+    for trial in search.trials:
+        value = trial["metrics"][objective.metric]
+        if not trial["violation"]:
+            better = best is None or (value > best if objective.maximise else value < best)
+            best = value if better else best
+        line.append((trial["number"] + 1, best))
+    chart = line_chart(Chart(objective.metric, [Series("best so far", line, "s1")], x_label="evaluation"))
+    return sections.section("progress", "Progress", "", f'<div class="progress">{chart}</div>')
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return "–"
+    return f"{value:.2f}" if abs(value) < 1000 else short_number(value)

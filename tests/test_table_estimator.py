@@ -1,0 +1,114 @@
+"""Tables: published ones, one's own, and one clear line for what is none."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasfast.errors import DataError
+from nasfast.estimators.table import TableEstimator
+from nasfast.spaces.nasbench201 import NASBench201
+from nasfast.spaces.nasbench_macro import NASBenchMacro
+
+DATA = Path(__file__).parent / "golden"
+NB201, MACRO = DATA / "nasbench201_slice.npz", DATA / "nasbench_macro_slice.json"
+
+
+def test_nasbench201_scores_by_budget():
+    space = NASBench201()
+    table = TableEstimator(NB201, space)
+    with np.load(NB201, allow_pickle=False) as file:
+        content = dict(file)
+    assert table.budgets == [12, 200]
+    assert len(table) == len(content["arch_str"])
+    for budget, epochs in ((None, 200), (200, 200), (12, 12)):
+        for estimate, i in zip(table.estimate(content["ops"].astype(int), budget), range(10_000), strict=False):
+            assert estimate.score == float(content[f"val_acc_cifar10_e{epochs}"][i])
+            assert estimate.metrics["test_accuracy"] == float(content["test_acc_cifar10_e200"][i])
+
+
+def test_macro_scores_are_the_means():
+    space = NASBenchMacro()
+    table = TableEstimator(MACRO, space)
+    (best,) = table.estimate(space.check(space.encode("22212220")))
+    assert best.score == best.metrics["test_accuracy"] == pytest.approx(93.1267)
+
+
+def test_equal_functions_are_found_under_another_name(tmp_path):
+    space = NASBenchMacro()
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"00000001": 64.0}))
+    table = TableEstimator(path, space)
+    assert table.estimate(space.check(space.encode("00000010")))[0].score == 64.0
+    with pytest.raises(DataError, match="has no score for 00000011; it holds 1 of 6,561 architectures"):
+        table.estimate(space.check(space.encode("00000011")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "arch,score,latency\n22212220,93.5,7\n00000000,45.25,1.5\n"),
+        (
+            "t.json",
+            json.dumps({"22212220": {"score": 93.5, "latency": 7}, "00000000": {"score": 45.25, "latency": 1.5}}),
+        ),
+    ],
+)
+def test_table_of_ones_own(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    space = NASBenchMacro()
+    table = TableEstimator(tmp_path / name, space)
+    found = table.estimate(np.stack([space.encode("00000000"), space.encode("22212220")]))
+    assert [(e.score, e.metrics) for e in found] == [(45.25, {"latency": 1.5}), (93.5, {"latency": 7.0})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "arch,acc\n22212220,1\n", "column score is missing"),
+        ("t.csv", "arch,score\n22212220,high\n", "line 2: score must be a number, got 'high'"),
+        ("t.csv", "arch,score\n22212220,nan\n", "must be a finite number, got 'nan'"),
+        ("t.csv", "arch,score\n22212220\n", "line 2: another number of columns"),
+        ("t.csv", "arch,score\n", "holds no architecture"),
+        ("t.csv", "arch,score\n3333,1\n", "is no table of nasbench-macro: nasbench-macro: expected 8 digits"),
+        ("t.json", "[1, 2]", "expected an object"),
+        ("t.json", "{", "cannot be read as a table"),
+        ("t.json", '{"22212220": true}', "must be a finite number, got True"),
+        ("t.json", '{"22212220": {"accuracy": 3}}', "22212220 has no score"),
+        ("t.json", '{"archs": {"22212220": [1, 2]}}', "must have"),
+        ("t.npz", "nothing", "cannot be read as a table"),
+        ("t.txt", "", r"must be a file of type .npz, .json, .csv"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        TableEstimator(tmp_path / name, NASBenchMacro())
+
+
+def test_missing_file_budget_and_data_set():
+    space = NASBench201()
+    with pytest.raises(DataError, match=r"no table at gone.json"):
+        TableEstimator("gone.json", space)
+    with pytest.raises(DataError, match="val_acc_mnist_eEPOCHS; it has data sets cifar10"):
+        TableEstimator(NB201, space, "mnist")
+    with pytest.raises(DataError, match="no scores for a budget of 7 epochs; there are 12, 200"):
+        TableEstimator(NB201, space).estimate(space.sample(np.random.default_rng(0), 1), 7)
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path("/tmp/nasfast-trap").touch, ())
+
+
+def test_reading_a_table_runs_no_code(tmp_path):
+    trap = Path("/tmp/nasfast-trap")
+    trap.unlink(missing_ok=True)
+    np.savez(tmp_path / "t.npz", arch_str=np.array([Trap()], object), val_acc_cifar10_e200=np.ones(1))
+    (tmp_path / "p.npz").write_bytes(pickle.dumps(Trap()))
+    for name in ("t.npz", "p.npz"):
+        with pytest.raises(DataError, match="cannot be read as a table"):
+            TableEstimator(tmp_path / name, NASBench201())
+    assert not trap.exists()
