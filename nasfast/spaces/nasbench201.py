@@ -87,9 +87,9 @@ class NASBench201(Space):
     def canonical(self, row: Any) -> str:
         """The benchmark's own unique string, which has 6,466 values: '#' is zero, and a sum lists what it adds.
 
-        It takes any operation of zero for zero. Some functions that are equal then still have several strings: a sum
-        of zeros is not seen to be zero, and a sum of sums is not sorted as one. the form of
-        :meth:`cell_graph` sees both.
+        It takes any operation of zero for zero. Some functions that are equal still have several strings: a sum of
+        zeros is not seen to be zero, and a sum of sums is not sorted as one. Some that differ share one: a convolution
+        used twice, and two convolutions. The form of :meth:`cell_graph` sees all three.
         """
         choices = self.choices(row)
         states = ["0"]
