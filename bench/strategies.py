@@ -174,7 +174,7 @@ def draw(path: Path, results: dict[str, dict[str, Curves]], evaluations: int, se
                 axis.fill_between(marks(evaluations), mean - spread, mean + spread, color=colour, alpha=0.12, lw=0)
         for name, value in PUBLISHED[label].items():
             axis.axhline(value, color="0.2", lw=0.7, ls=":")
-            axis.annotate(f"published: {name} {value:.2f}", (evaluations, value), fontsize=6.5, ha="right", va="bottom")
+            axis.annotate(f"published: {name} {value:.2f}", (21, value), fontsize=6.5, va="bottom")
         everything = np.concatenate([found.mean(0)[FROM // STEP - 1 :] for found in curves.values()])
         axis.set_ylim(everything.min() - 0.35, max(PUBLISHED[label].values()) + 0.12)
         axis.set_xscale("log")
@@ -186,7 +186,7 @@ def draw(path: Path, results: dict[str, dict[str, Curves]], evaluations: int, se
         axis.set_xlabel("evaluations")
         axis.grid(True, alpha=0.3)
     axes[0][0].set_ylabel(f"test accuracy of the best so far, %, mean of {seeds} seeds")
-    axes[0][0].legend(fontsize=7.5, loc="lower right")
+    axes[0][-1].legend(fontsize=7.5, loc="lower right")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
