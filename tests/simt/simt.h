@@ -24,6 +24,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 inline simt::Index3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
