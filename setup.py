@@ -243,4 +243,5 @@ def nvidia_wheel_includes(torch_includes: list[str]) -> list[Path]:
     return sorted(site_packages.glob("nvidia/*/include"))
 
 
-setup(ext_modules=[Extension("nasfast._C", sources=[])], cmdclass={"build_ext": BuildExtension})
+if __name__ == "__main__":
+    setup(ext_modules=[Extension("nasfast._C", sources=[])], cmdclass={"build_ext": BuildExtension})

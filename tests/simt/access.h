@@ -34,6 +34,7 @@ struct Allocation {
   size_t bytes = 0;
   int shift = 4;  // log2 of the granule
   bool read_only = false;
+  bool borrowed = false;  // known while `holders` calls run
   int holders = 0;
   std::string label;
   std::unique_ptr<Cell[]> cells;

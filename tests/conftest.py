@@ -1,0 +1,45 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def simt_build() -> Any:
+    """tests/simt/build.py, which builds the modules that run CUDA sources on the CPU."""
+    if "simt_build" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("simt_build", Path(__file__).parent / "simt/build.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["simt_build"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["simt_build"])
+    return sys.modules["simt_build"]
+
+
+@pytest.fixture(scope="session")
+def simt_module() -> ModuleType:
+    """The CUDA sources of csrc for CPU tensors, built where something changed."""
+    return simt_build().load("_simt")
+
+
+@pytest.fixture
+def simt(simt_module: ModuleType) -> Iterator[ModuleType]:
+    """The same, standing in for the CPU kernels while the test runs."""
+    simt_module.seed(0)
+    simt_module.reset()
+    simt_module.enable()
+    yield simt_module
+    simt_module.disable()
+
+
+@pytest.fixture(scope="session")
+def simt_faulty() -> ModuleType:
+    """Kernels that the harness must reject, and kernels that measure the harness."""
+    return simt_build().load("_simt_faulty")

@@ -1,0 +1,33 @@
+// Stacks of their own for the threads of a block, and the switch between them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace simt {
+
+class Fiber {
+ public:
+  using Entry = void (*)();
+
+  Fiber();
+  ~Fiber();
+  Fiber(Fiber&&) noexcept;
+  Fiber& operator=(Fiber&&) = delete;
+
+  // The next enter() begins at `entry`, which never returns; what ran here before is forgotten.
+  void start(Entry entry);
+  // Runs this fiber until it leaves.
+  void enter();
+  // Called on this fiber: back to whoever entered it.
+  void leave();
+  // The first thing a fiber does.
+  void arrived();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace simt

@@ -1,0 +1,19 @@
+// What the modules of the harness offer to Python.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <pybind11/pybind11.h>
+
+namespace simt {
+
+// Runs the ops of csrc/**/*_cuda.cpp in place of their CPU kernels, until disable().
+void enable();
+void disable();
+
+// Bytes of an op's result that neither a kernel nor the host wrote.
+int64_t unwritten(const at::Tensor& t);
+
+// enable, disable, unwritten, seed, launches, reset.
+void bind(pybind11::module_& m);
+
+}  // namespace simt
