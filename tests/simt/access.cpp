@@ -25,16 +25,15 @@ bool acquired(Stamp stamp) {
 }
 
 bool in_own_warp(Stamp thread) {
-  const Stamp warp = static_cast<Stamp>(running_thread()) / kWarp;
-  return thread < kSeveralLanes ? thread / kWarp == warp : thread == kSeveralLanes + warp;
+  return thread < kSeveralLanes ? thread / kWarp == now.thread / kWarp : thread == thread_of(now.several_lanes);
 }
 
 // Whether that access is certain to come before one the running thread makes now.
 bool ordered(Stamp stamp) {
   if (stamp < now.launch_floor) return true;
   if (stamp < now.block_floor) return acquired(stamp);
-  if (stamp < now.barrier_floor || thread_of(stamp) == static_cast<Stamp>(running_thread())) return true;
-  return in_own_warp(thread_of(stamp)) && stamp < running_grid().warp_floors[running_thread() / kWarp];
+  if (stamp < now.barrier_floor || thread_of(stamp) == now.thread) return true;
+  return in_own_warp(thread_of(stamp)) && stamp < now.warp_floor;
 }
 
 std::string who(Stamp stamp) {
@@ -68,15 +67,13 @@ std::string place_of(const Allocation* allocation, const Cell* cell) {
 // A read stamp for now that keeps what an earlier reader still means to later writers.
 Stamp merged_read(Stamp before) {
   const Stamp foreign = before >= now.launch_floor && ((before & kForeign) || before < now.block_floor) ? kForeign : 0;
-  const Stamp clock = now.stamp >> kClockShift << kClockShift;
   if (before < now.block_floor || ordered(before)) return now.stamp | foreign;
-  const Stamp warp = static_cast<Stamp>(running_thread()) / kWarp;
-  return clock | foreign | (in_own_warp(thread_of(before)) ? kSeveralLanes + warp : kSeveralWarps);
+  return (in_own_warp(thread_of(before)) ? now.several_lanes : now.several_warps) | foreign;
 }
 
 void check_written(Allocation* allocation, Cell* cell) {
   if (cell->write != kNever) return;
-  if (!host_wrote(allocation, cell)) fail("read of " + place_of(allocation, cell) + ", which was never written");
+  if (!host_wrote(allocation, cell)) fail("read of " + place_of(allocation, cell) + ", which nobody has written yet");
   cell->write = kByHost;
 }
 
@@ -120,7 +117,7 @@ void slow_atomic(Allocation* allocation, Cell* cell) {
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
 void slow_shared_read(Cell* cell) {
-  if (cell->write < now.block_floor) fail("read of " + shared_cell_text(cell) + ", which was never written");
+  if (cell->write < now.block_floor) fail("read of " + shared_cell_text(cell) + ", which nobody has written yet");
   if (!ordered(cell->write)) race("read", shared_cell_text(cell), "writes", cell->write);
   cell->read = cell->read < now.block_floor ? now.stamp : merged_read(cell->read);
 }

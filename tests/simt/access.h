@@ -46,6 +46,9 @@ struct Now {
   Stamp launch_floor = 0;   // a stamp below: from an earlier launch, or the host
   Stamp block_floor = 0;    // below: from another block
   Stamp barrier_floor = 0;  // below: before the block's last barrier
+  Stamp warp_floor = 0;     // below: before the last barrier of the thread's warp
+  Stamp thread = 0;
+  Stamp several_lanes = 0, several_warps = 0;  // read stamps of now that name more than one thread
   uint64_t bytes_read = 0, bytes_written = 0, unique_read = 0, unique_written = 0;
 };
 extern Now now;
@@ -74,17 +77,24 @@ inline Allocation* locate(uintptr_t address, size_t bytes, const char* verb) {
   return allocation;
 }
 
+// A read that adds nothing to what a read stamp says.
+inline bool known_reader(Stamp read) {
+  return read == now.stamp || read == now.several_warps || read == now.several_lanes;
+}
+
 inline void global_read(const void* p, size_t bytes) {
   const auto address = reinterpret_cast<uintptr_t>(p);
   Allocation* allocation = locate(address, bytes, "read");
   now.bytes_read += bytes;
   Cell* cell = &allocation->cells[(address - allocation->base) >> allocation->shift];
   for (size_t left = bytes >> allocation->shift; left > 0; --left, ++cell) {
-    if (cell->write >= now.launch_floor || cell->write == kNever || cell->read >= now.launch_floor) {
-      if (cell->read != now.stamp) slow_read(allocation, cell);
-    } else {
+    if (cell->write >= now.launch_floor || cell->write == kNever) {
+      slow_read(allocation, cell);
+    } else if (cell->read < now.launch_floor) {
       now.unique_read += size_t{1} << allocation->shift;
       cell->read = now.stamp;
+    } else if (!known_reader(cell->read & ~kForeign)) {
+      slow_read(allocation, cell);
     }
   }
 }

@@ -35,6 +35,7 @@ struct Exchanged {
 
 struct Warp {
   unsigned waiting = 0, exited = 0;  // lanes
+  Stamp floor = 0;                   // last barrier of the warp as a whole
   alignas(16) unsigned char slots[kWarp * kSlotBytes];
   Exchanged exchanged[kWarp];
 };
@@ -80,7 +81,7 @@ class Machine {
   void record();
   int size() const { return static_cast<int>(grid.block.x * grid.block.y * grid.block.z); }
   Stamp tick() { return ++clock_ << kClockShift; }
-  void set_stamp() { now.stamp = clock_ << kClockShift | static_cast<Stamp>(thread_); }
+  void set_stamps();
   uint64_t random();
 
   std::vector<Fiber> fibers_;
@@ -193,10 +194,10 @@ void Machine::run_block(unsigned linear) {
   now.block_floor = now.barrier_floor = tick();
   grid.block_floors.push_back(now.block_floor);
   grid.acquired.clear();
-  std::fill(std::begin(grid.warp_floors), std::end(grid.warp_floors), now.block_floor);
   std::fill(threads_.begin(), threads_.end(), Thread());
   for (Warp& warp : warps_) {
     warp.waiting = warp.exited = 0;
+    warp.floor = now.block_floor;
     for (Exchanged& e : warp.exchanged) e.takers = 0;
   }
   waiting_ = exited_ = 0;
@@ -218,11 +219,20 @@ void Machine::run_block(unsigned linear) {
   if (exited_ != size()) deadlock();
 }
 
+void Machine::set_stamps() {
+  const Stamp clock = clock_ << kClockShift;
+  now.thread = static_cast<Stamp>(thread_);
+  now.stamp = clock | now.thread;
+  now.several_lanes = clock | (kSeveralLanes + now.thread / kWarp);
+  now.several_warps = clock | kSeveralWarps;
+  now.warp_floor = warps_[thread_ / kWarp].floor;
+}
+
 void Machine::resume(int thread) {
   thread_ = thread;
   threadIdx = indices_[thread];
   threads_[thread].place = Place::kRunning;
-  set_stamp();
+  set_stamps();
   fibers_[thread].enter();
 }
 
@@ -294,7 +304,7 @@ void Machine::exchange(unsigned mask, const void* own, void* all, size_t bytes, 
   thread.site = site;
   if ((warp.waiting & mask) == mask) {
     complete_exchange(index, mask, bytes, site);
-    if (fence && mask == existing) grid.warp_floors[index] = tick();
+    if (fence && mask == existing) warp.floor = tick();
   }
   wait();
   Exchanged& result = warp.exchanged[thread.result];
@@ -444,7 +454,6 @@ std::vector<Launch>& launches() { return machine().launches; }
 void set_seed(uint64_t seed) { machine().set_seed(seed); }
 
 const Grid& running_grid() { return machine().grid; }
-int running_thread() { return machine().thread_; }
 std::string thread_text(int thread) {
   const dim3 block = machine().grid.block;
   const unsigned t = static_cast<unsigned>(thread);

@@ -22,12 +22,10 @@ struct Grid {
   std::vector<unsigned> order;      // of the blocks; order[i] is the linear index of the i-th to run
   std::vector<Stamp> block_floors;  // of the blocks that ran, in that order
   std::vector<Release> releases;
-  std::vector<const unsigned*> acquired;        // by the running block
-  Stamp warp_floors[kMaxThreads / kWarp] = {};  // last barrier of each warp as a whole
+  std::vector<const unsigned*> acquired;  // by the running block
 };
 
 const Grid& running_grid();
-int running_thread();
 std::string thread_text(int thread);
 std::string block_text(unsigned linear);
 std::string shared_cell_text(const Cell* cell);
