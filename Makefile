@@ -8,16 +8,18 @@ PIP_ARGS ?=
 # OpenMP threads spin only shortly at a barrier, so that a busy machine does not stall them.
 export GOMP_SPINCOUNT ?= 1000
 
-CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+CSRC := $(shell find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu')
+SIMT := $(shell find tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
-.PHONY: help setup search test bench lint format clean distclean
+.PHONY: help setup search test bench cuda-report lint format clean distclean
 
 help:
 	@echo "make search     search an architecture on handwritten digits, retrain it and a random one, write a report"
 	@echo "make test       run the tests"
 	@echo "make bench      time the fused kernels beside plain PyTorch"
+	@echo "make cuda-report  registers, shared memory and spills of every CUDA kernel (needs the toolkit, no GPU)"
 	@echo "make lint       ruff, clang-format, mypy        make format   apply ruff and clang-format"
 	@echo "make setup      .venv with pinned dependencies and the built extension (the others do it when needed)"
 	@echo "make clean      remove what was built           make distclean   remove .venv too"
@@ -44,16 +46,19 @@ test: setup
 bench: setup
 	$(BIN)/python -m bench --quick $(ARGS)
 
+cuda-report: $(INSTALLED)
+	$(BIN)/python -m bench.cuda_report --json build/cuda-report.json $(ARGS)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(CSRC)
+	$(BIN)/clang-format --dry-run --Werror $(CSRC) $(SIMT)
 	$(BIN)/mypy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CSRC)
+	$(BIN)/clang-format -i $(CSRC) $(SIMT)
 
 clean:
 	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache

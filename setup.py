@@ -7,7 +7,7 @@ here: in parallel, and only those whose sources, headers or command changed.
 Environment:
     NASFAST_CUDA    1: fail unless the CUDA kernels can be built; 0: CPU only; unset: CUDA where it can be built.
     NASFAST_AVX512  1: also build the AVX-512 copy of the CPU kernels (never run by the authors, so off by default).
-    TORCH_CUDA_ARCH_LIST  GPU architectures, default "8.0;9.0;10.0".
+    TORCH_CUDA_ARCH_LIST  GPU architectures, default "8.0;9.0;10.0+PTX".
     CXX, CXXFLAGS, LDFLAGS, MAX_JOBS  as usual.
 """
 
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob
@@ -35,7 +35,7 @@ from setuptools.errors import CompileError, SetupError
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 MIN_TORCH = (2, 11)
-DEFAULT_CUDA_ARCHS = "8.0;9.0;10.0"
+DEFAULT_CUDA_ARCHS = "8.0;9.0;10.0+PTX"  # with PTX, newer cards compile it when they load it
 
 COMMON_FLAGS = ["-std=c++20", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # NaN and inf must propagate, so no -ffast-math: only errno and floating-point traps are given up.
@@ -62,6 +62,11 @@ class Unit:
     command: tuple[str, ...]
 
     @property
+    def log(self) -> Path:
+        """What the compiler said; of a CUDA source, the resources that every kernel takes."""
+        return self.obj.with_suffix(".log")
+
+    @property
     def depfile(self) -> Path:
         return self.obj.with_suffix(".d")
 
@@ -71,28 +76,38 @@ class Unit:
 
     def is_current(self) -> bool:
         """The object exists, was made by the same command, and is newer than every file it was made from."""
-        if not (self.obj.exists() and self.depfile.exists() and self.command_file.exists()):
+        made = [self.obj, self.depfile, self.command_file, *([self.log] if self.source.suffix == ".cu" else [])]
+        if not all(path.exists() for path in made):
             return False
         if self.command_file.read_text() != shlex.join(self.command):
             return False
         rule = self.depfile.read_text().replace("\\\n", " ").partition(": ")[2]
-        made = self.obj.stat().st_mtime_ns
-        return all(Path(name).exists() and Path(name).stat().st_mtime_ns <= made for name in shlex.split(rule))
+        since = self.obj.stat().st_mtime_ns
+        return all(Path(name).exists() and Path(name).stat().st_mtime_ns <= since for name in shlex.split(rule))
 
     def compile(self) -> None:
         self.obj.parent.mkdir(parents=True, exist_ok=True)
         self.command_file.unlink(missing_ok=True)
         started = time.time_ns()
-        run(self.command, f"compiling {self.source.relative_to(ROOT)} failed")
+        self.log.write_text(
+            run(self.command, f"compiling {self.source.relative_to(ROOT)} failed", quiet=is_resource_line)
+        )
         os.utime(self.obj, ns=(started, started))  # a source edited while it was being compiled counts as newer
         self.command_file.write_text(shlex.join(self.command))
 
 
-def run(command: Sequence[str], failure: str) -> None:
+def is_resource_line(line: str) -> bool:
+    return line.startswith("ptxas info") or "bytes stack frame" in line
+
+
+def run(command: Sequence[str], failure: str, quiet: Callable[[str], bool] = lambda line: False) -> str:
+    """Output of a command, which is also shown but for its `quiet` lines."""
     result = subprocess.run(command, check=False, capture_output=True, text=True)
-    sys.stderr.write(result.stdout + result.stderr)
+    said = result.stdout + result.stderr
+    sys.stderr.writelines(line for line in said.splitlines(keepends=True) if not quiet(line))
     if result.returncode:
         raise CompileError(failure)
+    return said
 
 
 def import_torch():
@@ -153,12 +168,42 @@ def decide_cuda(torch_cuda: str | None, has_sources: bool) -> Cuda:
     return Cuda(None, missing) if missing else Cuda(home, f"torch for CUDA {torch_cuda}, toolkit in {home}")
 
 
+def cuda_archs() -> str:
+    return os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_CUDA_ARCHS
+
+
 def gencode_flags() -> list[str]:
-    archs = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_CUDA_ARCHS
-    numbers = [arch.replace(".", "") for arch in re.split(r"[;,\s]+", archs.strip())]
-    if not all(re.fullmatch(r"\d{2,3}[af]?", number) for number in numbers):
-        raise SetupError(f"TORCH_CUDA_ARCH_LIST must be a list like '8.0;9.0', got {archs!r}")
-    return [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers]
+    flags = []
+    for arch in re.split(r"[;,\s]+", cuda_archs().strip()):
+        match = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", arch)
+        if match is None:
+            raise SetupError(f"TORCH_CUDA_ARCH_LIST must be a list like '8.0;9.0+PTX', got {cuda_archs()!r}")
+        number = match[1] + match[2]
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if match[3]:
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
+
+
+def object_path(source: Path, variant: str = "") -> Path:
+    tag = f"{sys.implementation.cache_tag}-{platform.machine()}"
+    relative = source.relative_to(ROOT)
+    return ROOT / "build" / f"objects-{tag}" / relative.with_name(f"{relative.name}{variant}.o")
+
+
+def cuda_unit(source: Path, cuda_home: Path) -> Unit:
+    obj = object_path(source)
+    # A kernel calls constexpr functions of csrc/core as they are. ptxas tells what each kernel takes: make cuda-report.
+    flags = ["-std=c++20", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", *gencode_flags()]
+    flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{CSRC}", "-MMD", "-MF", str(obj.with_suffix(".d"))]
+    return Unit(source, obj, (str(cuda_home / "bin/nvcc"), *flags, "-c", str(source), "-o", str(obj)))
+
+
+def compile_stale(units: Sequence[Unit], force: bool = False) -> None:
+    stale = [unit for unit in units if force or not unit.is_current()]
+    print(f"nasfast: compiling {len(stale)} of {len(units)} objects, {job_count()} at a time", flush=True)
+    with ThreadPoolExecutor(job_count()) as pool:
+        list(pool.map(Unit.compile, stale))
 
 
 def job_count() -> int:
@@ -178,52 +223,47 @@ class BuildExtension(build_ext):
 
         units = self.cpp_units(sources, torch.__version__, cpp_extension.include_paths(), cuda)
         if cuda.home:
-            units += [self.cuda_unit(source, cuda.home) for source in cuda_sources]
-        stale = [unit for unit in units if self.force or not unit.is_current()]
-        print(f"nasfast: compiling {len(stale)} of {len(units)} objects, {job_count()} at a time", flush=True)
-        with ThreadPoolExecutor(job_count()) as pool:
-            list(pool.map(Unit.compile, stale))
+            units += [cuda_unit(source, cuda.home) for source in cuda_sources]
+        compile_stale(units, self.force)
         self.link(units, Path(self.get_ext_fullpath(ext.name)), cpp_extension.library_paths(), cuda)
-
-    def object_path(self, source: Path, variant: str = "") -> Path:
-        tag = f"{sys.implementation.cache_tag}-{platform.machine()}"
-        relative = source.relative_to(ROOT)
-        return ROOT / "build" / f"objects-{tag}" / relative.with_name(f"{relative.name}{variant}.o")
 
     def cpp_units(self, sources: list[Path], torch_version: str, torch_includes: list[str], cuda: Cuda) -> list[Unit]:
         """Ordinary sources first, then the kernels from the lowest instruction set up: where several objects hold the
         same inline function, the linker keeps the first, which therefore runs on every machine."""
         includes = [f"-I{CSRC}"] + [f"-isystem{path}" for path in torch_includes]
         includes += [f"-isystem{sysconfig.get_path('include')}"]
+        cuda_includes: list[str] = []
         if cuda.home:
-            includes += [f"-isystem{path}" for path in (cuda.home / "include", *nvidia_wheel_includes(torch_includes))]
+            paths = (cuda.home / "include", *nvidia_wheel_includes(torch_includes))
+            cuda_includes = [f"-isystem{path}" for path in paths]
         defines = [
             "-DTORCH_EXTENSION_NAME=_C",
             f'-DNASFAST_TORCH_VERSION="{torch_version.split("+")[0]}"',
-            f"-DNASFAST_WITH_CUDA={int(cuda.home is not None)}",
             *(f"-DNASFAST_HAVE_{isa.upper()}=1" for isa in cpu_isas()),
         ]
         compiler = shlex.split(os.environ.get("CXX") or "g++")
         own_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
 
         def unit(source: Path, flags: list[str], variant: str = "") -> Unit:
-            obj = self.object_path(source, variant)
+            obj = object_path(source, variant)
             flags = [*COMMON_FLAGS, *flags, *own_flags, "-MMD", "-MF", str(obj.with_suffix(".d"))]
             return Unit(source, obj, (*compiler, *flags, "-c", str(source), "-o", str(obj)))
 
         kernels = [source for source in sources if source.name.endswith("_cpu_kernels.cpp")]
         ordinary = [s for s in sources if s not in kernels and (cuda.home or not s.name.endswith("_cuda.cpp"))]
-        units = [unit(source, ["-O2", *defines, *includes]) for source in ordinary]
+        units = []
+        for source in ordinary:
+            if source.name == "bindings.cpp":  # the only one that asks, so that both builds share all other objects
+                asks = ["-DNASFAST_WITH_CUDA=1", f'-DNASFAST_CUDA_ARCHS="{cuda_archs()}"'] if cuda.home else []
+                variant = ".cuda" if cuda.home else ".cpu"
+                units.append(unit(source, ["-O2", *defines, *asks, *includes, *cuda_includes], variant))
+            else:
+                own = cuda_includes if source.name.endswith("_cuda.cpp") else []
+                units.append(unit(source, ["-O2", *defines, *includes, *own]))
         for isa in cpu_isas():
             flags = [*KERNEL_FLAGS, *ISA_FLAGS[isa], f"-DNASFAST_ISA={isa}", f"-I{CSRC}"]
             units += [unit(source, flags, f".{isa}") for source in kernels]
         return units
-
-    def cuda_unit(self, source: Path, cuda_home: Path) -> Unit:
-        obj = self.object_path(source)
-        flags = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{CSRC}", *gencode_flags()]
-        flags += ["-MMD", "-MF", str(obj.with_suffix(".d"))]
-        return Unit(source, obj, (str(cuda_home / "bin/nvcc"), *flags, "-c", str(source), "-o", str(obj)))
 
     def link(self, units: list[Unit], target: Path, torch_libraries: list[str], cuda: Cuda) -> None:
         libraries = ["c10", "torch", "torch_cpu", "torch_python"] + (["c10_cuda", "cudart"] if cuda.home else [])

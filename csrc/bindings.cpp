@@ -2,6 +2,10 @@
 #include <omp.h>
 #include <torch/extension.h>
 
+#ifdef NASFAST_WITH_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
 #include "aten/buffer_cache.h"
 #include "core/isa.h"
 #include "core/peak.h"
@@ -32,7 +36,12 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = pybind11::none();
 #endif
+#ifdef NASFAST_WITH_CUDA
+  info["cuda"] = std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+  info["cuda_archs"] = NASFAST_CUDA_ARCHS;
+#else
   info["cuda"] = pybind11::none();
+#endif
   info["isa_built"] = names(built_isas());
   info["isa_usable"] = names(usable_isas());
   info["isa"] = isa_name(active_isa());
@@ -45,7 +54,7 @@ pybind11::dict build_info() {
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   using namespace nasfast;
   m.doc() = "C++ side of nasfast";
-  m.def("build_info", &build_info, "Compiler, torch version, OpenMP and instruction sets, as a dict.");
+  m.def("build_info", &build_info, "Compiler, torch and CUDA version, OpenMP and instruction sets, as a dict.");
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Run the CPU kernels of this instruction set from now on.");
   m.def("empty_buffer_cache", &empty_buffer_cache, "Free the kept buffers; returns their bytes.");
   m.def("peak_fma", &peak_fma, pybind11::arg("seconds"), pybind11::arg("threads"),
@@ -54,8 +63,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("profile_stop", &profile_stop,
         "Stop counting; kernel -> [calls, seconds of all threads, floating-point operations, bytes].");
   m.def("mixed_op_saved_elements",
-        [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width) {
-          return mixed_op_saved_elements(graph, channels, height, width);
+        [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width, bool cuda) {
+          return mixed_op_saved_elements(graph, channels, height, width, cuda);
         });
   m.def("mixed_op_norm_count", [](const std::vector<int64_t>& graph) { return mixed_op_norm_count(graph); });
   m.def("mixed_op",
