@@ -1,4 +1,4 @@
-// Accesses that go around the harness. Only AddressSanitizer sees them.
+// Mistakes that go around the harness. Only the sanitizers see them.
 #include "faulty.h"
 
 namespace faulty {
@@ -20,6 +20,16 @@ __global__ void unchecked_local(Buffers b) {
   gstore(b.y + i, v[0] + v[3]);
 }
 FAULTY_CASE(unchecked_local, 0);
+
+// An index past 2^31.
+template <bool Right>
+__global__ void unchecked_overflow(Buffers b) {
+  const int i = blockIdx.x * kThreads + threadIdx.x;
+  const int rows = 50000 + static_cast<int>(gridDim.x), columns = 50000;
+  const int64_t last = Right ? static_cast<int64_t>(rows) * columns : rows * columns;
+  gstore(b.y + i, static_cast<float>(last) * gload(b.x + i));
+}
+FAULTY_CASE(unchecked_overflow, 0);
 
 }  // namespace
 }  // namespace faulty
