@@ -1,7 +1,9 @@
 """Typed functions over the kernels of nasfast._C.
 
 Every function here is one public op: `torch.ops.nasfast.<name>` underneath, so autograd, autocast and torch.compile
-see it; its readable twin in plain PyTorch is in `nasfast.reference`.
+see it; its readable twin in plain PyTorch is in `nasfast.reference`. Arguments may also be arrays of other libraries
+(NumPy, CuPy, anything with `__dlpack__`): they are read where they lie, and the results are arrays of the same library.
+Gradients need tensors.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nasfast.arrays import Array, as_tensor, as_tensors, like
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.extension import load_extension
 from nasfast.spaces.darts import ALL_PRIMITIVES
@@ -102,20 +105,20 @@ def _candidate_code(edge: EdgeSpec, candidate: int) -> int:
 
 
 def mixed_op(
-    states: Sequence[Tensor],
-    weights: Tensor,
-    params: Sequence[Tensor],
+    states: Sequence[Array],
+    weights: Array,
+    params: Sequence[Array],
     graph: MixedGraph,
     *,
-    stats: Tensor | None = None,
+    stats: Array | None = None,
     eps: float = 1e-5,
     recompute: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Array, Array]:
     """The fused DARTS mixed operation, over a single edge or all edges of a cell.
 
     Args:
-        states: the graph's inputs, each [N, C, H, W]; float32, bfloat16 or float64 (computed in float32, float32 and
-            float64); channels_last is read as it is, other layouts are copied once.
+        states: the graph's inputs, each [N, C, H, W]; float32, bfloat16, float64 on the CPU and float16 on CUDA
+            (computed in float32; float64 in float64); channels_last is read as it is, other layouts are copied once.
         weights: [edges, candidates], the architecture weight of every candidate.
         params: per edge and candidate, in the order of the modules of `nasfast.reference`: separable convolutions
             depthwise [C, 1, k, k] and pointwise [C, C, 1, 1], twice; dilated ones once; skip_connect at stride 2
@@ -138,22 +141,33 @@ def mixed_op(
 
     Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
     """
-    return torch.ops.nasfast.mixed_op(list(states), weights, list(params), stats, graph.code, eps, recompute)
+    op = "mixed_op"
+    out, used = torch.ops.nasfast.mixed_op(
+        as_tensors(op, "states", states),
+        as_tensor(op, "weights", weights),
+        as_tensors(op, "params", params),
+        None if stats is None else as_tensor(op, "stats", stats),
+        graph.code,
+        eps,
+        recompute,
+    )
+    example = states[0] if states else out
+    return like(example, out), like(example, used)
 
 
 def relu_conv_bn(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    affine: Sequence[Tensor] = (),
+    x: Array,
+    weights: Sequence[Array],
+    affine: Sequence[Array] = (),
     *,
-    stats: Tensor | None = None,
+    stats: Array | None = None,
     eps: float = 1e-5,
     recompute: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Array, Array]:
     """relu, a pointwise convolution and BatchNorm in one op: the pre-processing of a cell.
 
     Args:
-        x: [N, I, H, W]; float32, bfloat16 or float64; channels_last is read as it is.
+        x: [N, I, H, W]; dtypes as in `mixed_op`; channels_last is read as it is.
         weights: one tensor [O, I, 1, 1]; or two, [O1, I, 1, 1] and [O2, I, 1, 1], for a factorized reduction, which
             halves an even height and width: the first reads pixels (2i, 2j), the second (2i + 1, 2j + 1).
         affine: empty, or BatchNorm's weight and bias [O].
@@ -171,14 +185,23 @@ def relu_conv_bn(
         y = F.conv2d(F.relu(x), weights[0])
         out = F.batch_norm(y, None, None, *affine, training=True, eps=eps)
     """
-    return torch.ops.nasfast.relu_conv_bn(x, list(weights), list(affine), stats, eps, recompute)
+    op = "relu_conv_bn"
+    out, used = torch.ops.nasfast.relu_conv_bn(
+        as_tensor(op, "x", x),
+        as_tensors(op, "weights", weights),
+        as_tensors(op, "affine", affine),
+        None if stats is None else as_tensor(op, "stats", stats),
+        eps,
+        recompute,
+    )
+    return like(x, out), like(x, used)
 
 
 def update_running_stats_(
-    stats: Tensor,
-    running_mean: Sequence[Tensor],
-    running_var: Sequence[Tensor],
-    batches: Sequence[Tensor],
+    stats: Array,
+    running_mean: Sequence[Array],
+    running_var: Sequence[Array],
+    batches: Sequence[Array],
     *,
     momentum: float,
     count: int,
@@ -195,8 +218,14 @@ def update_running_stats_(
         running_var[k].lerp_(stats[k, 1] * count / (count - 1), momentum)
         batches[k] += 1
     """
+    op = "update_running_stats_"
     torch.ops.nasfast.update_running_stats_(
-        stats, list(running_mean), list(running_var), list(batches), momentum, count
+        as_tensor(op, "stats", stats),
+        as_tensors(op, "running_mean", running_mean),
+        as_tensors(op, "running_var", running_var),
+        as_tensors(op, "batches", batches),
+        momentum,
+        count,
     )
 
 
@@ -232,7 +261,8 @@ def _mixed_op_forward_fake(states, weights, params, stats, graph, eps, recompute
     out = x.new_empty((n, graph[1] * c, -(-h // stride), -(-w // stride))).to(memory_format=torch.channels_last)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     used = torch.empty((_norm_count(graph), 2, c), dtype=dtype, device=x.device)
-    saved = [] if recompute else [x.new_empty((n * k,)) for k in _C.mixed_op_saved_elements(graph, c, h, w)]
+    cuda = x.device.type == "cuda"
+    saved = [] if recompute else [x.new_empty((n * k,)) for k in _C.mixed_op_saved_elements(graph, c, h, w, cuda)]
     return out, used, saved
 
 
@@ -270,7 +300,7 @@ def _relu_conv_bn_forward_fake(x, weights, affine, stats, eps, recompute):  # ty
     out = x.new_empty((n, channels, h // stride, w // stride)).to(memory_format=torch.channels_last)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     used = torch.empty((1, 2, channels), dtype=dtype, device=x.device)
-    padded = -(-channels // _LANES) * _LANES
+    padded = channels if x.device.type == "cuda" else -(-channels // _LANES) * _LANES
     saved = x.new_empty((0,) if recompute else (n * padded * (h // stride) * (w // stride),))
     return out, used, saved
 

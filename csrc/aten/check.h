@@ -7,8 +7,21 @@
 
 namespace nasfast {
 
-// Equal 4-dimensional floating-point CPU tensors.
-inline void check_states(const char* op, at::TensorList states) {
+// Storage types that the kernels of a device have.
+enum class Kernels { kCpu, kCuda };
+
+inline void check_storage(const char* op, at::ScalarType dtype, Kernels kernels) {
+  const bool both = dtype == at::kFloat || dtype == at::kBFloat16;
+  if (kernels == Kernels::kCpu) {
+    TORCH_CHECK(both || dtype == at::kDouble, op, ": states must be float32, float64 or bfloat16, got ", dtype);
+  } else {
+    TORCH_CHECK(both || dtype == at::kHalf, op, ": states must be float32, bfloat16 or float16 on CUDA, got ", dtype,
+                dtype == at::kDouble ? "; float64 is computed on the CPU only" : "");
+  }
+}
+
+// Equal 4-dimensional floating-point tensors.
+inline void check_states(const char* op, at::TensorList states, Kernels kernels) {
   const at::Tensor& x = states[0];
   for (size_t i = 0; i < states.size(); ++i) {
     const at::Tensor& s = states[i];
@@ -19,9 +32,7 @@ inline void check_states(const char* op, at::TensorList states) {
     TORCH_CHECK(s.device() == x.device(), op, ": states must be on one device, got ", x.device(), " and ", s.device());
     TORCH_CHECK(s.layout() == at::kStrided, op, ": states must be dense (strided), got ", s.layout());
   }
-  const auto dtype = x.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16, op,
-              ": states must be float32, float64 or bfloat16, got ", dtype);
+  check_storage(op, x.scalar_type(), kernels);
 }
 
 inline void check_stats(const char* op, const std::optional<at::Tensor>& stats, int64_t norms, int64_t channels) {

@@ -241,6 +241,20 @@ ConvGeometry geometry_of(const Conv& conv, int64_t channels, int64_t H, int64_t 
   return g;
 }
 
+std::vector<int64_t> saved_elements(const Graph& graph, int64_t channels, int64_t H, int64_t W) {
+  const int64_t stride = graph.input_stride();
+  std::vector<int64_t> elements(graph.edges.size(), 0);
+  std::vector<ConvGeometry> geometry;
+  for (const Conv& conv : graph.convs) {
+    const bool first = conv.input == kFromState, from_input = graph.edges[conv.edge].source < graph.inputs;
+    const int64_t rows = !first ? geometry[conv.input].h : from_input ? H : ceil_div(H, stride);
+    const int64_t columns = !first ? geometry[conv.input].w : from_input ? W : ceil_div(W, stride);
+    geometry.push_back(geometry_of(conv, channels, rows, columns, graph.pad));
+    elements[conv.edge] += channels * geometry.back().h * geometry.back().w;
+  }
+  return elements;
+}
+
 // A tile of the front's output takes half of a 32 KiB first-level cache.
 int conv_tile_rows(const ConvGeometry& g) {
   constexpr int kTileBytes = 16 * 1024;

@@ -77,6 +77,9 @@ struct Graph {
 // Sources count the inputs first, then the nodes. Throws c10::Error naming what is wrong.
 Graph parse_graph(const std::vector<int64_t>& code);
 
+// The y of all convolutions of every edge, in elements per batch image: what a backward reads.
+std::vector<int64_t> saved_elements(const Graph& graph, int64_t channels, int64_t H, int64_t W);
+
 // Geometry of a convolution on an H x W input.
 ConvGeometry geometry_of(const Conv& conv, int64_t channels, int64_t H, int64_t W, int pad);
 

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "../aten/check.h"
+#include "contract.h"
 #include "mixed_op_backward_cpu.h"
 
 namespace nasfast {
@@ -17,72 +18,6 @@ using ForwardResult = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
 using BackwardTensors = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
 
 Graph graph_from(at::IntArrayRef code) { return parse_graph(code.vec()); }
-
-void check_sizes(const Graph& graph, const Tensor& x) {
-  const int64_t H = x.size(2), W = x.size(3);
-  TORCH_CHECK(x.size(1) > 0 && H > 0 && W > 0, "mixed_op: states must have channels, height and width above 0, got ",
-              x.sizes());
-  int64_t h = -1;
-  for (size_t e = 0; e < graph.edges.size(); ++e) {
-    const Edge& edge = graph.edges[e];
-    if (edge.source >= graph.inputs) continue;
-    TORCH_CHECK(h < 0 || h == edge.stride, "mixed_op: graph edges that leave the inputs must have one stride");
-    h = edge.stride;
-    for (int i : edge.convs)
-      TORCH_CHECK(graph.convs[i].front != Front::kTaps || graph.convs[i].taps_h > 0 || (H % 2 == 0 && W % 2 == 0),
-                  "mixed_op: states must have an even height and width where a skip_connect has stride 2 (a factorized "
-                  "reduction), got ",
-                  H, " x ", W, "; pad the input or leave skip_connect out");
-  }
-}
-
-void check_params(const Graph& graph, TensorList params, const Tensor& x) {
-  const int64_t C = x.size(1);
-  TORCH_CHECK(static_cast<int64_t>(params.size()) == graph.params, "mixed_op: params must hold ", graph.params,
-              " tensors for this graph, got ", params.size());
-  const auto expect = [&](int at, std::vector<int64_t> sizes) {
-    if (at < 0) return;
-    const Tensor& p = params[at];
-    TORCH_CHECK(p.sizes() == at::IntArrayRef(sizes), "mixed_op: params[", at, "] must be ", at::IntArrayRef(sizes),
-                ", got ", p.sizes());
-    TORCH_CHECK(at::isFloatingType(p.scalar_type()), "mixed_op: params[", at, "] must be floating point, got ",
-                p.scalar_type());
-    TORCH_CHECK(p.device() == x.device(), "mixed_op: params[", at, "] must be on ", x.device(), ", got ", p.device());
-  };
-  for (const Conv& c : graph.convs) {
-    expect(c.depthwise, {C, 1, c.kernel, c.kernel});
-    if (c.product2 >= 0) {
-      expect(c.product, {C / 2, C, 1, 1});
-      expect(c.product2, {C - C / 2, C, 1, 1});
-    } else {
-      expect(c.product, {C, C, std::max(c.taps_h, 1), std::max(c.taps_w, 1)});
-    }
-    expect(c.gamma, {C});
-    expect(c.beta, {C});
-  }
-  for (const Pool& p : graph.pools) {
-    expect(p.gamma, {C});
-    expect(p.beta, {C});
-  }
-}
-
-// Everything the contract says; the implementations rely on it.
-void check_call(const Graph& graph, TensorList states, const Tensor& weights, TensorList params,
-                const std::optional<Tensor>& stats) {
-  TORCH_CHECK(static_cast<int>(states.size()) == graph.inputs, "mixed_op: states must hold ", graph.inputs,
-              " tensors for this graph, got ", states.size());
-  check_states("mixed_op", states);
-  check_sizes(graph, states[0]);
-  const Tensor& x = states[0];
-  TORCH_CHECK(weights.dim() == 2 && weights.size(0) == static_cast<int64_t>(graph.edges.size()) &&
-                  weights.size(1) == graph.candidates,
-              "mixed_op: weights must be [", graph.edges.size(), ", ", graph.candidates, "], got ", weights.sizes());
-  TORCH_CHECK(at::isFloatingType(weights.scalar_type()), "mixed_op: weights must be floating point, got ",
-              weights.scalar_type());
-  TORCH_CHECK(weights.device() == x.device(), "mixed_op: weights must be on ", x.device(), ", got ", weights.device());
-  check_params(graph, params, x);
-  check_stats("mixed_op", stats, graph.norms, x.size(1));
-}
 
 // Placeholders: an op may not return one tensor twice.
 std::vector<Tensor> nothing(size_t count, const Tensor& like) {
@@ -101,7 +36,7 @@ GraphCall graph_call(const Graph& graph, TensorList states, const Tensor& weight
 ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList params,
                           const std::optional<Tensor>& stats, at::IntArrayRef code, double eps, bool recompute) {
   const Graph graph = graph_from(code);
-  check_call(graph, states, weights, params, stats);
+  check_mixed_op(graph, states, weights, params, stats, Kernels::kCpu);
   return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> ForwardResult {
     const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
     const auto dtype = call.weights.scalar_type();
@@ -263,18 +198,12 @@ std::tuple<Tensor, Tensor> mixed_op(TensorList states, const Tensor& weights, Te
 
 void update_running_stats(const Tensor& stats, TensorList running_mean, TensorList running_var, TensorList batches,
                           double momentum, int64_t count) {
-  const int64_t norms = stats.size(0);
-  TORCH_CHECK(static_cast<int64_t>(running_mean.size()) == norms && static_cast<int64_t>(running_var.size()) == norms &&
-                  static_cast<int64_t>(batches.size()) == norms,
-              "update_running_stats_: running_mean, running_var and batches must hold ", norms, " tensors each");
-  TORCH_CHECK(count > 1, "update_running_stats_: count must be above 1 value a channel, got ", count);
+  check_running_stats(stats, running_mean, running_var, batches, count);
   const Tensor plain = stats.to(at::kDouble).contiguous();
   const double unbiased = momentum * static_cast<double>(count) / static_cast<double>(count - 1);
-  const int64_t C = stats.size(2);
+  const int64_t norms = stats.size(0), C = stats.size(2);
   // Hundreds of short vectors: a dispatch for each would cost more than the sums.
   const auto blend = [&](const Tensor& running, const double* batch, double factor) {
-    TORCH_CHECK(running.numel() == C && running.is_contiguous(),
-                "update_running_stats_: running statistics must be contiguous [", C, "], got ", running.sizes());
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, running.scalar_type(), "update_running_stats_", [&] {
       scalar_t* r = running.data_ptr<scalar_t>();
       for (int64_t c = 0; c < C; ++c)
@@ -285,14 +214,14 @@ void update_running_stats(const Tensor& stats, TensorList running_mean, TensorLi
     const double* batch = plain.data_ptr<double>() + k * 2 * C;
     blend(running_mean[k], batch, momentum);
     blend(running_var[k], batch + C, unbiased);
-    TORCH_CHECK(batches[k].scalar_type() == at::kLong && batches[k].numel() == 1,
-                "update_running_stats_: batches must be int64 scalars, got ", batches[k].scalar_type());
     ++*batches[k].data_ptr<int64_t>();
   }
 }
 
-std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width) {
+std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width,
+                                             bool cuda) {
   const Graph g = graph_from(graph);
+  if (cuda) return saved_elements(g, channels, height, width);
   const int64_t stride = g.input_stride();
   const Shape shape{1,
                     channels,
@@ -330,8 +259,10 @@ TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
 }
 
 TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("mixed_op", mixed_op_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("mixed_op", mixed_op_autograd); }
 TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("mixed_op", mixed_op_autograd); }
 TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("mixed_op", mixed_op_plain); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("mixed_op", mixed_op_autocast); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("mixed_op", mixed_op_autocast); }
 
 }  // namespace nasfast

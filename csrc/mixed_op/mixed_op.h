@@ -28,8 +28,9 @@ std::tuple<at::Tensor, at::Tensor> mixed_op(at::TensorList states, const at::Ten
 void update_running_stats(const at::Tensor& stats, at::TensorList running_mean, at::TensorList running_var,
                           at::TensorList batches, double momentum, int64_t count);
 
-// Elements of the images an edge saves for backward, per batch image.
-std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width);
+// Elements of the images an edge saves for backward, per batch image, on the CPU or on CUDA.
+std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t channels, int64_t height, int64_t width,
+                                             bool cuda);
 
 // BatchNorms of the graph.
 int64_t mixed_op_norm_count(at::IntArrayRef graph);

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "../aten/check.h"
+#include "contract.h"
 #include "relu_conv_bn_cpu.h"
 
 namespace nasfast {
@@ -16,38 +17,9 @@ using FrontResult = std::tuple<Tensor, Tensor>;
 using ForwardResult = std::tuple<Tensor, Tensor, Tensor>;
 using BackwardResult = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
 
-void check_call(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats) {
-  check_states("relu_conv_bn", x);
-  TORCH_CHECK(weights.size() == 1 || weights.size() == 2, "relu_conv_bn: weights must hold 1 or 2 tensors, got ",
-              weights.size());
-  int64_t out = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const Tensor& w = weights[i];
-    TORCH_CHECK(w.dim() == 4 && w.size(1) == x.size(1) && w.size(2) == 1 && w.size(3) == 1, "relu_conv_bn: weights[", i,
-                "] must be [O, ", x.size(1), ", 1, 1], got ", w.sizes());
-    TORCH_CHECK(at::isFloatingType(w.scalar_type()) && w.device() == x.device(), "relu_conv_bn: weights[", i,
-                "] must be floating point on ", x.device(), ", got ", w.scalar_type(), " on ", w.device());
-    out += w.size(0);
-  }
-  TORCH_CHECK(weights.size() == 1 || (x.size(2) % 2 == 0 && x.size(3) % 2 == 0),
-              "relu_conv_bn: x must have an even height and width for a factorized reduction, got ", x.size(2), " x ",
-              x.size(3));
-  TORCH_CHECK(affine.empty() || affine.size() == 2, "relu_conv_bn: affine must hold 0 or 2 tensors, got ",
-              affine.size());
-  for (const Tensor& a : affine) {
-    TORCH_CHECK(a.sizes() == at::IntArrayRef({out}), "relu_conv_bn: affine must be [", out, "], got ", a.sizes());
-    TORCH_CHECK(at::isFloatingType(a.scalar_type()) && a.device() == x.device(),
-                "relu_conv_bn: affine must be floating point on ", x.device(), ", got ", a.scalar_type(), " on ",
-                a.device());
-  }
-  TORCH_CHECK(x.size(1) > 0 && out > 0 && x.size(2) > 0 && x.size(3) > 0,
-              "relu_conv_bn: x must have channels, height and width above 0, got ", x.sizes());
-  check_stats("relu_conv_bn", stats, 1, out);
-}
-
 ForwardResult forward_cpu(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
                           double eps, bool recompute) {
-  check_call(x, weights, affine, stats);
+  check_relu_conv_bn(x, weights, affine, stats, Kernels::kCpu);
   return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ForwardResult {
     const auto dtype = scalar_type_of<acc_t<S>>();
     int64_t out_channels = 0;
@@ -191,8 +163,10 @@ TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
   m.impl("_relu_conv_bn_backward", backward_cpu);
 }
 TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("relu_conv_bn", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("relu_conv_bn", autograd); }
 TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("relu_conv_bn", autograd); }
 TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("relu_conv_bn", plain); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("relu_conv_bn", autocast); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("relu_conv_bn", autocast); }
 
 }  // namespace nasfast

@@ -1,0 +1,104 @@
+// Mean and variance of every channel, from tiles to the whole batch, in a fixed order and without atomics on floats.
+//
+// A block keeps {count, mean, M2 = sum of squares around the mean} per channel in its own slot of a partial buffer and
+// merges tile after tile into it (Chan, Golub, LeVeque 1979), in float32 around the tile's first value, so that a large
+// mean costs no digits. The last block to finish adds the slots up in their order, in float64.
+#pragma once
+
+#include "image.cuh"
+
+namespace nasfast {
+
+struct Moments {
+  float count, mean, m2;
+};
+
+__device__ __forceinline__ Moments merged(const Moments& a, const Moments& b) {
+  const float n = a.count + b.count, off = b.mean - a.mean;
+  return {n, a.mean + off * (b.count / n), a.m2 + b.m2 + off * off * (a.count * b.count / n)};
+}
+
+__device__ __forceinline__ Moments load_moments(const float* slot, int C, int c) {
+  return {gload(slot + c), gload(slot + C + c), gload(slot + 2 * C + c)};
+}
+__device__ __forceinline__ void store_moments(float* slot, int C, int c, const Moments& m) {
+  gstore(slot + c, m.count);
+  gstore(slot + C + c, m.mean);
+  gstore(slot + 2 * C + c, m.m2);
+}
+
+// Moments of NB channels of a tile of values in shared memory, value(pixel, channel); thread c < NB returns channel
+// c's. scratch: 2 * blockDim.x floats.
+template <int NB, class Value>
+__device__ __forceinline__ Moments tile_moments(const TileAt& tile, const Shared<float>& scratch, const Value& value) {
+  constexpr int kParts = kConvThreads / NB;
+  const int c = threadIdx.x % NB, part = threadIdx.x / NB;
+  const float first = value(0, c);
+  float sum = 0, square = 0;
+  for (int p = part; p < kTilePixels; p += kParts) {
+    if (p / kTile >= tile.rows || p % kTile >= tile.cols) continue;
+    const float t = value(p, c) - first;
+    sum += t;
+    square += t * t;
+  }
+  scratch[threadIdx.x] = sum;
+  scratch[kConvThreads + threadIdx.x] = square;
+  __syncthreads();
+  if (threadIdx.x >= NB) return {};
+  for (int i = 1; i < kParts; ++i) {
+    sum += scratch[i * NB + c];
+    square += scratch[kConvThreads + i * NB + c];
+  }
+  const float count = static_cast<float>(tile.rows * tile.cols), mean = sum / count;
+  return {count, first + mean, square - sum * mean};
+}
+
+// Adds up COLUMNS values of every channel over `runs` slots in their order: value(run, channel, column) for `channels`
+// <= WIDTH channels; done(channel, sums) is called by one thread per channel. scratch: COLUMNS * THREADS doubles.
+template <int WIDTH, int COLUMNS, int THREADS, class Value, class Done>
+__device__ __forceinline__ void sum_runs(int runs, int channels, const Shared<double>& scratch, const Value& value,
+                                         const Done& done) {
+  constexpr int kParts = THREADS / WIDTH;
+  const int c = threadIdx.x % WIDTH, part = threadIdx.x / WIDTH;
+  double sums[COLUMNS] = {};
+  if (c < channels) {
+#pragma unroll 4
+    for (int run = part; run < runs; run += kParts) {
+      double v[COLUMNS];
+      value(run, c, v);
+#pragma unroll
+      for (int k = 0; k < COLUMNS; ++k) sums[k] += v[k];
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < COLUMNS; ++k) scratch[k * THREADS + threadIdx.x] = sums[k];
+  __syncthreads();
+  if (threadIdx.x >= WIDTH || c >= channels) return;
+  for (int i = 1; i < kParts; ++i)
+#pragma unroll
+    for (int k = 0; k < COLUMNS; ++k) sums[k] += scratch[k * THREADS + i * WIDTH + c];
+  done(c, sums);
+}
+
+// Mean and biased variance of channels c0.. from the moments that `runs` blocks left, slots of [3][C]:
+// store(channel, mean, variance).
+template <int WIDTH, int THREADS, class Store>
+__device__ __forceinline__ void finish_statistics(const float* partial, int64_t slot, int runs, int C, int c0,
+                                                  int channels, const Shared<double>& scratch, const Store& store) {
+  sum_runs<WIDTH, 3, THREADS>(
+      runs, channels, scratch,
+      [&](int run, int c, double (&v)[3]) {
+        const Moments m = load_moments(partial + run * slot, C, c0 + c);
+        const double mean = m.mean;
+        v[0] = m.count;
+        v[1] = m.count * mean;
+        v[2] = m.m2 + m.count * mean * mean;
+      },
+      [&](int c, const double (&v)[3]) {
+        const double mean = v[1] / v[0], variance = v[2] / v[0] - mean * mean;
+        store(c0 + c, static_cast<float>(mean), static_cast<float>(variance < 0 ? 0 : variance));
+      });
+}
+
+}  // namespace nasfast
