@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 
 def simt_build() -> Any:
@@ -31,12 +34,35 @@ def simt_module() -> ModuleType:
 
 @pytest.fixture
 def simt(simt_module: ModuleType) -> Iterator[ModuleType]:
-    """The same, standing in for the CPU kernels while the test runs."""
+    """The same, standing in for the CPU kernels while the test runs. What an op returns must be written whole."""
     simt_module.seed(0)
     simt_module.reset()
     simt_module.enable()
     yield simt_module
     simt_module.disable()
+    assert simt_module.incomplete_results() == []
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where an op runs: `name` is cpu, simt (the CUDA kernels on CPU tensors) or cuda; `torch` is where tensors are."""
+
+    name: str
+    torch: str
+
+
+@pytest.fixture(params=["cpu", "simt", "cuda"])
+def device(request: pytest.FixtureRequest) -> Device:
+    """Each of the three. Without a GPU, cuda is skipped; with NASFAST_REQUIRE_CUDA=1 it fails."""
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            if os.environ.get("NASFAST_REQUIRE_CUDA") == "1":
+                pytest.fail("NASFAST_REQUIRE_CUDA=1, but torch finds no GPU")
+            pytest.skip("needs a GPU")
+        return Device("cuda", "cuda")
+    if request.param == "simt":
+        request.getfixturevalue("simt")
+    return Device(request.param, "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -39,11 +39,10 @@ __global__ void __launch_bounds__(1024) spilling(const float* x, float* y) {
   for (int i = 0; i < 96; ++i) y[i * 1024 + threadIdx.x] = v[i] * v[(i * 37 + 5) % 96];
 }
 __global__ void local_array(const float* x, float* y, int n) {
-  float v[16];
-#pragma unroll
-  for (int i = 0; i < 16; ++i) v[i] = x[i];
-  v[n] = 1.0f;
-  y[threadIdx.x] = v[threadIdx.x % 16] + v[(n + 3) % 16];
+  float v[64];
+  for (int i = 0; i < 64; ++i) v[i] = x[i];
+  for (int i = 0; i < n; ++i) v[i * n % 64] += v[(i + n) % 64];
+  y[threadIdx.x] = v[threadIdx.x % 64];
 }
 __global__ void good(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x]; }
 """

@@ -157,11 +157,15 @@ def test_memory_cleared_by_the_host_is_a_launch(simt_faulty: ModuleType) -> None
 
 
 def test_what_a_result_leaves_unwritten_is_known(simt_faulty: ModuleType) -> None:
+    simt_faulty.reset()
     y = simt_faulty.half_written(torch.randn(64))
     assert simt_faulty.unwritten(y) == 64 * 4
+    assert simt_faulty.incomplete_results() == ["the op's own Float [128]: 256 bytes"]
     assert y[64:].isnan().all()
     y[64:] = 0  # the host may
     assert simt_faulty.unwritten(y) == 0
+    simt_faulty.reset()
+    assert simt_faulty.incomplete_results() == []
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -6,6 +6,7 @@ They see what the harness cannot: accesses that go around it, arrays on a kernel
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +78,8 @@ print("all done")
     ("name", "message"),
     [
         ("unchecked_global", "AddressSanitizer: heap-buffer-overflow"),
-        ("unchecked_local", "AddressSanitizer: stack-buffer-overflow"),
-        ("unchecked_overflow", "runtime error: signed integer overflow"),
+        ("unchecked_local", "AddressSanitizer: stack-buffer-overflow|insufficient space for an object"),
+        ("unchecked_overflow", r"runtime error: signed integer overflow"),
     ],
 )
 def test_what_goes_around_the_harness_is_caught(name: str, message: str) -> None:
@@ -89,5 +90,5 @@ m.run({name!r}, False, torch.randn(m.ELEMENTS))
 """
     )
     assert done.returncode == 99, done.stderr
-    assert message in done.stderr
-    assert name in done.stderr or "unchecked.cu" in done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert "unchecked.cu" in done.stderr

@@ -27,7 +27,16 @@ void bind(pybind11::module_& m) {
   m.def("disable", &disable, "Give the ops their CPU kernels back.");
   m.def("unwritten", &unwritten, "Bytes of an op's result that nobody wrote.");
   m.def("seed", &set_seed, pybind11::arg("seed"), "Thread and block orders of the launches from now on.");
-  m.def("reset", [] { launches().clear(); }, "Forget the launches.");
+  m.def(
+      "reset",
+      [] {
+        launches().clear();
+        incomplete_results().clear();
+      },
+      "Forget the launches and the incomplete results.");
+  m.def(
+      "incomplete_results", [] { return incomplete_results(); },
+      "What calls returned and kernels left unwritten in part, in words.");
   m.def(
       "launches",
       [] {

@@ -27,7 +27,7 @@ MODULES = ("_simt", "_simt_faulty")
 # What the CUDA host side calls of the rest of csrc. Sources that register ops stay out: nasfast._C does that.
 HOST_SOURCES = ("mixed_op/graph.cpp", "mixed_op/contract.cpp")
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-O2"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
 
 
 def load_setup() -> Any:

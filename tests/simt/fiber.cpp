@@ -13,6 +13,7 @@
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -124,6 +125,7 @@ void Fiber::start(Entry entry) { state_->inside.prepare(state_->stack, entry); }
 
 #if defined(__SANITIZE_ADDRESS__)
 
+void Fiber::abandon() { ASAN_UNPOISON_MEMORY_REGION(state_->stack.bottom(), kStackBytes); }
 void Fiber::enter() {
   void* own = nullptr;
   __sanitizer_start_switch_fiber(&own, state_->stack.bottom(), kStackBytes);
@@ -140,6 +142,7 @@ void Fiber::arrived() { __sanitizer_finish_switch_fiber(nullptr, &state_->outer_
 
 #else
 
+void Fiber::abandon() {}
 void Fiber::enter() { state_->outside.switch_to(state_->inside); }
 void Fiber::leave() { state_->inside.switch_to(state_->outside); }
 void Fiber::arrived() {}

@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <sstream>
 #include <vector>
@@ -23,6 +24,11 @@ std::vector<Implement>& implementations() {
 
 std::vector<std::unique_ptr<torch::Library>>& enabled_libraries() {
   static auto* list = new std::vector<std::unique_ptr<torch::Library>>;
+  return *list;
+}
+
+std::vector<std::string>& incomplete() {
+  static auto* list = new std::vector<std::string>;
   return *list;
 }
 
@@ -68,6 +74,8 @@ void enable() {
   }
 }
 
+std::vector<std::string>& incomplete_results() { return incomplete(); }
+
 void disable() { enabled_libraries().clear(); }
 
 int64_t unwritten(const at::Tensor& t) {
@@ -82,7 +90,8 @@ namespace nasfast {
 // Memory of tensors that come from outside is known for the length of a call: the host may do with it what it likes
 // before and after.
 struct DeviceCall::Scope {
-  std::vector<void*> borrowed;
+  std::vector<void*> borrowed, own;
+  int exceptions = std::uncaught_exceptions();
 
   void* borrow(const at::Tensor& t, bool writable) {
     void* base = const_cast<void*>(t.storage().data());
@@ -102,7 +111,17 @@ struct DeviceCall::Scope {
     return const_cast<void*>(t.const_data_ptr());
   }
 
+  // What outlives the call is a result, which kernels must have written whole.
+  void note_incomplete_results() const {
+    for (void* base : own) {
+      simt::Allocation* allocation = simt::allocation_at(base);
+      const size_t bytes = allocation ? simt::unwritten_bytes(allocation) : 0;
+      if (bytes > 0) simt::incomplete().push_back(allocation->label + ": " + std::to_string(bytes) + " bytes");
+    }
+  }
+
   ~Scope() {
+    if (std::uncaught_exceptions() == exceptions) note_incomplete_results();
     for (void* base : borrowed)
       if (--simt::allocation_at(base)->holders == 0) simt::remove_allocation(base);
   }
@@ -114,7 +133,9 @@ DeviceCall::~DeviceCall() = default;
 cudaStream_t DeviceCall::stream() const { return nullptr; }
 
 at::Tensor DeviceCall::empty(at::IntArrayRef sizes, at::ScalarType dtype) const {
-  return simt::tracked_empty(sizes, dtype);
+  at::Tensor t = simt::tracked_empty(sizes, dtype);
+  if (t.numel() > 0) scope_->own.push_back(t.mutable_data_ptr());
+  return t;
 }
 
 at::Tensor DeviceCall::zeros(at::IntArrayRef sizes, at::ScalarType dtype) const {

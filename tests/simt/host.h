@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <pybind11/pybind11.h>
 
+#include <string>
+#include <vector>
+
 namespace simt {
 
 // Runs the ops of csrc/**/*_cuda.cpp in place of their CPU kernels, until disable().
@@ -13,7 +16,10 @@ void disable();
 // Bytes of an op's result that neither a kernel nor the host wrote.
 int64_t unwritten(const at::Tensor& t);
 
-// enable, disable, unwritten, seed, launches, reset.
+// Results of calls since the list was last cleared that kernels left unwritten in part.
+std::vector<std::string>& incomplete_results();
+
+// enable, disable, unwritten, incomplete_results, seed, launches, reset.
 void bind(pybind11::module_& m);
 
 }  // namespace simt

@@ -181,6 +181,7 @@ void Machine::run(const char* name, dim3 grid_size, dim3 block, size_t shared_by
     check_counters();
   } catch (...) {
     running_ = false;
+    for (Fiber& fiber : fibers_) fiber.abandon();
     throw;
   }
   running_ = false;
