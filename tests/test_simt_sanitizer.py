@@ -92,3 +92,22 @@ m.run({name!r}, False, torch.randn(m.ELEMENTS))
     assert done.returncode == 99, done.stderr
     assert re.search(message, done.stderr), done.stderr
     assert "unchecked.cu" in done.stderr
+
+
+def test_ops_run_clean() -> None:
+    simt_build().build("_simt", sanitize=True)
+    done = run(
+        """
+from op_cases import EDGES, fused_results
+m = simt_build().load("_simt", sanitize=True)
+m.enable()
+for name, dtype in (("darts", torch.bfloat16), ("odd channels", torch.float32), ("odd size, stride 2", torch.float32)):
+    edge = EDGES[name]
+    for result in fused_results(edge, edge.module(), *edge.inputs(), dtype):
+        assert result.isfinite().all(), name
+assert len(m.launches()) > 0
+print("all done")
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "all done"
