@@ -9,6 +9,7 @@
 #include "aten/buffer_cache.h"
 #include "core/isa.h"
 #include "core/peak.h"
+#include "mixed_op/channel_shuffle.h"
 #include "mixed_op/mixed_op.h"
 #include "mixed_op/profile.h"
 #include "mixed_op/relu_conv_bn.h"
@@ -74,4 +75,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("relu_conv_bn", [](const at::Tensor& x, const std::vector<at::Tensor>& weights,
                            const std::vector<at::Tensor>& affine, const std::optional<at::Tensor>& stats, double eps,
                            bool recompute) { return relu_conv_bn(x, weights, affine, stats, eps, recompute); });
+  m.def("shuffle_channels", [](const at::Tensor& mixed, const at::Tensor& passed, int64_t groups) {
+    return shuffle_channels(mixed, passed, groups);
+  });
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias, overload
 
-import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from nasfast.errors import NasfastError
 
@@ -27,7 +27,7 @@ def as_tensor(op: str, name: str, value: Array) -> Tensor:
             f"{op}: {name} must be a torch tensor or an array with __dlpack__, got {type(value).__name__}"
         )
     try:
-        return torch.from_dlpack(value)
+        return from_dlpack(value)
     except (BufferError, TypeError, RuntimeError) as error:
         raise NasfastError(f"{op}: {name} cannot be shared over DLPack: {error}") from error
 

@@ -197,6 +197,31 @@ def relu_conv_bn(
     return like(x, out), like(x, used)
 
 
+def shuffle_channels(mixed: Array, passed: Array, groups: int) -> Array:
+    """The channels that PC-DARTS mixed and those it passed on, side by side and dealt out over the groups.
+
+    Args:
+        mixed, passed: [N, M, H, W] and [N, P, H, W] of one floating dtype; channels_last, also as a slice of the
+            channels of another tensor, is read as it is.
+        groups: divides M + P.
+
+    Returns:
+        [N, M + P, H, W] in channels_last.
+
+    Raises:
+        RuntimeError: an argument of another shape, dtype or device; the message names it.
+
+    Equivalent to::
+
+        nasfast.reference.channel_shuffle(torch.cat([mixed, passed], dim=1), groups)
+
+    Xu et al., "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", ICLR 2020.
+    """
+    op = "shuffle_channels"
+    out = torch.ops.nasfast.shuffle_channels(as_tensor(op, "mixed", mixed), as_tensor(op, "passed", passed), groups)
+    return like(mixed, out)
+
+
 def update_running_stats_(
     stats: Array,
     running_mean: Sequence[Array],
@@ -311,3 +336,18 @@ def _relu_conv_bn_backward_fake(  # type: ignore[no-untyped-def]
 ):
     grad_x = torch.empty_like(x, memory_format=torch.channels_last) if want_x else x.new_empty((0,))
     return grad_x, _grads(weights, want_params), _grads(affine, want_params)
+
+
+@torch.library.register_fake("nasfast::shuffle_channels")
+def _shuffle_channels_fake(mixed, passed, groups):  # type: ignore[no-untyped-def]
+    _check_devices("shuffle_channels", mixed, passed=[passed])
+    n, m, h, w = mixed.shape
+    return mixed.new_empty((n, m + passed.shape[1], h, w)).to(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("nasfast::_shuffle_channels_backward")
+def _shuffle_channels_backward_fake(grad, mixed_channels, groups):  # type: ignore[no-untyped-def]
+    n, c, h, w = grad.shape
+    return tuple(
+        grad.new_empty((n, k, h, w)).to(memory_format=torch.channels_last) for k in (mixed_channels, c - mixed_channels)
+    )

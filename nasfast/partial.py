@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nasfast import ops
 from nasfast.modules import Fused, ParamList, one_edge, run_mixed, run_preprocess
-from nasfast.reference import PARTIAL_FRACTION, PartialCell, PartialMixedOp, channel_shuffle
+from nasfast.reference import PARTIAL_FRACTION, PartialCell, PartialMixedOp
 from nasfast.spaces.genotype import INPUTS_PER_NODE
 
 
@@ -37,7 +37,7 @@ class FusedPartialMixedOp(Fused, PartialMixedOp):
         taken = x[:, : self.channels // PARTIAL_FRACTION]
         mixed = run_mixed(self._graph, [taken], weights.unsqueeze(0), self._layers, self.recompute)
         passed = pass_on(x, taken.shape[1], self.stride)
-        return channel_shuffle(torch.cat([mixed, passed], dim=1), PARTIAL_FRACTION)
+        return ops.shuffle_channels(mixed, passed, PARTIAL_FRACTION)
 
 
 def pass_on(x: Tensor, taken: int, stride: int) -> Tensor:
@@ -140,10 +140,7 @@ class PartialStages:
     def _join(self, mixed: Tensor | None, passed: Tensor | None) -> Tensor:
         assert mixed is not None
         assert passed is not None
-        whole = torch.cat([mixed.permute(0, 2, 3, 1), passed], dim=-1)
-        n, h, w, c = whole.shape
-        shuffled = whole.view(n, h, w, self.groups, c // self.groups).transpose(3, 4)
-        return shuffled.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        return ops.shuffle_channels(mixed, passed.permute(0, 3, 1, 2), self.groups)
 
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from conftest import Device
 from torch import Tensor, nn
 
 from nasfast import ops, reference
@@ -13,8 +14,20 @@ from nasfast.modules import ParamList
 from nasfast.spaces.darts import ALL_PRIMITIVES, PRIMITIVES
 
 # Error allowed, relative to the largest value of the float64 reference. float32: sums of a few thousand products in
-# another order; bfloat16: 8 bits of every stored image.
+# another order; bfloat16: 8 bits of every stored image. The CUDA kernels also round what goes into tensor cores, and
+# the gradients between two convolutions, to the type.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 6e-2}
+CUDA_TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1.5e-1, torch.float16: 2e-2}
+TOLERANCES = {"cpu": TOLERANCE, "simt": CUDA_TOLERANCE, "cuda": CUDA_TOLERANCE}
+
+
+def exact(device: Device) -> torch.dtype:
+    """The widest type that the kernels of a device have."""
+    return torch.float64 if device.name == "cpu" else torch.float32
+
+
+def near(device: Device) -> float:
+    return TOLERANCES[device.name][exact(device)]
 
 
 @dataclass(frozen=True)
@@ -65,13 +78,13 @@ def run(step: Callable[[], Tensor], wanted: list[Tensor]) -> list[Tensor]:
     """Output, then the gradients of `wanted` for a fixed gradient of the output."""
     out = step()
     generator = torch.Generator().manual_seed(7)
-    grad = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+    grad = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)
     grads = torch.autograd.grad(out, wanted, grad, allow_unused=True)
     return [out, *(torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads, strict=True))]
 
 
-def leaves(*tensors: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    return [t.detach().to(dtype, copy=True).requires_grad_() for t in tensors]
+def leaves(*tensors: Tensor, dtype: torch.dtype, on: str = "cpu") -> list[Tensor]:
+    return [t.detach().to(on, dtype, copy=True).requires_grad_() for t in tensors]
 
 
 def plain_results(edge: Edge, module: reference.MixedOp, x: Tensor, weights: Tensor) -> list[Tensor]:
@@ -81,9 +94,15 @@ def plain_results(edge: Edge, module: reference.MixedOp, x: Tensor, weights: Ten
 
 
 def fused_results(
-    edge: Edge, module: reference.MixedOp, x: Tensor, weights: Tensor, dtype: torch.dtype, **options: object
+    edge: Edge,
+    module: reference.MixedOp,
+    x: Tensor,
+    weights: Tensor,
+    dtype: torch.dtype,
+    on: str = "cpu",
+    **options: object,
 ) -> list[Tensor]:
-    x, weights, *params = leaves(x, weights, *ParamList(module._ops).params(), dtype=dtype)
+    x, weights, *params = leaves(x, weights, *ParamList(module._ops).params(), dtype=dtype, on=on)
     out = run(
         lambda: ops.mixed_op([x], weights.unsqueeze(0), params, edge.graph(), **options)[0],  # type: ignore[arg-type]
         [x, weights, *params],
@@ -97,5 +116,9 @@ def assert_near(actual: list[Tensor], expected: list[Tensor], tolerance: float) 
     for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
         scale = e.abs().max().item() if e.numel() else 0.0
         torch.testing.assert_close(
-            a.double(), e.double(), rtol=0, atol=tolerance * max(scale, 1e-3), msg=lambda m, i=i: f"result {i}: {m}"
+            a.cpu().double(),
+            e.cpu().double(),
+            rtol=0,
+            atol=tolerance * max(scale, 1e-3),
+            msg=lambda m, i=i: f"result {i}: {m}",
         )

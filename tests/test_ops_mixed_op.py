@@ -8,7 +8,8 @@ import sys
 
 import pytest
 import torch
-from op_cases import EDGES, TOLERANCE, Edge, assert_near, fused_results, plain_results
+from conftest import Device
+from op_cases import EDGES, TOLERANCE, TOLERANCES, Edge, assert_near, exact, fused_results, near, plain_results
 from torch import Tensor
 
 import nasfast._C as extension
@@ -22,47 +23,57 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def call(edge: Edge, x: Tensor, weights: Tensor, dtype: torch.dtype = torch.float32, **options: object) -> Tensor:
-    params = [p.to(dtype) for p in ParamList(edge.module()._ops).params()]
-    return ops.mixed_op([x.to(dtype)], weights.to(dtype).unsqueeze(0), params, edge.graph(), **options)[0]  # type: ignore[arg-type]
+def call(
+    edge: Edge, x: Tensor, weights: Tensor, dtype: torch.dtype = torch.float32, on: str = "cpu", **options: object
+) -> Tensor:
+    params = [p.to(on, dtype) for p in ParamList(edge.module()._ops).params()]
+    weights = weights.to(on, dtype).unsqueeze(0)
+    return ops.mixed_op([x.to(on, dtype)], weights, params, edge.graph(), **options)[0]  # type: ignore[arg-type]
 
 
 # A gradient that is zero but for rounding cannot be compared: BatchNorm undoes the scale of a weight that is alone in
-# its channel, and a handful of values per channel have too few digits in bfloat16. float64 tells there.
+# its channel, and a handful of values per channel have too few digits in 16 bits. The widest type tells there.
+HALVES = (torch.bfloat16, torch.float16)
 FEW_DIGITS = {
-    "one channel": (torch.float32, torch.bfloat16),
-    "one pixel": (torch.bfloat16,),
-    "batch 1": (torch.bfloat16,),
+    "one channel": (torch.float32, *HALVES),
+    "one pixel": HALVES,
+    "batch 1": HALVES,
 }
-CASES = [(name, dtype) for name in EDGES for dtype in TOLERANCE if dtype not in FEW_DIGITS.get(name, ())]
+CASES = [
+    (device, name, dtype)
+    for device in TOLERANCES
+    for name in EDGES
+    for dtype in TOLERANCES[device]
+    if dtype not in FEW_DIGITS.get(name, ())
+]
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
-def test_outputs_and_gradients_equal_the_twin_s(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("device", "name", "dtype"), CASES, ids=str, indirect=["device"])
+def test_outputs_and_gradients_equal_the_twin_s(device: Device, name: str, dtype: torch.dtype) -> None:
     edge = EDGES[name]
     module, (x, weights) = edge.module(), edge.inputs()
-    if dtype == torch.bfloat16:  # same rounded inputs for both
+    if dtype in HALVES:  # same rounded inputs for both
         module, x, weights = module.to(dtype), x.to(dtype), weights.to(dtype)
-    fused = fused_results(edge, module, x, weights, dtype)
+    fused = fused_results(edge, module, x, weights, dtype, device.torch)
     expected = plain_results(edge, module, x, weights)
-    if dtype == torch.bfloat16:
-        assert_close_on_average(fused, expected, TOLERANCE[dtype])
+    if dtype in HALVES:
+        assert_close_on_average(fused, expected, TOLERANCES[device.name][dtype])
     else:
-        assert_near(fused, expected, TOLERANCE[dtype])
+        assert_near(fused, expected, TOLERANCES[device.name][dtype])
 
 
 def assert_close_on_average(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
-    """bfloat16 flips single relus and maxima, so distances are taken in the root mean square."""
+    """16-bit types flip single relus and maxima, so distances are taken in the root mean square."""
     for a, e in zip(actual, expected, strict=True):
-        assert (a.double() - e).norm() <= tolerance * max(e.norm().item(), 1e-3 * e.numel() ** 0.5)
+        assert (a.cpu().double() - e).norm() <= tolerance * max(e.norm().item(), 1e-3 * e.numel() ** 0.5)
 
 
 @pytest.mark.parametrize("name", ["darts", "darts, stride 2", "every primitive, affine", "odd size, stride 2"])
-def test_recompute_gives_the_same_bits(name: str) -> None:
+def test_recompute_gives_the_same_bits(name: str, device: Device) -> None:
     edge = EDGES[name]
     module, (x, weights) = edge.module(), edge.inputs()
-    kept = fused_results(edge, module, x, weights, torch.float32)
-    again = fused_results(edge, module, x, weights, torch.float32, recompute=True)
+    kept = fused_results(edge, module, x, weights, torch.float32, device.torch)
+    again = fused_results(edge, module, x, weights, torch.float32, device.torch, recompute=True)
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
 
 
@@ -98,11 +109,12 @@ def test_gradcheck_of_a_cell(stride: int) -> None:
     )
 
 
-def test_layouts_of_the_input_give_the_same_bits() -> None:
+def test_layouts_of_the_input_give_the_same_bits(device: Device) -> None:
     edge = EDGES["darts"]
     module, (x, weights) = edge.module(), edge.inputs()
-    expected = fused_results(edge, module, x, weights, torch.float32)
-    wide = torch.randn(2, 20, 9, 8)
+    expected = fused_results(edge, module, x, weights, torch.float32, device.torch)
+    module, x, weights = module.to(device.torch), x.to(device.torch), weights.to(device.torch)
+    wide = torch.randn(2, 20, 9, 8, device=device.torch)
     wide[:, 2:18, 1:] = x
     for view in (x.float().contiguous(memory_format=torch.channels_last), wide[:, 2:18, 1:]):
         params = ParamList(module._ops).params()
@@ -111,9 +123,9 @@ def test_layouts_of_the_input_give_the_same_bits() -> None:
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_an_empty_batch_gives_empty_results_and_zero_gradients() -> None:
+def test_an_empty_batch_gives_empty_results_and_zero_gradients(device: Device) -> None:
     edge = Edge(4, 6, 6, stride=2, batch=0)
-    out, *grads = fused_results(edge, edge.module(), *edge.inputs(), torch.float32)
+    out, *grads = fused_results(edge, edge.module(), *edge.inputs(), torch.float32, device.torch)
     assert out.shape == (0, 4, 3, 3)
     assert all(not g.any() for g in grads)
 
@@ -216,32 +228,34 @@ def test_the_environment_forces_an_instruction_set() -> None:
     assert "instruction set must be one of {baseline" in failed.stderr
 
 
-def test_a_large_mean_does_not_spoil_the_variance() -> None:
+def test_a_large_mean_does_not_spoil_the_variance(device: Device) -> None:
     edge = Edge(8, 8, 8, primitives=("max_pool_3x3", "avg_pool_3x3"))
     x = 1000 + torch.randn(4, 8, 8, 8, dtype=torch.float64)
     weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
     expected = edge.module().double()(x, weights)
-    assert (call(edge, x, weights).double() - expected).abs().max() < 2e-3  # 1000 has 6e-5 between float32 values
+    actual = call(edge, x, weights, on=device.torch).cpu().double()
+    assert (actual - expected).abs().max() < 2e-3  # 1000 has 6e-5 between float32 values
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_and_inf_reach_what_they_reach_in_torch(value: float) -> None:
+def test_nan_and_inf_reach_what_they_reach_in_torch(value: float, device: Device) -> None:
     edge = Edge(8, 6, 6, primitives=PRIMITIVES)
     x, weights = edge.inputs()
     x[1, 3, 2, 2] = value
-    module = edge.module().double()
-    ours = ops.mixed_op([x], weights.unsqueeze(0), ParamList(module._ops).params(), edge.graph())[0]
+    module = edge.module()
+    ours = fused_results(edge, module, x, weights, exact(device), device.torch)[0].cpu()
     assert not torch.isfinite(ours).all()
-    assert torch.equal(torch.isfinite(ours), torch.isfinite(module(x, weights)))
+    assert torch.equal(torch.isfinite(ours), torch.isfinite(module.double()(x, weights)))
 
 
-def test_ties_of_the_maximum_and_borders_of_the_average_are_torch_s() -> None:
+def test_ties_of_the_maximum_and_borders_of_the_average_are_torch_s(device: Device) -> None:
     edge = Edge(4, 5, 5, primitives=("max_pool_3x3", "avg_pool_3x3"))
     x = torch.randint(0, 2, (2, 4, 5, 5)).double()
     x[0, 0] = 1.0
     weights = torch.tensor([0.7, 0.3], dtype=torch.float64)
     module = edge.module()
-    assert_near(fused_results(edge, module, x, weights, torch.float64), plain_results(edge, module, x, weights), 1e-11)
+    fused = fused_results(edge, module, x, weights, exact(device), device.torch)
+    assert_near(fused, plain_results(edge, module, x, weights), near(device))
 
 
 CODE = EDGES["darts"].graph().code

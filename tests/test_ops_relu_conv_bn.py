@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from op_cases import TOLERANCE, assert_near, leaves, run
+from conftest import Device
+from op_cases import TOLERANCES, assert_near, leaves, run
 from torch import Tensor, nn
 
 from nasfast import ops, reference
@@ -36,21 +37,35 @@ def build(c_in: int, c_out: int, reduce: bool, affine: bool) -> tuple[nn.Module,
     return module, convs, [norm.weight, norm.bias] if affine else []
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+DTYPES = [
+    ("cpu", torch.float64),
+    ("cpu", torch.float32),
+    *((device, dtype) for device in ("simt", "cuda") for dtype in (torch.float32, torch.bfloat16, torch.float16)),
+]
+
+
+@pytest.mark.parametrize(("device", "dtype"), DTYPES, ids=str, indirect=["device"])
 @pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
 @pytest.mark.parametrize("reduce", [False, True], ids=["pointwise", "reduction"])
 @pytest.mark.parametrize("recompute", [False, True], ids=["saved", "recompute"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_outputs_and_gradients_equal_the_twin_s(shape, recompute, reduce, affine, dtype) -> None:  # type: ignore[no-untyped-def]
+def test_outputs_and_gradients_equal_the_twin_s(  # type: ignore[no-untyped-def]
+    shape, recompute, reduce, affine, dtype, device: Device
+) -> None:
     c_in, c_out, height, width, batch = shape
     module, convs, norm = build(c_in, c_out, reduce, affine)
     x = torch.randn(batch, c_in, height, width, dtype=torch.float64)
-    mine, *params = leaves(x, *convs, *norm, dtype=dtype)
+    if dtype.itemsize == 2:  # same rounded inputs for both
+        module, x = module.to(dtype), x.to(dtype)
+    mine, *params = leaves(x, *convs, *norm, dtype=dtype, on=device.torch)
     weights, affines = params[: len(convs)], params[len(convs) :]
     fused = run(lambda: ops.relu_conv_bn(mine, weights, affines, recompute=recompute)[0], [mine, *params])
     module = module.double()
     (plain,) = leaves(x, dtype=torch.float64)
-    assert_near(fused, run(lambda: module(plain), [plain, *module.parameters()]), TOLERANCE[dtype] * 5)
+    tolerance = TOLERANCES[device.name][dtype]
+    assert_near(
+        fused, run(lambda: module(plain), [plain, *module.parameters()]), tolerance * (5 if dtype.itemsize > 2 else 1)
+    )
 
 
 def test_gradcheck_with_given_statistics() -> None:
@@ -62,9 +77,9 @@ def test_gradcheck_with_given_statistics() -> None:
     )
 
 
-def test_an_empty_batch_gives_empty_results() -> None:
-    x = torch.zeros(0, 4, 6, 6, requires_grad=True)
-    weight = torch.zeros(8, 4, 1, 1, requires_grad=True)
+def test_an_empty_batch_gives_empty_results(device: Device) -> None:
+    x = torch.zeros(0, 4, 6, 6, device=device.torch, requires_grad=True)
+    weight = torch.zeros(8, 4, 1, 1, device=device.torch, requires_grad=True)
     out, _ = ops.relu_conv_bn(x, [weight])
     out.sum().backward()
     assert out.shape == (0, 8, 6, 6)
@@ -94,20 +109,26 @@ def test_wrong_arguments_are_named(arguments: tuple, message: str) -> None:
         torch.ops.nasfast.relu_conv_bn(*arguments, 1e-5, False)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_running_statistics_move_as_batchnorm_s(dtype: torch.dtype) -> None:
+RUNNING = [
+    *(("cpu", dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16)),
+    *((device, dtype) for device in ("simt", "cuda") for dtype in (torch.float32, torch.bfloat16)),
+]
+
+
+@pytest.mark.parametrize(("device", "dtype"), RUNNING, ids=str, indirect=["device"])
+def test_running_statistics_move_as_batchnorm_s(dtype: torch.dtype, device: Device) -> None:
     x = torch.randn(3, 4, 5, 5, dtype=torch.float64)
-    norm = nn.BatchNorm2d(4).to(dtype)
+    norm = nn.BatchNorm2d(4).to(device.torch, dtype)
     plain = nn.BatchNorm2d(4).double()
     for step in range(2):
         y = x + step
         plain(y)
-        stats = torch.stack([y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)]).unsqueeze(0)
+        stats = torch.stack([y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)]).unsqueeze(0).to(device.torch)
         buffers = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
         ops.update_running_stats_(stats, *([b] for b in buffers), momentum=0.1, count=75)  # type: ignore[arg-type]
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
-    torch.testing.assert_close(norm.running_mean.double(), plain.running_mean, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(norm.running_var.double(), plain.running_var, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(norm.running_mean.cpu().double(), plain.running_mean, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(norm.running_var.cpu().double(), plain.running_var, rtol=tolerance, atol=tolerance)
     assert norm.num_batches_tracked.item() == 2
 
 

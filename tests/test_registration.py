@@ -11,13 +11,15 @@ import nasfast._C as extension
 from nasfast import ops, reference
 from nasfast.modules import ParamList
 
-PUBLIC = {"mixed_op", "relu_conv_bn", "update_running_stats_"}
+PUBLIC = {"mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"}
 TWINS = {
     "mixed_op": [reference.MixedOp, reference.Cell],
     "relu_conv_bn": [reference.ReLUConvBN, reference.FactorizedReduce],
+    "shuffle_channels": [reference.channel_shuffle],
     "update_running_stats_": [nn.BatchNorm2d],
 }
 INNER = {f"_{name}_{part}" for name in ("mixed_op", "relu_conv_bn") for part in ("forward", "backward")}
+INNER |= {"_shuffle_channels_backward"}
 
 
 def registered() -> set[str]:
@@ -37,6 +39,12 @@ def test_every_op_has_a_cpu_kernel_and_a_fake(name: str) -> None:
     assert kernel(f"nasfast::{name}", "Meta")
 
 
+@pytest.mark.parametrize("name", sorted(PUBLIC | INNER))
+def test_every_op_has_a_cuda_kernel_where_the_build_has_cuda(name: str) -> None:
+    kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"nasfast::{name}", "CUDA")
+    assert kernel == (ops.build_info()["cuda"] is not None or name in {"mixed_op", "relu_conv_bn"})
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
     doc = getattr(ops, name).__doc__
@@ -46,7 +54,7 @@ def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mixed_op", "relu_conv_bn"])
 def test_differentiable_ops_have_autograd_and_autocast(name: str) -> None:
-    for key in ("AutogradCPU", "AutocastCPU"):
+    for key in ("AutogradCPU", "AutocastCPU", "AutogradCUDA", "AutocastCUDA"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::{name}", key)
     for part in ("forward", "backward"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::_{name}_{part}", "CPU")
@@ -76,6 +84,12 @@ def test_opcheck_mixed_op(name: str, recompute: bool) -> None:
 def test_opcheck_relu_conv_bn(reduce: bool) -> None:
     torch.manual_seed(0)
     torch.library.opcheck(torch.ops.nasfast.relu_conv_bn.default, (*relu_arguments(reduce), False))
+
+
+def test_opcheck_shuffle_channels() -> None:
+    parts = [torch.randn(2, channels, 3, 5, requires_grad=True) for channels in (2, 6)]
+    torch.library.opcheck(torch.ops.nasfast.shuffle_channels.default, (*parts, 4))
+    torch.library.opcheck(torch.ops.nasfast._shuffle_channels_backward.default, (torch.randn(2, 8, 3, 5), 2, 4))
 
 
 def test_opcheck_update_running_stats() -> None:

@@ -125,4 +125,20 @@ void check_running_stats(const Tensor& stats, TensorList running_mean, TensorLis
   }
 }
 
+void check_shuffle(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+  TORCH_CHECK(mixed.dim() == 4 && passed.dim() == 4, "shuffle_channels: mixed and passed must be [N, C, H, W], got ",
+              mixed.dim(), " and ", passed.dim(), " dimensions");
+  TORCH_CHECK(mixed.size(0) == passed.size(0) && mixed.size(2) == passed.size(2) && mixed.size(3) == passed.size(3),
+              "shuffle_channels: mixed and passed must differ in channels only, got ", mixed.sizes(), " and ",
+              passed.sizes());
+  TORCH_CHECK(at::isFloatingType(mixed.scalar_type()), "shuffle_channels: mixed must be floating point, got ",
+              mixed.scalar_type());
+  TORCH_CHECK(mixed.scalar_type() == passed.scalar_type() && mixed.device() == passed.device(),
+              "shuffle_channels: mixed and passed must have one dtype and device, got ", mixed.scalar_type(), " on ",
+              mixed.device(), " and ", passed.scalar_type(), " on ", passed.device());
+  TORCH_CHECK(groups > 0 && (mixed.size(1) + passed.size(1)) % groups == 0,
+              "shuffle_channels: groups must divide the channels, got ", groups, " for ",
+              mixed.size(1) + passed.size(1));
+}
+
 }  // namespace nasfast

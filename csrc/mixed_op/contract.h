@@ -15,4 +15,6 @@ void check_relu_conv_bn(const at::Tensor& x, at::TensorList weights, at::TensorL
 void check_running_stats(const at::Tensor& stats, at::TensorList running_mean, at::TensorList running_var,
                          at::TensorList batches, int64_t count);
 
+void check_shuffle(const at::Tensor& mixed, const at::Tensor& passed, int64_t groups);
+
 }  // namespace nasfast

@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const NAS
           tile, shared.scratch, [&](int p, int c) { return rounded<S>(shared.y[p * Staged<NB>::kLd + c]); });
       const int c = o0 + static_cast<int>(threadIdx.x);
       if (threadIdx.x < NB && c < shape.O) {
-        float* slot = task.partial + static_cast<int64_t>(run) * 3 * shape.O;
+        float* slot = task.partial + static_cast<int64_t>(run) * kMomentRows * shape.O;
         store_moments(slot, shape.O, c, t == first ? moments : merged(load_moments(slot, shape.O, c), moments));
       }
     }
@@ -129,8 +129,8 @@ __global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const NAS
   for (int k = 0; k < group.count; ++k) {
     const ForwardConv& task = args.conv[group.first + k];
     if (!task.stats) continue;
-    finish_statistics<NB, kConvThreads>(task.partial, 3 * shape.O, group.runs, shape.O, o0, min(NB, shape.O - o0),
-                                        shared.sums, [&](int c, float mean, float variance) {
+    finish_statistics<NB, kConvThreads>(task.partial, kMomentRows * shape.O, group.runs, shape.O, o0,
+                                        min(NB, shape.O - o0), shared.sums, [&](int c, float mean, float variance) {
                                           gstore(task.stats + c, mean);
                                           gstore(task.stats + shape.O + c, variance);
                                         });

@@ -66,7 +66,7 @@ struct Conv2d {  // front -> pointwise
 struct ForwardConv {
   Conv2d conv;
   View y;
-  float* partial;  // [runs][3][O] count, mean, sum of squares around it
+  float* partial;  // [runs][4][O] moments, see statistics.cuh
   float* stats;    // [2][O]; null: not wanted
 };
 
@@ -94,7 +94,7 @@ struct PoolState {
   int stride, h, w;
   int block, runs;
   int first_norm, norms;
-  float* partial;  // [runs][2][3][C]
+  float* partial;  // [runs][2][4][C] moments of the averages, of the maxima
   unsigned* counters;
 };
 struct PoolNorm {
@@ -233,6 +233,13 @@ struct RunningArgs {
   const float* stats;  // [units][2][C]
   int units, C;
   float momentum, unbiased;
+};
+
+// PC-DARTS' channel shuffle: `whole` [pixels][M + P], and its parts, with their elements between pixels.
+struct ShuffleArgs {
+  void *whole, *mixed, *passed;
+  int64_t pixels, mixed_ld, passed_ld;
+  int M, P, groups;
 };
 
 static_assert(sizeof(ForwardArgs) <= kMaxArgBytes && sizeof(PoolArgs) <= kMaxArgBytes &&

@@ -159,6 +159,13 @@ __device__ __forceinline__ void mask_strips(const InputGrad& input, const TileAt
   }
 }
 
+// a*g + b*y + c. Given statistics do not depend on y, so that its NaN stays out of the gradient.
+__device__ __forceinline__ float pool_gradient(bool batch_stats, const float* coefficients, int C, int c, float g,
+                                               float y) {
+  const float v = gload(coefficients + c) * g;
+  return batch_stats ? v + gload(coefficients + C + c) * y + gload(coefficients + 2 * C + c) : v;
+}
+
 // The gradient that a pool's BatchNorms send back to one pooled value.
 template <class S>
 __device__ __forceinline__ void pool_gradients(const BackwardArgs& args, const InputGrad& input, int n, int oy, int ox,
@@ -169,10 +176,8 @@ __device__ __forceinline__ void pool_gradients(const BackwardArgs& args, const I
   for (int k = input.first_pool; k < input.first_pool + input.pools; ++k) {
     const PoolGrad& pool = args.pool[k];
     const float g = to_float(gload(image_of<S>(pool.g, n) + (oy * pool.g.W + ox) * pool.g.ld + c));
-    if (pool.average)
-      ga += gload(pool.average + c) * g + gload(pool.average + C + c) * average + gload(pool.average + 2 * C + c);
-    if (pool.maximum)
-      gm += gload(pool.maximum + c) * g + gload(pool.maximum + C + c) * maximum + gload(pool.maximum + 2 * C + c);
+    if (pool.average) ga += pool_gradient(args.batch_stats, pool.average, C, c, g, average);
+    if (pool.maximum) gm += pool_gradient(args.batch_stats, pool.maximum, C, c, g, maximum);
   }
   *to_average = ga;
   *to_maximum = gm;

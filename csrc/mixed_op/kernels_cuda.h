@@ -27,4 +27,10 @@ void launch_reduce_weights(const ReduceArgs& args, int64_t blocks, cudaStream_t 
 
 void launch_running_stats(const RunningArgs& args, cudaStream_t stream);
 
+// T: half_t, float or double, for elements of 2, 4 or 8 bytes: they are moved and not looked at.
+template <class T>
+void launch_shuffle(const ShuffleArgs& args, cudaStream_t stream);
+template <class T>
+void launch_unshuffle(const ShuffleArgs& args, cudaStream_t stream);
+
 }  // namespace nasfast

@@ -138,7 +138,7 @@ void launch_forward(const DeviceCall& call, Counters& counters, PlannedConv* con
   for (int i = 0; i < count; ++i) {
     const ConvShape& s = convs[i].task.conv.shape;
     width = std::max(width, width_of(s.O));
-    if (convs[i].task.stats) partial_elements += 3LL * s.O * runs_of(tiles_of(N, s.h, s.w)).count;
+    if (convs[i].task.stats) partial_elements += 4LL * s.O * runs_of(tiles_of(N, s.h, s.w)).count;
   }
   at::Tensor partial = call.empty({partial_elements}, at::kFloat);
   float* next = call.write<float>(partial);
@@ -150,7 +150,7 @@ void launch_forward(const DeviceCall& call, Counters& counters, PlannedConv* con
     const Runs runs = runs_of(tiles);
     if (task.stats) {
       task.partial = next;
-      next += 3LL * s.O * runs.count;
+      next += 4LL * s.O * runs.count;
     }
     if (i > 0 && one_group(convs[i - 1], convs[i])) {
       ForwardGroup& group = args.group[args.groups - 1];

@@ -158,7 +158,7 @@ void DeviceGraph<S>::pool_statistics(int first, int last) {
     pools.w = static_cast<int>(w_);
     pools.runs = runs_of_pixels(N_ * h_ * w_);
     pools.block = checked_int("pool_statistics", "blocks", blocks);
-    partials.push_back(device_.empty({pools.runs, 6, C_}, at::kFloat));
+    partials.push_back(device_.empty({pools.runs, 8, C_}, at::kFloat));
     pools.partial = device_.write<float>(partials.back());
     const int64_t groups = ceil_div(C_, 64);
     pools.counters = counters_->take(groups);

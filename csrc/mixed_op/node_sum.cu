@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kNodeThreads) node_sum_kernel(const NASFAST_GR
   const int64_t items = static_cast<int64_t>(args.N) * args.out.H * args.out.W * packs;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kNodeThreads + threadIdx.x; i < items;
        i += static_cast<int64_t>(gridDim.x) * kNodeThreads) {
-    const int64_t pixel = i / packs;
+    const int64_t pixel = quotient(i, packs);
     const int c = static_cast<int>(i - pixel * packs) * V;
     float sum[V];
 #pragma unroll

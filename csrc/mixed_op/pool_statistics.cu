@@ -33,27 +33,28 @@ struct RunningMoments {
     ++count;
   }
   __device__ __forceinline__ Moments moments(int i) const {
-    if (count == 0) return {0, 0, 0};
+    if (count == 0) return {0, 0, 0, 0};
     const float n = static_cast<float>(count), mean = sum[i] / n;
-    return {n, first[i] + mean, square[i] - sum[i] * mean};
+    return {n, first[i], mean, square[i] - sum[i] * mean};
   }
 };
 
 struct PoolShared {
   static constexpr int kSize = kLaneThreads * 8;
-  Shared<float> mean, m2, count;
+  Shared<float> shift, off, m2, count;
   Shared<double> sums;
   __device__ __forceinline__ explicit PoolShared(SharedArena& arena)
-      : mean(arena.take<float>(kSize)),
+      : shift(arena.take<float>(kSize)),
+        off(arena.take<float>(kSize)),
         m2(arena.take<float>(kSize)),
         count(arena.take<float>(kLaneThreads)),
         sums(arena.take<double>(3 * kLaneThreads)) {}
   static constexpr size_t bytes() {
-    return 2 * shared_bytes<float>(kSize) + shared_bytes<float>(kLaneThreads) + shared_bytes<double>(3 * kLaneThreads);
+    return 3 * shared_bytes<float>(kSize) + shared_bytes<float>(kLaneThreads) + shared_bytes<double>(3 * kLaneThreads);
   }
 };
 
-// The moments of a block's lanes to its slot, [3][C].
+// The moments of a block's lanes to its slot.
 template <int V>
 __device__ __forceinline__ void settle_lanes(const Lanes<V>& lanes, const RunningMoments<V>& mine, int C,
                                              const PoolShared& shared, float* slot) {
@@ -63,7 +64,8 @@ __device__ __forceinline__ void settle_lanes(const Lanes<V>& lanes, const Runnin
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const Moments m = mine.moments(i);
-      shared.mean[lanes.lane * row + lanes.pack * V + i] = m.mean;
+      shared.shift[lanes.lane * row + lanes.pack * V + i] = m.shift;
+      shared.off[lanes.lane * row + lanes.pack * V + i] = m.off;
       shared.m2[lanes.lane * row + lanes.pack * V + i] = m.m2;
     }
     if (lanes.pack == 0) shared.count[lanes.lane] = static_cast<float>(mine.count);
@@ -71,9 +73,10 @@ __device__ __forceinline__ void settle_lanes(const Lanes<V>& lanes, const Runnin
   __syncthreads();
   const int c = threadIdx.x;
   if (c >= lanes.channels) return;
-  Moments total = {0, 0, 0};
+  Moments total = {0, 0, 0, 0};
   for (int l = 0; l < lanes.lanes; ++l) {
-    const Moments m = {shared.count[l], shared.mean[l * row + c], shared.m2[l * row + c]};
+    const int at = l * row + c;
+    const Moments m = {shared.count[l], shared.shift[at], shared.off[at], shared.m2[at]};
     if (m.count > 0) total = total.count > 0 ? merged(total, m) : m;
   }
   store_moments(slot, C, lanes.c0 + c, total);
@@ -100,15 +103,15 @@ __global__ void __launch_bounds__(kLaneThreads) pool_statistics_kernel(const NAS
       maximum.take(pooled.best);
     }
   }
-  float* slot = state.partial + static_cast<int64_t>(run) * 6 * C;
+  float* slot = state.partial + static_cast<int64_t>(run) * 2 * kMomentRows * C;
   settle_lanes(lanes, average, C, shared, slot);
-  settle_lanes(lanes, maximum, C, shared, slot + 3 * C);
+  settle_lanes(lanes, maximum, C, shared, slot + kMomentRows * C);
   if (!last_block(state.counters + group, state.runs)) return;
   for (int kind = 0; kind < 2; ++kind)
     for (int c = 0; c < lanes.channels; c += kChunk)
       finish_statistics<kChunk, kLaneThreads>(
-          state.partial + kind * 3 * C, 6 * C, state.runs, C, lanes.c0 + c, min(kChunk, lanes.channels - c),
-          shared.sums, [&](int channel, float mean, float variance) {
+          state.partial + kind * kMomentRows * C, 2 * kMomentRows * C, state.runs, C, lanes.c0 + c,
+          min(kChunk, lanes.channels - c), shared.sums, [&](int channel, float mean, float variance) {
             for (int k = state.first_norm; k < state.first_norm + state.norms; ++k) {
               if (args.norm[k].maximum != (kind == 1)) continue;
               gstore(args.norm[k].stats + channel, mean);

@@ -1,8 +1,9 @@
 // Mean and variance of every channel, from tiles to the whole batch, in a fixed order and without atomics on floats.
 //
-// A block keeps {count, mean, M2 = sum of squares around the mean} per channel in its own slot of a partial buffer and
-// merges tile after tile into it (Chan, Golub, LeVeque 1979), in float32 around the tile's first value, so that a large
-// mean costs no digits. The last block to finish adds the slots up in their order, in float64.
+// A block keeps the moments of every channel in its own slot of a partial buffer and merges tile after tile into it
+// (Chan, Golub, LeVeque 1979) in float32. The mean is kept as the distance from one of the values: however large it is,
+// the distances between two of them keep their digits. The last block to finish adds the slots up in their order, in
+// float64.
 #pragma once
 
 #include "image.cuh"
@@ -10,21 +11,24 @@
 namespace nasfast {
 
 struct Moments {
-  float count, mean, m2;
+  float count, shift, off, m2;  // mean = shift + off; m2: sum of squares around it
 };
+inline constexpr int kMomentRows = 4;
 
 __device__ __forceinline__ Moments merged(const Moments& a, const Moments& b) {
-  const float n = a.count + b.count, off = b.mean - a.mean;
-  return {n, a.mean + off * (b.count / n), a.m2 + b.m2 + off * off * (a.count * b.count / n)};
+  const float n = a.count + b.count, apart = (b.shift - a.shift) + (b.off - a.off);
+  return {n, a.shift, a.off + apart * (b.count / n), a.m2 + b.m2 + apart * apart * (a.count * b.count / n)};
 }
 
+// A slot is [kMomentRows][C].
 __device__ __forceinline__ Moments load_moments(const float* slot, int C, int c) {
-  return {gload(slot + c), gload(slot + C + c), gload(slot + 2 * C + c)};
+  return {gload(slot + c), gload(slot + C + c), gload(slot + 2 * C + c), gload(slot + 3 * C + c)};
 }
 __device__ __forceinline__ void store_moments(float* slot, int C, int c, const Moments& m) {
   gstore(slot + c, m.count);
-  gstore(slot + C + c, m.mean);
-  gstore(slot + 2 * C + c, m.m2);
+  gstore(slot + C + c, m.shift);
+  gstore(slot + 2 * C + c, m.off);
+  gstore(slot + 3 * C + c, m.m2);
 }
 
 // Moments of NB channels of a tile of values in shared memory, value(pixel, channel); thread c < NB returns channel
@@ -50,7 +54,7 @@ __device__ __forceinline__ Moments tile_moments(const TileAt& tile, const Shared
     square += scratch[kConvThreads + i * NB + c];
   }
   const float count = static_cast<float>(tile.rows * tile.cols), mean = sum / count;
-  return {count, first + mean, square - sum * mean};
+  return {count, first, mean, square - sum * mean};
 }
 
 // Adds up COLUMNS values of every channel over `runs` slots in their order: value(run, channel, column) for `channels`
@@ -81,7 +85,7 @@ __device__ __forceinline__ void sum_runs(int runs, int channels, const Shared<do
   done(c, sums);
 }
 
-// Mean and biased variance of channels c0.. from the moments that `runs` blocks left, slots of [3][C]:
+// Mean and biased variance of channels c0.. from the moments that `runs` blocks left, `slot` floats apart:
 // store(channel, mean, variance).
 template <int WIDTH, int THREADS, class Store>
 __device__ __forceinline__ void finish_statistics(const float* partial, int64_t slot, int runs, int C, int c0,
@@ -90,7 +94,7 @@ __device__ __forceinline__ void finish_statistics(const float* partial, int64_t 
       runs, channels, scratch,
       [&](int run, int c, double (&v)[3]) {
         const Moments m = load_moments(partial + run * slot, C, c0 + c);
-        const double mean = m.mean;
+        const double mean = static_cast<double>(m.shift) + m.off;
         v[0] = m.count;
         v[1] = m.count * mean;
         v[2] = m.m2 + m.count * mean * mean;

@@ -1,0 +1,85 @@
+#include "channel_shuffle.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../aten/check.h"
+#include "contract.h"
+
+namespace nasfast {
+namespace {
+
+using at::Tensor;
+
+// [N, C, H, W] with the channels split in two and dealt out, or gathered again (rows and columns change places).
+Tensor transpose_channels(const Tensor& x, int64_t rows) {
+  const int64_t N = x.size(0), C = x.size(1), H = x.size(2), W = x.size(3);
+  const Tensor nhwc = channels_last(x).permute({0, 2, 3, 1}).view({N, H, W, rows, C / rows});
+  return nhwc.transpose(3, 4).contiguous().view({N, H, W, C}).permute({0, 3, 1, 2});
+}
+
+Tensor forward_cpu(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+  check_shuffle(mixed, passed, groups);
+  return transpose_channels(at::cat({channels_last(mixed), channels_last(passed)}, 1), groups);
+}
+
+std::tuple<Tensor, Tensor> backward_cpu(const Tensor& grad, int64_t mixed_channels, int64_t groups) {
+  const Tensor whole = transpose_channels(grad, grad.size(1) / groups);
+  return {channels_last(whole.narrow(1, 0, mixed_channels)),
+          channels_last(whole.narrow(1, mixed_channels, whole.size(1) - mixed_channels))};
+}
+
+const auto& forward_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("nasfast::shuffle_channels", "")
+                             .typed<Tensor(const Tensor&, const Tensor&, int64_t)>();
+  return op;
+}
+
+class ShuffleFunction : public torch::autograd::Function<ShuffleFunction> {
+ public:
+  using Ctx = torch::autograd::AutogradContext;
+  using List = torch::autograd::variable_list;
+
+  static Tensor forward(Ctx* ctx, const Tensor& mixed, const Tensor& passed, int64_t groups) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->saved_data["mixed"] = mixed.size(1);
+    ctx->saved_data["groups"] = groups;
+    return forward_op().call(mixed, passed, groups);
+  }
+
+  static List backward(Ctx* ctx, List grads) {
+    TORCH_CHECK(!at::GradMode::is_enabled(),
+                "shuffle_channels: cannot be differentiated twice (create_graph=True); use nasfast.reference for that");
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("nasfast::_shuffle_channels_backward", "")
+                               .typed<std::tuple<Tensor, Tensor>(const Tensor&, int64_t, int64_t)>();
+    auto [mixed, passed] = op.call(grads[0], ctx->saved_data["mixed"].toInt(), ctx->saved_data["groups"].toInt());
+    return {mixed, passed, Tensor()};
+  }
+};
+
+Tensor autograd(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+  return ShuffleFunction::apply(mixed, passed, groups);
+}
+
+}  // namespace
+
+Tensor shuffle_channels(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+  return forward_op().call(mixed, passed, groups);
+}
+
+TORCH_LIBRARY_FRAGMENT(nasfast, m) {
+  m.def("shuffle_channels(Tensor mixed, Tensor passed, int groups) -> Tensor");
+  m.def("_shuffle_channels_backward(Tensor grad, int mixed_channels, int groups) -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
+  m.impl("shuffle_channels", forward_cpu);
+  m.impl("_shuffle_channels_backward", backward_cpu);
+}
+TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("shuffle_channels", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("shuffle_channels", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("shuffle_channels", autograd); }
+
+}  // namespace nasfast
