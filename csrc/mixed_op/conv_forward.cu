@@ -101,7 +101,8 @@ __device__ __forceinline__ void store_tile(const View& y, const TileAt& tile, in
 }
 
 template <class S, int NB>
-__global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const NASFAST_GRID_CONSTANT ForwardArgs args) {
+__global__ void __launch_bounds__(kConvThreads, NB == 64 ? 3 : 4)
+    conv_forward_kernel(const NASFAST_GRID_CONSTANT ForwardArgs args) {
   SharedArena arena;
   const ForwardShared<S, NB> shared(arena, args);
   const ForwardGroup& group = args.group[entry_of_block(args.group, args.groups)];

@@ -65,7 +65,7 @@ __device__ __forceinline__ void add_row(const Shared<float>& row, int index, int
 }
 
 template <class S, int V>
-__global__ void __launch_bounds__(kNodeThreads) node_sum_kernel(const NASFAST_GRID_CONSTANT NodeArgs args) {
+__global__ void __launch_bounds__(kNodeThreads, 2) node_sum_kernel(const NASFAST_GRID_CONSTANT NodeArgs args) {
   SharedArena arena;
   const NodeShared shared(arena, args);
   const int C = args.out.C, c0 = blockIdx.y * kLaneChannels, channels = min(kLaneChannels, C - c0);
