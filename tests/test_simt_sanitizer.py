@@ -94,8 +94,13 @@ m.run({name!r}, False, torch.randn(m.ELEMENTS))
     assert "unchecked.cu" in done.stderr
 
 
-def test_ops_run_clean() -> None:
+@pytest.fixture
+def built_ops() -> None:
     simt_build().build("_simt", sanitize=True)
+
+
+@pytest.mark.usefixtures("built_ops")
+def test_ops_run_clean() -> None:
     done = run(
         """
 from op_cases import EDGES, fused_results
