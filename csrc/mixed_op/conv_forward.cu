@@ -42,6 +42,18 @@ struct ForwardShared {
         sums(arena.take<double>(3 * kConvThreads)) {}
 };
 
+// The output channels that a factorized reduction takes from this tap. A choice, not a sum with products of zeros: NaN
+// stays in its half.
+template <class S, int NB>
+__device__ __forceinline__ void stage_half(const ConvShape& s, int tap, int o0, const TileProduct<S, NB>& product,
+                                           const Shared<float>& y) {
+  product.emit([&]<int N>(int row, int n, const Pack<float, N>& v) {
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      if ((o0 + n + k < s.split) == (tap == 0)) y[row * Staged<NB>::kLd + n + k] = v[k];
+  });
+}
+
 template <class S, int NB>
 __device__ __forceinline__ void convolve_tile(const ForwardArgs& args, const ForwardGroup& group,
                                               const ForwardConv& task, const TileAt& tile, int o0, bool tile_is_loaded,
@@ -77,8 +89,12 @@ __device__ __forceinline__ void convolve_tile(const ForwardArgs& args, const For
       __syncthreads();
       product.step(shared.a, shared.b);
     }
+    if (s.split == 0) continue;
+    stage_half<S, NB>(s, tap, o0, product, shared.y);
+    product.clear();
   }
-  product.emit([&](int row, int n, const auto& v) { shared.y.store_vec(row * Staged<NB>::kLd + n, v); });
+  if (s.split == 0)
+    product.emit([&](int row, int n, const auto& v) { shared.y.store_vec(row * Staged<NB>::kLd + n, v); });
   __syncthreads();
 }
 

@@ -20,10 +20,15 @@ struct PixelOfGrad {
   bool inside;
 };
 
+struct Channels {  // [first, end)
+  int first, end;
+  __device__ __forceinline__ bool hold(int c) const { return c >= first && c < end; }
+};
+
 // A left factor [64][16] of dL/dy: row m is the pixel that where(m) gives (zero where it is not inside), columns are
-// the channels from o0 on.
+// the channels from o0 on; zero where they are not `wanted`.
 template <class S, int NB, class Where>
-__device__ __forceinline__ void load_gradient(const BackwardConv& conv, int n, int o0,
+__device__ __forceinline__ void load_gradient(const BackwardConv& conv, int n, int o0, Channels wanted,
                                               const Shared<float>& coefficients, const Shared<S>& a,
                                               const Where& where) {
   constexpr int V = kVector<S>, kPacks = kChunk / V;
@@ -47,7 +52,8 @@ __device__ __forceinline__ void load_gradient(const BackwardConv& conv, int n, i
       }
     }
 #pragma unroll
-    for (int k = 0; k < V; ++k) a[TileProduct<S, NB>::at_a(m, pack * V + k)] = from_float<S>(v[k]);
+    for (int k = 0; k < V; ++k)
+      a[TileProduct<S, NB>::at_a(m, pack * V + k)] = from_float<S>(wanted.hold(o + k) ? v[k] : 0.0f);
   }
 }
 

@@ -75,6 +75,7 @@ __device__ __forceinline__ void add_depthwise(const BackwardConv& task, const Ti
   const Region region(s, tile);
   const int width = region.width(), columns = region.right - region.left;
   const int pixels = (region.bottom - region.top) * columns;
+  const Channels wanted{0, s.O};
   for (int i = threadIdx.x; i < region.reach * width * NB; i += kConvThreads) shared.region[i] = 0;
   load_kernel(task.conv, i0, NB, s.stride_y == 1, shared.kernel);
   for (int m0 = 0; m0 < pixels; m0 += kProductRows) {
@@ -82,7 +83,7 @@ __device__ __forceinline__ void add_depthwise(const BackwardConv& task, const Ti
     for (int o0 = 0; o0 < s.O; o0 += kChunk) {
       __syncthreads();
       load_transposed<S, NB>(task.conv, o0, 0, i0, shared.b);
-      load_gradient<S, NB>(task, tile.n, o0, shared.coefficients, shared.a, [&](int m) -> PixelOfGrad {
+      load_gradient<S, NB>(task, tile.n, o0, wanted, shared.coefficients, shared.a, [&](int m) -> PixelOfGrad {
         const int p = m0 + m, r = p / columns;
         return {region.y0 + region.top + r, region.x0 + region.left + p - r * columns, p < pixels};
       });
@@ -118,10 +119,11 @@ __device__ __forceinline__ void add_taps(const BackwardConv& task, const TileAt&
   Product product;
   for (int tap = 0; tap < s.taps; ++tap) {
     const int off_y = s.tap_y + tap * s.step_y, off_x = s.tap_x + tap * s.step_x;
+    const Channels wanted{s.split > 0 && tap > 0 ? s.split : 0, s.split > 0 && tap == 0 ? s.split : s.O};
     for (int o0 = 0; o0 < s.O; o0 += kChunk) {
       __syncthreads();
       load_transposed<S, NB>(task.conv, o0, tap, i0, shared.b);
-      load_gradient<S, NB>(task, tile.n, o0, shared.coefficients, shared.a, [&](int m) -> PixelOfGrad {
+      load_gradient<S, NB>(task, tile.n, o0, wanted, shared.coefficients, shared.a, [&](int m) -> PixelOfGrad {
         const int y = tile.y0 + m / kTile - off_y, x = tile.x0 + m % kTile - off_x;
         const bool divides = y >= 0 && x >= 0 && y % s.stride_y == 0 && x % s.stride_x == 0;
         return {y / s.stride_y, x / s.stride_x, divides && y / s.stride_y < s.h && x / s.stride_x < s.w};

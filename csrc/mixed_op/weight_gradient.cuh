@@ -160,7 +160,7 @@ __device__ __forceinline__ void product_gradient(const BackwardConv& task, const
     const int place = min(o / kChunk, OB / kChunk);  // past the block's own channels: loaded here
     const Shared<S> dy = shared.dy.from(place * Product::kSizeA);
     __syncthreads();
-    if (place == OB / kChunk) load_gradient<S, kChunk>(task, tile.n, o, shared.coefficients, dy, pixel);
+    if (place == OB / kChunk) load_gradient<S, kChunk>(task, tile.n, o, {0, s.O}, shared.coefficients, dy, pixel);
     load_transposed<S, kChunk>(task.conv, o, 0, i0, shared.b);
     __syncthreads();
     product.step(dy, shared.b);
@@ -234,7 +234,7 @@ __device__ __forceinline__ void weight_gradient(const BackwardArgs& args, Shared
     const TileAt tile = tile_at(t, s.h, s.w);
     __syncthreads();
     for (int k = 0; k < OB / kChunk; ++k)
-      load_gradient<S, OB>(task, tile.n, block.o0 + k * kChunk, shared.coefficients,
+      load_gradient<S, OB>(task, tile.n, block.o0 + k * kChunk, {0, s.O}, shared.coefficients,
                            shared.dy.from(k * TileProduct<S, OB>::kSizeA), [&](int m) -> PixelOfGrad {
                              return {tile.y0 + m / kTile, tile.x0 + m % kTile,
                                      m / kTile < tile.rows && m % kTile < tile.cols};
