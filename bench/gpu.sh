@@ -9,7 +9,7 @@
 #
 # What needs no GPU is done first (building; counting the bytes of every kernel, some twenty minutes on one core), then
 # the script says what is missing. A step that was done for the present sources is not done again, so a run that was
-# stopped goes on where it was. What CuPy times is timed with it: pip install cupy-cuda13x, in that Python.
+# stopped goes on where it was.
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
@@ -87,8 +87,7 @@ count_traffic() {
 # The ops on the GPU. Without torch's caching allocator every tensor is an allocation of its own, whose ends are checked.
 sanitize() {
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$1" --kernel-name kns=nasfast --error-exitcode 1 \
-    "$python" -m pytest -q -o timeout=0 -k cuda \
-    tests/test_ops_mixed_op.py tests/test_ops_relu_conv_bn.py tests/test_ops_edge_cases.py
+    "$python" -m pytest -q -o timeout=0 -m gpu
 }
 
 table() {
@@ -138,6 +137,9 @@ missing=()
 if ! card=$("$python" -m bench.cuda 2>&1 | tail -n 1); then
   missing+=("${card#bench.cuda: }")
   card=
+fi
+if ! "$python" -c 'import cupyx' 2>/dev/null; then
+  missing+=("no CuPy for the tests of it: $python -m pip install cupy-cuda13x")
 fi
 sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$nvcc")/compute-sanitizer")
 if [ ! -x "$sanitizer" ]; then

@@ -44,9 +44,9 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            if item.callspec.params.get("device") == "cuda":
-                item.add_marker("gpu")
+        case = getattr(item, "callspec", None)
+        if case is not None and case.params.get("device") == "cuda":
+            item.add_marker("gpu")
     if not torch.cuda.is_available():
         return
     left_out = [item for item in items if item.get_closest_marker("without_gpu")]

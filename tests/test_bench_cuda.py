@@ -243,6 +243,7 @@ def stand_ins(folder: Path) -> Path:
         (root / "bin" / name).write_text(f"#!/bin/sh\necho {name.upper()} $2\n")
         (root / "bin" / name).chmod(0o755)
     (root / "torch.py").write_text("__version__ = 'x'\n")
+    (root / "cupyx.py").touch()
     (root / "bench/cuda.py").write_text(
         "import os, sys\nprint(os.environ['CARD'])\nsys.exit('lacks' in os.environ['CARD'])\n"
     )
@@ -270,9 +271,12 @@ def test_the_script_runs_up_to_where_it_needs_a_gpu_and_says_so(tmp_path: Path) 
     assert "TESTED" not in result.stdout
     assert result.stderr == "bench/gpu.sh: built and counted; to go on it lacks: it lacks a card\n"
     (root / "bin/compute-sanitizer").unlink()
+    (root / "cupyx.py").write_text("import a_driver_that_is_missing\n")
     again = run_script(root, "bench.cuda: it lacks a card")
     assert "COUNTED" not in again.stdout
-    assert "it lacks a card; compute-sanitizer is neither on PATH nor in" in again.stderr
+    assert "it lacks a card; no CuPy for the tests of it: " in again.stderr
+    assert "; compute-sanitizer is neither on PATH nor in" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
 
 
 def test_the_script_needs_a_toolkit_before_anything_else(tmp_path: Path) -> None:

@@ -15,6 +15,13 @@ HERE = Path(__file__).parent
 CONFTEST = """\
 from require_cuda import pytest_collection_modifyitems, pytest_make_collect_report, pytest_runtest_makereport
 """
+SETTINGS = """\
+[pytest]
+markers =
+  without_gpu: x
+  gpu: x
+addopts = --strict-markers
+"""
 TESTS = """\
 import pytest
 
@@ -62,9 +69,7 @@ def run(folder: Path, required: str | None, gpu: bool, *arguments: str) -> subpr
     (folder / "conftest.py").write_text(
         CONFTEST + f"import torch\ntorch.cuda.is_available = lambda: {gpu}\n", encoding="utf-8"
     )
-    (folder / "pytest.ini").write_text(
-        "[pytest]\nmarkers =\n  without_gpu: x\n  gpu: x\naddopts = --strict-markers\n", encoding="utf-8"
-    )
+    (folder / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
     (folder / "test_all.py").write_text(TESTS, encoding="utf-8")
     (folder / "test_file.py").write_text(WHOLE_FILE, encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("NASFAST_", "PYTEST_"))}
