@@ -19,6 +19,11 @@ def autocast(device: str, dtype: torch.dtype) -> Iterator[None]:
         yield
 
 
+def in_dtype(call: Callable[..., Tensor], device: str, dtype: str) -> Callable[..., Tensor]:
+    """The call itself for float32; for bfloat16, under autocast. A compiled module stays inside of it."""
+    return call if dtype == "float32" else Autocast(call, device, DTYPES[dtype])
+
+
 class Autocast:
     """Calls a module or a function under autocast; what it gives is in autocast's dtype."""
 

@@ -152,7 +152,10 @@ def exact_float32() -> Any:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A step as a CUDA graph: a call replays all its kernels, and overwrites and returns what the step returned."""
+    """A step as a CUDA graph: a call replays all its kernels, and overwrites and returns what the step returned.
+
+    Graphs that share a pool overwrite each other's results too: read one's before another is called.
+    """
 
     graph: torch.cuda.CUDAGraph
     step: Callable[[], Any]  # whose tensors the graph reads: they must live as long
@@ -163,8 +166,8 @@ class Recorded:
         return self.result
 
 
-def graphed(step: Callable[[], Any]) -> Recorded:
-    """Record a step of fixed tensors; it runs a few times before, as torch asks for."""
+def graphed(step: Callable[[], Any], pool: Any) -> Recorded:
+    """Record a step of fixed tensors over a pool of memory; it runs a few times before, as torch asks for."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -172,7 +175,7 @@ def graphed(step: Callable[[], Any]) -> Recorded:
             step()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         result = step()
     return Recorded(graph, step, result)
 

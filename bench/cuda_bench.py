@@ -46,9 +46,9 @@ def begin(options: argparse.Namespace, bench: str) -> tuple[dict[str, object], c
     return {"bench": bench, "environment": facts, "card": asdict(card)}, card, traffic
 
 
-def record(steps: Mapping[str, Callable[[], Any]]) -> dict[str, cuda.Recorded]:
-    """Graphs of the steps that are compared as graphs."""
-    return {graph_name(name): cuda.graphed(steps[name]) for name in GRAPHED}
+def record(steps: Mapping[str, Callable[[], Any]], pool: Any) -> dict[str, cuda.Recorded]:
+    """Graphs of the steps that are compared as graphs, over one pool of memory."""
+    return {graph_name(name): cuda.graphed(steps[name], pool) for name in GRAPHED}
 
 
 def time_rows(timings: Mapping[str, Timing], compiled: Mapping[str, float] | None) -> list[Row]:

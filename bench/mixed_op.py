@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arguments, plots, roofline, scaling
-from bench.autocast import DTYPES, Autocast
+from bench.autocast import DTYPES, in_dtype
 from bench.child import COLD_COMPILER, run_child
 from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
@@ -88,7 +88,7 @@ def build_ways(edge: Edge, device: str = "cpu", dtype: str = "float32") -> dict[
 
     def way(module: nn.Module, layout: torch.memory_format) -> Way:
         x_copy, grad_copy = (tensor.contiguous(memory_format=layout) for tensor in (x, grad))
-        run = module.to(device) if dtype == "float32" else Autocast(module.to(device), device, precision)
+        run = in_dtype(module.to(device), device, dtype)
         return Way(module, x_copy.detach().requires_grad_(), weights, grad_copy, run)
 
     def fused(recompute: bool = False) -> FusedMixedOp:

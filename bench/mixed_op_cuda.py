@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench import arguments, cuda, cuda_bench, prediction
+from bench.autocast import in_dtype
 from bench.cuda_bench import PLAIN, graph_name
 from bench.mixed_op import SIZES, Edge, Way, build_ways, exact_results
 from bench.prediction import Traffic
@@ -65,7 +66,7 @@ def time_compiled(edge: dict[str, int], dtype: str, rounds: int) -> dict[str, fl
     torch.backends.cudnn.benchmark = True
     ways = built(Edge(**edge), dtype)
     twin = ways["channels_last"]
-    compiled = replace(twin, run=torch.compile(twin.run))
+    compiled = replace(twin, run=in_dtype(torch.compile(twin.module), "cuda", dtype))
     started = time.perf_counter()
     compiled.step()
     torch.cuda.synchronize()
@@ -81,7 +82,7 @@ def measure(
     ways = built(edge, dtype)
     memory = {name: cuda.step_memory(way.step) for name, way in ways.items()}
     steps = {name: way.step for name, way in ways.items()}
-    graphs = cuda_bench.record(steps)
+    graphs = cuda_bench.record(steps, torch.cuda.graph_pool_handle())
     error = validate(edge, dtype, ways, graphs)
     timings = cuda.compare({**steps, **graphs}, rounds)
     call = {"edge": asdict(edge), "dtype": dtype, "rounds": rounds}

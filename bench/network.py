@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arguments, plots, roofline, scaling
-from bench.autocast import DTYPES, Autocast
+from bench.autocast import in_dtype
 from bench.child import COLD_COMPILER, run_child
 from bench.memory import process_memory, saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
@@ -109,8 +109,7 @@ def build_way(
     if channels_last:
         network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    model = network if dtype == "float32" else Autocast(network, device, DTYPES[dtype])
-    return Way(network, images, labels, model)
+    return Way(network, images, labels, in_dtype(network, device, dtype))
 
 
 def build_ways(size: Size) -> dict[str, Way]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bench import arguments, cuda, cuda_bench, prediction
+from bench.autocast import in_dtype
 from bench.cuda_bench import PLAIN, graph_name
 from bench.network import Size, Way, build_way, check_errors, flat, gradient_vectors, in_float64
 from bench.prediction import Traffic
@@ -77,7 +78,7 @@ def time_compiled(size: dict[str, int], dtype: str, rounds: int) -> dict[str, fl
     """Runs in a process of its own: seconds of the compiled twin's training step, of the first, of the fused one."""
     torch.backends.cudnn.benchmark = True
     way = built(Size(**size), "channels_last", dtype)
-    compiled = replace(way, model=torch.compile(way.model))
+    compiled = replace(way, model=in_dtype(torch.compile(way.network), "cuda", dtype))
     started = time.perf_counter()
     compiled.train_step()
     torch.cuda.synchronize()
@@ -96,7 +97,8 @@ def measure(
     arguments.progress(2, 4, f"comparing results, {dtype}")
     ways = {name: built(size, name, dtype) for name in WAYS}
     steps = {step: {name: take.__get__(way) for name, way in ways.items()} for step, take in STEPS.items()}
-    by_step = {step: cuda_bench.record(own) for step, own in steps.items()}
+    pool = torch.cuda.graph_pool_handle()
+    by_step = {step: cuda_bench.record(own, pool) for step, own in steps.items()}
     names = by_step["training"]
     graphs = {name: {step: recorded[name] for step, recorded in by_step.items()} for name in names}
     errors = validate(ways, graphs)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import arguments, cuda, cuda_traffic, mixed_op, network, prediction, search_step
+from bench import arguments, cuda, cuda_bench, cuda_traffic, mixed_op, network, prediction, search_step
 from bench.cuda import KernelTime
 from bench.prediction import Counted, Traffic
+from bench.timing import Timing
 from nasfast.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -322,3 +323,21 @@ def test_numbers_in_counts_are_plain_json(tmp_path: Path) -> None:
     prediction.save(tmp_path / "t.json", [traffic()], {})
     entry = json.loads((tmp_path / "t.json").read_text())["entries"][0]
     assert entry["kernels"][1] == {"name": "conv_forward", "launches": 2, "bytes": 3e6}
+
+
+def test_the_table_of_a_search_step() -> None:
+    alone = {"eager": Timing((0.2,)), "fused": Timing((0.05,))}
+    whole = {"eager": Timing((0.3, 0.3, 0.3)), "fused": Timing((0.06, 0.06, 0.06))}
+    eager, fused = search_step.rows(search_step.Size(), "float32", alone, whole)
+    assert len(eager) == len(search_step.HEADERS)
+    assert eager == ("eager", "float32", "200", "300", "0%", "5.00x", "97.5 min")
+    assert fused == ("fused", "float32", "50.00", "60.00", "0%", "1.00x", "19.5 min")
+
+
+def test_the_table_of_an_edge_holds_every_way_beside_the_fused_one() -> None:
+    names = ("eager", "channels_last", "fused", "fused, graph")
+    timings = {name: Timing((seconds,)) for name, seconds in zip(names, (8e-3, 4e-3, 1e-3, 5e-4), strict=True)}
+    rows = cuda_bench.time_rows(timings, {"first": 9.0, "compiled": 6e-3, "fused": 2e-3})
+    assert [len(row) for row in rows] == [len(cuda_bench.TIME_HEADERS)] * 5
+    assert rows[0] == ("eager", "8.00", "0%", "8.00x", "16.00x")
+    assert rows[-1] == ("torch.compile", "6.00", "", "3.00x", "")  # over the fused step of the same process
