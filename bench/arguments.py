@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,32 +15,56 @@ from bench import environment
 from bench.tables import section
 
 
-def parse(name: str, description: str | None, plot: bool = True) -> argparse.Namespace:
-    """Options of the bench `name`; sets torch's thread count."""
+def parse(
+    name: str,
+    description: str | None,
+    plot: bool = True,
+    cuda: bool = False,
+    traffic: bool = False,
+    compiles: bool = True,
+    arguments: Sequence[str] | None = None,
+) -> argparse.Namespace:
+    """Options of the bench `name`; sets torch's thread count.
+
+    Args:
+        plot, cuda, traffic, compiles: it draws a plot, can measure on a GPU, compares that with counted bytes, times
+            torch.compile.
+        arguments: instead of the command line's.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
-    add_common(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
-    if plot:
-        default = Path("runs/bench") / f"{name}.svg"
+    add_common(parser, cuda)
+    if traffic:
         parser.add_argument(
-            "--plot", type=Path, metavar="FILE", default=default, help=f"svg or png (default {default})"
+            "--traffic",
+            type=Path,
+            metavar="FILE",
+            help="with --device cuda: bytes of every kernel, as python -m bench.cuda_traffic --json FILE counts them",
         )
-    options = parser.parse_args()
+    if compiles:
+        parser.add_argument(
+            "--compile",
+            type=float,
+            metavar="SECONDS",
+            dest="compile_limit",
+            help="time torch.compile too, giving each compilation this long",
+        )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    default_plot = Path("runs/bench") / f"{name}.svg"
+    if plot:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help=f"svg or png (default {default_plot}); CPU only")
+    options = parser.parse_args(arguments)
     check(parser, options)
+    if plot:
+        if options.device == "cuda" and options.plot:
+            parser.error("--plot goes with --device cpu: how cost grows is not measured on a GPU")
+        options.plot = options.plot or default_plot
     return options
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: argparse.ArgumentParser, cuda: bool) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: a look, not a measurement")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's")
-    parser.add_argument("--device", choices=["cpu"], default="cpu")
-    parser.add_argument(
-        "--compile",
-        type=float,
-        metavar="SECONDS",
-        dest="compile_limit",
-        help="time torch.compile too, giving each compilation this long",
-    )
+    parser.add_argument("--device", choices=["cpu", "cuda"] if cuda else ["cpu"], default="cpu")
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -47,6 +72,14 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if not 1 <= options.threads <= cores:
         parser.error(f"--threads must be 1 to {cores} on this machine, got {options.threads}")
     torch.set_num_threads(options.threads)
+    if options.device == "cuda":
+        from bench.cuda import missing
+
+        lacks = missing()
+        if lacks:
+            parser.error(f"--device cuda: {lacks}")
+    elif getattr(options, "traffic", None):
+        parser.error("--traffic goes with --device cuda")
 
 
 def print_environment(options: argparse.Namespace) -> dict[str, object]:

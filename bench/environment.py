@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def describe(device: str, threads: int) -> dict[str, object]:
     """Names and versions, JSON-ready. `load` is the load average before the run: high means others ran beside it."""
     return {
-        "device": device,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": threads,

@@ -1,7 +1,7 @@
 """One edge of a search cell, forward and backward: the fused mixed op beside plain PyTorch.
 
 Backward gives the gradients of the input, the architecture weights and every parameter. The twin is
-nasfast.reference.MixedOp, contiguous ("eager") and channels_last.
+nasfast.reference.MixedOp, contiguous ("eager") and channels_last. With --device cuda see bench/mixed_op_cuda.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arguments, plots, roofline, scaling
+from bench.autocast import DTYPES, in_dtype
 from bench.child import COLD_COMPILER, run_child
 from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
@@ -75,16 +76,20 @@ class Way:
         return [out, *torch.autograd.grad(out, self.inputs, self.grad)]
 
 
-def build_ways(edge: Edge) -> dict[str, Way]:
+def build_ways(edge: Edge, device: str = "cpu", dtype: str = "float32") -> dict[str, Way]:
+    """The same numbers on every device. bfloat16 is autocast, of images that come in bfloat16 from the cell before."""
     torch.manual_seed(0)
+    precision = DTYPES[dtype]
     twin = MixedOp(edge.channels, edge.stride)
-    x = torch.randn(edge.batch, edge.channels, edge.pixels, edge.pixels)
-    weights = torch.softmax(torch.randn(len(twin.primitives)), 0).requires_grad_()
-    grad = torch.randn(edge.batch, edge.channels, edge.pixels // edge.stride, edge.pixels // edge.stride)
+    x = torch.randn(edge.batch, edge.channels, edge.pixels, edge.pixels).to(device, precision)
+    weights = torch.softmax(torch.randn(len(twin.primitives)), 0).to(device).requires_grad_()
+    size = edge.pixels // edge.stride
+    grad = torch.randn(edge.batch, edge.channels, size, size).to(device, precision)
 
     def way(module: nn.Module, layout: torch.memory_format) -> Way:
         x_copy, grad_copy = (tensor.contiguous(memory_format=layout) for tensor in (x, grad))
-        return Way(module, x_copy.detach().requires_grad_(), weights, grad_copy, module)
+        run = in_dtype(module.to(device), device, dtype)
+        return Way(module, x_copy.detach().requires_grad_(), weights, grad_copy, run)
 
     def fused(recompute: bool = False) -> FusedMixedOp:
         module = FusedMixedOp(edge.channels, edge.stride, recompute=recompute)
@@ -103,6 +108,11 @@ def build_ways(edge: Edge) -> dict[str, Way]:
 
 def validate(edge: Edge, ways: Mapping[str, Way]) -> float:
     """The largest relative error of the fused ways against the plain twin in float64."""
+    return check_against_exact(str(edge), {name: ways[name].step() for name in WAYS}, exact_results(ways), WAYS[:2])
+
+
+def exact_results(ways: Mapping[str, Way]) -> list[Tensor]:
+    """What the plain twin gives in float64."""
     plain = ways["eager"]
     exact_ways = Way(
         copy.deepcopy(plain.module).double(),
@@ -111,8 +121,7 @@ def validate(edge: Edge, ways: Mapping[str, Way]) -> float:
         plain.grad.double(),
         plain.run,
     )
-    exact = replace(exact_ways, run=exact_ways.module).step()
-    return check_against_exact(str(edge), {name: ways[name].step() for name in WAYS}, exact, WAYS[:2])
+    return replace(exact_ways, run=exact_ways.module).step()
 
 
 def steps_of(ways: Mapping[str, Way]) -> dict[str, Step]:
@@ -245,7 +254,12 @@ def run_growth(options: argparse.Namespace) -> list[scaling.Growth]:
 
 
 def main() -> None:
-    options = arguments.parse("mixed_op", __doc__)
+    options = arguments.parse("mixed_op", __doc__, cuda=True, traffic=True)
+    if options.device == "cuda":
+        from bench import mixed_op_cuda
+
+        mixed_op_cuda.run(options)
+        return
     results: dict[str, object] = {"bench": "mixed_op", "environment": arguments.print_environment(options)}
     results["edges"] = [result.to_json() for result in run_edges(options)]
     results["roofline"] = run_roofline(options)

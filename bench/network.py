@@ -2,6 +2,7 @@
 
 A training step gives the gradient of every parameter and of the alphas. An architecture step needs those of the alphas
 only: public code calls loss.backward(), which computes all of them; asking autograd for the alphas skips the rest.
+With --device cuda see bench/network_cuda.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arguments, plots, roofline, scaling
+from bench.autocast import in_dtype
 from bench.child import COLD_COMPILER, run_child
 from bench.memory import process_memory, saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
@@ -29,7 +31,7 @@ ERROR_FACTOR = 3.0
 ROUNDING = 1e-6
 CLASSES = 10
 CHILD_LIMIT = 600.0
-WAYS: dict[str, dict[str, bool]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "eager": {"fused": False},
     "channels_last": {"fused": False, "channels_last": True},
     "fused": {"fused": True},
@@ -82,7 +84,15 @@ class Way:
         return list(torch.autograd.grad(self.loss(), self.network.arch_parameters()))
 
 
-def build_way(size: Size, fused: bool, channels_last: bool = False, recompute: bool = False) -> Way:
+def build_way(
+    size: Size,
+    fused: bool,
+    channels_last: bool = False,
+    recompute: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Way:
+    """The same numbers on every device. bfloat16 is autocast of a float32 network."""
     torch.manual_seed(0)
     plain = Network(size.channels, CLASSES, size.cells, None, fused=False)
     images = torch.randn(size.batch, 3, size.pixels, size.pixels)
@@ -94,10 +104,12 @@ def build_way(size: Size, fused: bool, channels_last: bool = False, recompute: b
         with torch.no_grad():
             for alpha, source in zip(network.arch_parameters(), plain.arch_parameters(), strict=True):
                 alpha.copy_(source)
+    images, labels = images.to(device), labels.to(device)
+    network.to(device)
     if channels_last:
         network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    return Way(network, images, labels, network)
+    return Way(network, images, labels, in_dtype(network, device, dtype))
 
 
 def build_ways(size: Size) -> dict[str, Way]:
@@ -114,9 +126,13 @@ def validate(ways: Mapping[str, Way]) -> dict[str, float]:
         MismatchError: a fused way is more than `ERROR_FACTOR` times as far from float64 as plain PyTorch.
     """
     exact = gradient_vectors(in_float64(ways["eager"]))
+    return check_errors({name: gradient_vectors(way) for name, way in ways.items()}, exact)
+
+
+def check_errors(results: Mapping[str, Sequence[Tensor]], exact: Sequence[Tensor]) -> dict[str, float]:
+    """The largest relative error of each way's `gradient_vectors`; raises as `validate`."""
     errors = {
-        name: [relative_error(*pair) for pair in zip(gradient_vectors(way), exact, strict=True)]
-        for name, way in ways.items()
+        name: [relative_error(*pair) for pair in zip(vectors, exact, strict=True)] for name, vectors in results.items()
     }
     for i, what in enumerate(("loss", "gradients of a training step", "gradients of the alphas alone")):
         allowed = ERROR_FACTOR * max(errors[name][i] for name in scaling.PLAIN_WAYS) + ROUNDING
@@ -265,7 +281,12 @@ def run_compiled(options: argparse.Namespace, size: Size) -> dict[str, Any] | No
 
 
 def main() -> None:
-    options = arguments.parse("network", __doc__)
+    options = arguments.parse("network", __doc__, cuda=True, traffic=True)
+    if options.device == "cuda":
+        from bench import network_cuda
+
+        network_cuda.run(options)
+        return
     size = Size(batch=8, cells=5) if options.quick else Size()
     results: dict[str, object] = {"bench": "network", "environment": arguments.print_environment(options)}
     results["steps"] = run_steps(options, size)

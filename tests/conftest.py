@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from require_cuda import (  # noqa: F401  hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 
 
 def simt_build() -> Any:
@@ -53,11 +57,9 @@ class Device:
 
 @pytest.fixture(params=["cpu", "simt", "cuda"])
 def device(request: pytest.FixtureRequest) -> Device:
-    """Each of the three. Without a GPU, cuda is skipped; with NASFAST_REQUIRE_CUDA=1 it fails."""
+    """Each of the three. Without a GPU, cuda is skipped; NASFAST_REQUIRE_CUDA=1 makes that a failure."""
     if request.param == "cuda":
         if not torch.cuda.is_available():
-            if os.environ.get("NASFAST_REQUIRE_CUDA") == "1":
-                pytest.fail("NASFAST_REQUIRE_CUDA=1, but torch finds no GPU")
             pytest.skip("needs a GPU")
         return Device("cuda", "cuda")
     if request.param == "simt":

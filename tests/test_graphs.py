@@ -82,7 +82,7 @@ def test_optimizers_that_cannot_be_recorded_are_refused() -> None:
         graphs.make_capturable(torch.optim.LBFGS(small().parameters()), torch.device("cpu"))
 
 
-@pytest.mark.skipif(not NO_GPU, reason="tells what happens without a GPU")
+@pytest.mark.without_gpu
 def test_without_a_gpu_the_error_says_so() -> None:
     with pytest.raises(NasfastError, match="needs a CUDA device, and torch sees none"):
         graphs.capture(lambda x: x + 1, [torch.zeros(2)], [], [])
@@ -112,7 +112,7 @@ def test_a_recorded_step_trains_as_the_step_itself(name: str) -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.skipif(not NO_GPU, reason="needs a machine without a GPU")
+@pytest.mark.without_gpu
 def test_inputs_on_the_cpu_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(NasfastError, match="inputs must be on a CUDA device, got input 0 on cpu"):
