@@ -3,6 +3,7 @@
 #include <torch/extension.h>
 
 #include "aten/buffer_cache.h"
+#include "child_eval/child_eval.h"
 #include "core/isa.h"
 #include "core/peak.h"
 #include "mixed_op/mixed_op.h"
@@ -65,4 +66,16 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("relu_conv_bn", [](const at::Tensor& x, const std::vector<at::Tensor>& weights,
                            const std::vector<at::Tensor>& affine, const std::optional<at::Tensor>& stats, double eps,
                            bool recompute) { return relu_conv_bn(x, weights, affine, stats, eps, recompute); });
+  using child_eval::Population;
+  pybind11::class_<Population, std::shared_ptr<Population>>(m, "ChildPopulation", "A merged population of children.")
+      .def_static("from_rows", &Population::from_rows)
+      .def_static("from_graphs", &Population::from_graphs)
+      .def("counts", &Population::counts)
+      .def("index", &Population::index)
+      .def("evaluate",
+           [](const Population& self, const at::Tensor& images, const std::vector<at::Tensor>& tensors,
+              const std::vector<double>& eps, const std::optional<at::Tensor>& calibration, int64_t memory_bound) {
+             const pybind11::gil_scoped_release unlocked;
+             return self.evaluate(images, tensors, eps, calibration, memory_bound);
+           });
 }

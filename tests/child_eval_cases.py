@@ -1,0 +1,108 @@
+"""Small shared networks for the tests of batched child evaluation, and the loop that it must agree with."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from nasfast.spaces.base import Choices, Space
+from nasfast.spaces.graph import Builder
+from nasfast.spaces.nasbench201 import NASBench201
+from nasfast.spaces.operations import (
+    Classifier,
+    InvertedResidual,
+    avg_pool_3x3,
+    conv_bn,
+    conv_bn_relu6,
+    max_pool_3x3,
+    primitive,
+)
+from nasfast.supernet.shared import SharedNetwork
+
+
+class SmallChain(Space):
+    """A chain like NAS-Bench-Macro's, with channels that do not fill blocks of eight."""
+
+    operations = {
+        "stem": conv_bn_relu6,
+        "identity": conv_bn,
+        "mb": InvertedResidual,
+        "features": conv_bn_relu6,
+        "head": Classifier,
+    }
+    fixed_wiring = True
+    layers = ((12, 2), (12, 1), (20, 2), (20, 1))
+    settings = {"identity": {"kernel": 1}, "mb1": {"expansion": 1}, "mb3": {"expansion": 3}, "mb6": {"expansion": 6, "kernel": 5}}
+
+    def __init__(self) -> None:
+        super().__init__("small-chain", {f"layer{i}": tuple(self.settings) for i in range(len(self.layers))})
+
+    def wire(self, choices: Choices, net: Builder) -> int:
+        x = net.op("stem", net.input, 10, at="stem")
+        for (channels, stride), (layer, name) in zip(self.layers, choices.items(), strict=True):
+            op = "identity" if name == "identity" else "mb"
+            x = net.op(op, x, channels, stride, at=f"{layer}.{name}", **self.settings[name])
+        x = net.op("features", x, 33, at="features", kernel=1)
+        return net.op("head", x, net.num_classes, at="head")
+
+
+class Branches(Space):
+    """Graphs that differ in wiring: a skip may be there or not, parts are concatenated, depthwise layers and pools."""
+
+    operations = {
+        "stem": conv_bn,
+        "primitive": primitive,
+        "conv": conv_bn_relu6,
+        "average": avg_pool_3x3,
+        "maximum": max_pool_3x3,
+        "head": Classifier,
+    }
+
+    def __init__(self) -> None:
+        super().__init__("branches", {"op": ("sep_conv_3x3", "dil_conv_5x5"), "pool": ("average", "maximum"), "skip": (0, 1)})
+
+    def wire(self, choices: Choices, net: Builder) -> int:
+        x = net.op("stem", net.input, 9, at="stem")
+        y = net.op("primitive", x, stride=2, at=f"y.{choices['op']}", name=choices["op"])
+        z = net.op(choices["pool"], x, stride=2, at="z")
+        parts = [y, z]
+        if choices["skip"]:
+            parts.append(net.op("conv", x, 9, 2, at="skip"))
+        s = net.sum(parts)
+        joined = net.concat([s, z, y])
+        return net.op("head", net.op("conv", joined, 17, at="last"), net.num_classes, at="head")
+
+
+def small_nasbench201() -> NASBench201:
+    return NASBench201(channels=6, cells=1)
+
+
+def shared_network(space: Space, seed: int = 0) -> SharedNetwork:
+    """A shared network whose BatchNorms have statistics and parameters of their own."""
+    torch.manual_seed(seed)
+    network = SharedNetwork(space, num_classes=7).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network
+
+
+@torch.no_grad()
+def sequential(network: SharedNetwork, rows: object, images: Tensor, calibration: Tensor | None = None) -> Tensor:
+    """Logits [K, N, classes], child by child in plain PyTorch."""
+    own = copy.deepcopy(network)
+    norms = [module for module in own.modules() if isinstance(module, nn.BatchNorm2d)]
+    results = []
+    for row in own.space.check(rows):
+        if calibration is not None:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+            own.train()(calibration, row)
+        results.append(own.eval()(images, row))
+    return torch.stack(results)
