@@ -218,7 +218,14 @@ def measure(case: Case, calibrated: bool, rounds: int, sampled: int) -> Result:
     else:
         timings = compare({"loop": loop.step, "batched": batched.step}, rounds, warmup=1)
     return Result(
-        case, calibrated, timings, error, asdict(results.counts), asdict(results.usage), len(rows), process_memory().peak
+        case,
+        calibrated,
+        timings,
+        error,
+        asdict(results.counts),
+        asdict(results.usage),
+        len(rows),
+        process_memory().peak,
     )
 
 

@@ -115,6 +115,7 @@ class ChildPlanner:
         self.network = network
         self._lowering = Lowering()
         self._macros: dict[tuple[Any, ...], int] = {}
+        self._places = {name: number for number, name in enumerate(network.ops)}
         self._template = None if network.places is None else self._lower_places()
 
     def plan(self, rows: Any) -> ChildPlan:
@@ -184,7 +185,8 @@ class ChildPlanner:
             elif op.is_zero:
                 number = self._lowering.add_zero(op.c_in, op.c_out, op.stride)
             else:
-                number = self._lowering.add(key[0], self.network.ops[key[0]], op.c_in, op.c_out)
+                module, place = self.network.ops[key[0]], self._places[key[0]]
+                number = self._lowering.add(key[0], module, op.c_in, op.c_out, place)
             self._macros[key] = number
         return self._macros[key]
 

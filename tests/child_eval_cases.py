@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,12 @@ class SmallChain(Space):
     }
     fixed_wiring = True
     layers = ((12, 2), (12, 1), (20, 2), (20, 1))
-    settings = {"identity": {"kernel": 1}, "mb1": {"expansion": 1}, "mb3": {"expansion": 3}, "mb6": {"expansion": 6, "kernel": 5}}
+    settings = {
+        "identity": {"kernel": 1},
+        "mb1": {"expansion": 1},
+        "mb3": {"expansion": 3},
+        "mb6": {"expansion": 6, "kernel": 5},
+    }
 
     def __init__(self) -> None:
         super().__init__("small-chain", {f"layer{i}": tuple(self.settings) for i in range(len(self.layers))})
@@ -53,7 +59,7 @@ class Branches(Space):
 
     operations = {
         "stem": conv_bn,
-        "primitive": primitive,
+        **{name: functools.partial(primitive, name=name) for name in ("sep_conv_3x3", "dil_conv_5x5")},
         "conv": conv_bn_relu6,
         "average": avg_pool_3x3,
         "maximum": max_pool_3x3,
@@ -61,11 +67,13 @@ class Branches(Space):
     }
 
     def __init__(self) -> None:
-        super().__init__("branches", {"op": ("sep_conv_3x3", "dil_conv_5x5"), "pool": ("average", "maximum"), "skip": (0, 1)})
+        super().__init__(
+            "branches", {"op": ("sep_conv_3x3", "dil_conv_5x5"), "pool": ("average", "maximum"), "skip": (0, 1)}
+        )
 
     def wire(self, choices: Choices, net: Builder) -> int:
         x = net.op("stem", net.input, 9, at="stem")
-        y = net.op("primitive", x, stride=2, at=f"y.{choices['op']}", name=choices["op"])
+        y = net.op(choices["op"], x, stride=2, at="y")
         z = net.op(choices["pool"], x, stride=2, at="z")
         parts = [y, z]
         if choices["skip"]:

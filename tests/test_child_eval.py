@@ -84,7 +84,9 @@ def test_channels_last_and_strided_images():
     network = shared_network(SmallChain())
     rows, x = population(network.space, 3), images(4, 12, 12)
     expected = evaluate_children(network, rows, x).logits
-    assert torch.equal(evaluate_children(network, rows, x.contiguous(memory_format=torch.channels_last)).logits, expected)
+    assert torch.equal(
+        evaluate_children(network, rows, x.contiguous(memory_format=torch.channels_last)).logits, expected
+    )
     wide = torch.randn(4, 3, 12, 24)
     wide[..., ::2] = x
     assert torch.equal(evaluate_children(network, rows, wide[..., ::2]).logits, expected)
@@ -248,7 +250,9 @@ def test_wrong_rows_are_refused(rows, message):
 def test_a_bound_too_small_for_one_child_is_refused():
     network = shared_network(SmallChain())
     x = images(2, 8, 8)
-    with pytest.raises(NasfastError, match="too small for one child: its evaluation needs at least [0-9]+ bytes, got 100$"):
+    with pytest.raises(
+        NasfastError, match="too small for one child: its evaluation needs at least [0-9]+ bytes, got 100$"
+    ):
         evaluate_children(network, [[1, 1, 1, 1]], x, memory_bound=100)
     with pytest.raises(NasfastError, match="its calibration needs at least"):
         evaluate_children(network, [[1, 1, 1, 1]], x, calibration=x, memory_bound=100)

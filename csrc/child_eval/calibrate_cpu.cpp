@@ -3,7 +3,8 @@
 // A step is done for all slices before the next one: a convolution with the moments of what it gives, slice by slice;
 // the moments joined in the order of slices (Chan, Golub, LeVeque, 1979), so that the number of threads does not show;
 // then normalisation, in the same place. Inside an inverted residual the next convolution normalises as it reads.
-// Variances are unbiased, as BatchNorm's running ones are.
+// As in BatchNorm's training mode, the batch itself is normalised with biased variances, and what evaluation will use
+// is made of unbiased ones.
 #include <omp.h>
 
 #include <algorithm>
@@ -103,6 +104,7 @@ class Calibrator {
     const Macro& macro = work_.plan.macros()[n.macro];
     const Extent in = extent_of(images_, work_.plan.nodes()[work_.plan.inputs(n)[0]].halvings);
     const MacroPlan plan = macro_plan(work_, macro, in);
+    own_.clear();
     start_statistics(node, macro);
     std::vector<Value> results(macro.primitives);
     for (int64_t k = 0; k < macro.primitives; ++k) {
@@ -133,7 +135,8 @@ class Calibrator {
     next_ = at;
   }
 
-  // The normalisation that brings `v` to mean 0 and variance 1, then gamma and beta.
+  // Writes the statistics that evaluation will use; returns the normalisation of `v` itself, valid during the
+  // operation.
   Affine statistics_of(const Norm& norm, const Value& v, Extent e, Act act) {
     const int blocks = static_cast<int>(blocks_of(norm.channels));
     const int64_t padded = blocks * kLanes;
@@ -141,7 +144,7 @@ class Calibrator {
     each_slice([&](int64_t i, int images, float*) {
       k_.moments(blocks, images * e.h * e.w, v[i], mean.data() + i * padded, squares.data() + i * padded);
     });
-    float *scale = statistics_.values.data() + next_, *shift = scale + padded;
+    float *kept = statistics_.values.data() + next_, *used = own_.emplace_back(2 * padded).data();
     next_ += 2 * padded;
     for (int64_t c = 0; c < padded; ++c) {
       double count = 0, centre = 0, spread = 0;
@@ -152,12 +155,16 @@ class Calibrator {
         count += more;
       }
       if (count < 2) throw std::invalid_argument("child_eval: calibration needs more than one value per channel");
-      const bool real = c < norm.channels;
-      const double factor = real ? norm.gamma[c] / std::sqrt(spread / (count - 1) + norm.eps) : 0.0;
-      scale[c] = static_cast<float>(factor);
-      shift[c] = real ? static_cast<float>(norm.beta[c] - centre * factor) : 0.0f;
+      const auto write = [&](float* to, double variance) {
+        const bool real = c < norm.channels;
+        const double factor = real ? norm.gamma[c] / std::sqrt(variance + norm.eps) : 0.0;
+        to[c] = static_cast<float>(factor);
+        to[padded + c] = real ? static_cast<float>(norm.beta[c] - centre * factor) : 0.0f;
+      };
+      write(kept, spread / (count - 1));
+      write(used, spread / count);
     }
-    return {scale, shift, act};
+    return {used, used + padded, act};
   }
 
   void inverted_residual(const Primitive& p, const PackedPrimitive& w, Extent in, const Value& x, const Value& out) {
@@ -181,7 +188,7 @@ class Calibrator {
     });
     give(hidden, elements_of(p.c_hidden, in));
     const Affine after = statistics_of(w.norms[1 - skip], middle, e, Act::kRelu6);
-    const ConvShape project{0,   spread.blocks_in, static_cast<int>(blocks_of(p.c_out)), e.h, e.w, e.h, e.w, 1, 1, 1};
+    const ConvShape project{0, spread.blocks_in, static_cast<int>(blocks_of(p.c_out)), e.h, e.w, e.h, e.w, 1, 1, 1};
     convolve(project, middle, after, w.weights[2 - skip], out);
     give(middle, elements_of(p.c_hidden, e));
     normalise(p, e, out, statistics_of(w.norms[2 - skip], out, e, Act::kNone), p.has(kResidual) ? &x : nullptr);
@@ -207,7 +214,9 @@ class Calibrator {
     if (p.kind == PrimitiveKind::kInvertedResidual) return inverted_residual(p, w, in, x, out);
     const bool norm = !w.norms.empty();
     const Affine before{nullptr, nullptr, p.act_before};
-    const Affine after = norm ? Affine{} : w.bias ? Affine{w.ones, w.bias, p.act_after} : Affine{nullptr, nullptr, p.act_after};
+    const Affine after = norm     ? Affine{}
+                         : w.bias ? Affine{w.ones, w.bias, p.act_after}
+                                  : Affine{nullptr, nullptr, p.act_after};
     if (p.kind == PrimitiveKind::kNorm) {
       const Affine a = norm ? statistics_of(w.norms[0], x, in, p.act_after) : after;
       return each_slice([&](int64_t i, int images, float*) {
@@ -220,8 +229,8 @@ class Calibrator {
       if (p.kind == PrimitiveKind::kDepthwise)
         return k_.depthwise(s, x[i], before, w.weights[0], after, scratch, out[i]);
       if (p.is_pool())
-        return k_.pool(s, p.kind == PrimitiveKind::kMaximumPool ? PoolKind::kMaximum : PoolKind::kAverage, x[i], scratch,
-                       out[i]);
+        return k_.pool(s, p.kind == PrimitiveKind::kMaximumPool ? PoolKind::kMaximum : PoolKind::kAverage, x[i],
+                       scratch, out[i]);
       const float* xs[2] = {x[i], (*other)[i]};
       k_.sum(s.blocks_in, s.pixels_in(), xs, 2, out[i]);
     });
@@ -238,7 +247,8 @@ class Calibrator {
   Arena& arena_;
   const std::vector<float*>& scratch_;
   NodeStatistics& statistics_;
-  int64_t next_ = 0;  // where the next normalisation's numbers go
+  std::vector<std::vector<float>> own_;  // normalisations of the batch itself, of one operation
+  int64_t next_ = 0;                     // where the next normalisation's numbers go
 };
 
 }  // namespace

@@ -34,12 +34,14 @@ Template parse_template(const at::Tensor& entries, const at::Tensor& inputs, con
     const auto kind = static_cast<NodeKind>(e[0]);
     TORCH_CHECK(e[1] >= -1 && e[1] < static_cast<int64_t>(sizes.size()), "child_eval: entry ", i,
                 " must follow one of ", sizes.size(), " decisions, got ", e[1]);
-    const bool right_inputs = kind == NodeKind::kInput ? e[2] == 0 : kind == NodeKind::kOperation ? e[2] == 1 : e[2] > 0;
+    const bool right_inputs = kind == NodeKind::kInput       ? e[2] == 0
+                              : kind == NodeKind::kOperation ? e[2] == 1
+                                                             : e[2] > 0;
     const int64_t choices = kind != NodeKind::kOperation ? 0 : e[1] < 0 ? 1 : sizes[e[1]];
     TORCH_CHECK(right_inputs && e[3] == choices, "child_eval: entry ", i, " must have inputs and ", choices,
                 " operations, got ", e[2], " and ", e[3]);
-    TORCH_CHECK(at_input + e[2] <= inputs.numel() && at_op + e[3] <= operations.numel(),
-                "child_eval: entry ", i, " reaches beyond the tables of inputs and operations");
+    TORCH_CHECK(at_input + e[2] <= inputs.numel() && at_op + e[3] <= operations.numel(), "child_eval: entry ", i,
+                " reaches beyond the tables of inputs and operations");
     for (int64_t k = 0; k < e[2]; ++k)
       TORCH_CHECK(in[at_input + k] >= 0 && in[at_input + k] < i - base, "child_eval: entry ", i - base,
                   " must read earlier entries, got ", in[at_input + k]);
@@ -61,7 +63,11 @@ Images view(const at::Tensor& x, const char* name, int64_t channels) {
               "child_eval: ", name, " must be [N, ", channels, ", H, W] and not empty, got ", x.sizes());
   TORCH_CHECK(x.scalar_type() == at::kFloat && x.device().is_cpu() && x.layout() == at::kStrided, "child_eval: ", name,
               " must be a dense float32 tensor on the CPU, got ", x.scalar_type(), " on ", x.device());
-  return {x.const_data_ptr<float>(), x.size(0), x.size(1), x.size(2), x.size(3),
+  return {x.const_data_ptr<float>(),
+          x.size(0),
+          x.size(1),
+          x.size(2),
+          x.size(3),
           {x.stride(0), x.stride(1), x.stride(2), x.stride(3)}};
 }
 
@@ -123,7 +129,8 @@ void Population::finish() {
   }
   for (size_t i = 0; i < live_.size(); ++i) {
     const Node& n = planner_.nodes()[i];
-    const int64_t end = n.macro < 0 ? 0 : planner_.macros()[n.macro].first_primitive + planner_.macros()[n.macro].primitives;
+    const int64_t end =
+        n.macro < 0 ? 0 : planner_.macros()[n.macro].first_primitive + planner_.macros()[n.macro].primitives;
     TORCH_CHECK(!live_[i] || n.macro < 0 || primitives_[end - 1].kind != PrimitiveKind::kHead || place_[i] >= 0,
                 "child_eval: a classifier must be the output of its child");
   }
@@ -175,14 +182,15 @@ std::tuple<at::Tensor, std::map<std::string, int64_t>> Population::evaluate(
   try {
     if (calibration) {
       phase = "calibration";
-      before = calibrate(work, weights, view(*calibration, "calibration", in_channels_), memory_bound, threads, statistics);
+      before =
+          calibrate(work, weights, view(*calibration, "calibration", in_channels_), memory_bound, threads, statistics);
       phase = "evaluation";
     }
     found = child_eval::evaluate(work, weights, x, calibration ? &statistics : nullptr, place_, classes_, memory_bound,
                                  threads, logits.data_ptr<float>());
   } catch (const DoesNotFit& e) {
-    TORCH_CHECK_VALUE(false, "child_eval: memory_bound is too small for one child: its ", phase,
-                      " needs at least ", e.needed, " bytes, got ", memory_bound);
+    TORCH_CHECK_VALUE(false, "child_eval: memory_bound is too small for one child: its ", phase, " needs at least ",
+                      e.needed, " bytes, got ", memory_bound);
   }
   return {logits,
           {{"peak_bytes", std::max(found.peak_bytes, before.peak_bytes)},

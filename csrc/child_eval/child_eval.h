@@ -33,7 +33,6 @@ class Population {
   // Which of the distinct children each child is, int64 [K].
   at::Tensor index() const;
 
-
   // Logits [distinct children, N, classes], and what it took. `memory_bound` in bytes for values and scratch.
   std::tuple<at::Tensor, std::map<std::string, int64_t>> evaluate(const at::Tensor& images, at::TensorList tensors,
                                                                   const std::vector<double>& eps,

@@ -37,7 +37,8 @@ struct ConvShape {
   int pixels_out() const { return images * h * w; }
 };
 
-// 1x1 expansion (null: none), depthwise, 1x1 projection. Products as [blocks out][blocks in][8][8], depthwise [B][k*k][8].
+// 1x1 expansion (null: none), depthwise, 1x1 projection. Products as [blocks out][blocks in][8][8], depthwise
+// [B][k*k][8].
 struct InvertedResidual {
   const float *expand, *depthwise, *project;
   Affine expanded, spread, projected;

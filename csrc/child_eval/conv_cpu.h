@@ -214,10 +214,8 @@ void spread_image(const float* x, int Wp, int dilation, const float* w, const Fi
   const ptrdiff_t row = static_cast<ptrdiff_t>(Wp) * kLanes;
   for (int oy = 0; oy < h; ++oy, x += S * row, out += static_cast<ptrdiff_t>(width) * kLanes) {
     int ox = 0;
-    for (; ox + 8 <= width; ox += 8)
-      spread_tile<K, S, 8>(x + ox * S * kLanes, row, dilation, w, f, out + ox * kLanes);
-    for (; ox + 4 <= width; ox += 4)
-      spread_tile<K, S, 4>(x + ox * S * kLanes, row, dilation, w, f, out + ox * kLanes);
+    for (; ox + 8 <= width; ox += 8) spread_tile<K, S, 8>(x + ox * S * kLanes, row, dilation, w, f, out + ox * kLanes);
+    for (; ox + 4 <= width; ox += 4) spread_tile<K, S, 4>(x + ox * S * kLanes, row, dilation, w, f, out + ox * kLanes);
     for (; ox < width; ++ox) spread_tile<K, S, 1>(x + ox * S * kLanes, row, dilation, w, f, out + ox * kLanes);
   }
 }

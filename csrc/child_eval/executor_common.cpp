@@ -74,14 +74,12 @@ int64_t scratch_elements(const Work& work, const Images& images, int slice, bool
     const Macro& macro = work.plan.macros()[n.macro];
     const MacroPlan plan = macro_plan(work, macro, extent_of(images, halvings));
     for (int64_t k = 0; k < macro.primitives; ++k)
-      most = std::max(most,
-                      scratch_of(work.primitives[macro.first_primitive + k], slice, plan.in[k], calibration));
+      most = std::max(most, scratch_of(work.primitives[macro.first_primitive + k], slice, plan.in[k], calibration));
   }
   return most;
 }
 
-std::vector<NodeBytes> node_bytes(const Work& work, const Images& images, int slice, int64_t copies,
-                                  bool calibration) {
+std::vector<NodeBytes> node_bytes(const Work& work, const Images& images, int slice, int64_t copies, bool calibration) {
   const auto& nodes = work.plan.nodes();
   const int64_t unit = copies * static_cast<int64_t>(sizeof(float));
   std::vector<NodeBytes> out(nodes.size(), {0, 0});
@@ -115,8 +113,8 @@ void pack_images(const Images& x, int64_t first, int count, float* out) {
     for (int64_t n = 0; n < count; ++n)
       for (int64_t r = 0; r < x.height; ++r)
         for (int64_t c = 0; c < x.width; ++c, to += kLanes) {
-          const float* from = x.data + (first + n) * x.stride[0] + b * kLanes * x.stride[1] + r * x.stride[2] +
-                              c * x.stride[3];
+          const float* from =
+              x.data + (first + n) * x.stride[0] + b * kLanes * x.stride[1] + r * x.stride[2] + c * x.stride[3];
           for (int i = 0; i < kLanes; ++i) to[i] = i < lanes ? from[i * x.stride[1]] : 0.0f;
         }
   }
@@ -131,7 +129,8 @@ void concat(const std::vector<std::pair<const float*, int>>& parts, int channels
   for (const auto& [x, count] : parts) {
     if (to % kLanes == 0 && count % kLanes == 0) {
       for (int64_t b = 0; b < count / kLanes; ++b)
-        std::copy(x + b * block, x + b * block + static_cast<int64_t>(pixels) * kLanes, out + (to / kLanes + b) * block);
+        std::copy(x + b * block, x + b * block + static_cast<int64_t>(pixels) * kLanes,
+                  out + (to / kLanes + b) * block);
       to += count;
       continue;
     }

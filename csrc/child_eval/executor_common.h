@@ -26,8 +26,15 @@ inline Extent extent_of(const Images& images, int halvings) {
 inline ConvShape shape_of(const Primitive& p, int images, Extent in) {
   const bool halve = p.stride == 2;
   const int kernel = static_cast<int>(p.kernel);
-  return {images, static_cast<int>(blocks_of(p.c_in)), static_cast<int>(blocks_of(p.c_out)), in.h, in.w,
-          halve ? (in.h + 1) / 2 : in.h, halve ? (in.w + 1) / 2 : in.w, kernel, static_cast<int>(p.stride),
+  return {images,
+          static_cast<int>(blocks_of(p.c_in)),
+          static_cast<int>(blocks_of(p.c_out)),
+          in.h,
+          in.w,
+          halve ? (in.h + 1) / 2 : in.h,
+          halve ? (in.w + 1) / 2 : in.w,
+          kernel,
+          static_cast<int>(p.stride),
           static_cast<int>(p.dilation)};
 }
 

@@ -11,8 +11,8 @@
 namespace nasfast::NASFAST_ISA {
 
 struct HiddenTile {
-  float* h;  // [hidden][images][Hp][Wp][8]
-  float* d;  // [hidden][block_stride]
+  float* h;        // [hidden][images][Hp][Wp][8]
+  float* d;        // [hidden][block_stride]
   int32_t* place;  // of every pixel of the images in h's block
   ptrdiff_t h_block, d_block;
 };

@@ -8,9 +8,7 @@ namespace {
 
 constexpr int64_t kSecondLevel = 160 * 1024;  // bytes of scratch that shall stay in the second-level cache
 
-int64_t padded_pixels(const ConvShape& s) {
-  return static_cast<int64_t>(s.H + 2 * s.pad()) * (s.W + 2 * s.pad());
-}
+int64_t padded_pixels(const ConvShape& s) { return static_cast<int64_t>(s.H + 2 * s.pad()) * (s.W + 2 * s.pad()); }
 
 }  // namespace
 

@@ -90,7 +90,7 @@ int32_t Planner::operation(int32_t macro, int32_t x) {
   const uint8_t halvings = static_cast<uint8_t>(source.halvings + m.halvings);
   if (m.kind == MacroKind::kZero || (m.keeps_zero && source.kind == NodeKind::kZero))
     return zero(static_cast<int32_t>(m.c_out), halvings);
-  const uint64_t hash = mix(mix(3, macro), source.hash);
+  const uint64_t hash = mix(mix(3, m.place), source.hash);
   return intern({NodeKind::kOperation, halvings, static_cast<int32_t>(m.c_out), macro, 0, 1, hash}, &x);
 }
 
@@ -167,7 +167,8 @@ void Planner::add_rows(const Template& space, const int64_t* rows, int64_t count
     for (int32_t i = 0; i < space.entries[e].inputs; ++i)
       depends[e] = std::max(depends[e], depends[space.inputs[space.entries[e].first_input + i]]);
   }
-  std::vector<std::vector<int32_t>> changed(D + 1);  // entries to be looked at again when decision d is the first to change
+  std::vector<std::vector<int32_t>> changed(D +
+                                            1);  // entries to be looked at again when decision d is the first to change
   for (int64_t d = 0; d <= D; ++d)
     for (int32_t e = 0; e < entries; ++e)
       if (d == 0 || depends[e] >= d) changed[d].push_back(e);

@@ -15,12 +15,13 @@ enum class MacroKind : int64_t { kOperation = 0, kIdentity = 1, kZero = 2 };
 
 // An operation of the supernet, as the search space names it: a few primitives that the executor knows.
 struct Macro {
-  static constexpr int kFields = 7;
+  static constexpr int kFields = 8;
   MacroKind kind;
   int64_t first_primitive, primitives;
   int64_t c_in, c_out;
   int64_t halvings;  // of the image, each rounding up
   bool keeps_zero;   // gives zero for zero
+  int64_t place;     // which of the supernet's operations it is: the same number in every population
 };
 
 enum class NodeKind : uint8_t { kInput, kOperation, kSum, kConcat, kZero };

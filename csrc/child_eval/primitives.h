@@ -50,8 +50,8 @@ struct Norm {
 struct PackedPrimitive {
   float* weights[3] = {nullptr, nullptr, nullptr};
   std::vector<Norm> norms;
-  const float* bias = nullptr;      // of a convolution or the head, padded
-  const float* ones = nullptr;      // scale of a bias
+  const float* bias = nullptr;  // of a convolution or the head, padded
+  const float* ones = nullptr;  // scale of a bias
 };
 
 using PackedWeights = std::vector<PackedPrimitive>;  // by primitive

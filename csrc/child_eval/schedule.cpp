@@ -10,7 +10,12 @@ constexpr int32_t kNever = INT32_MAX;
 class Walk {
  public:
   Walk(const Planner& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes, int64_t bound)
-      : plan_(plan), nodes_(plan.nodes()), bytes_(bytes), bound_(bound), slot_(nodes_.size(), -1), pins_(nodes_.size()) {
+      : plan_(plan),
+        nodes_(plan.nodes()),
+        bytes_(bytes),
+        bound_(bound),
+        slot_(nodes_.size(), -1),
+        pins_(nodes_.size()) {
     // Readers of every node, in order, one list after the other.
     first_use_.assign(nodes_.size() + 1, 0);
     each_use(live, [&](int32_t source, int32_t) { ++first_use_[source + 1]; });
@@ -30,8 +35,7 @@ class Walk {
   template <class F>
   void each_use(const std::vector<uint8_t>& live, F&& f) const {
     for (size_t i = 0; i < nodes_.size(); ++i)
-      for (int32_t k = 0; live[i] && k < nodes_[i].inputs; ++k)
-        f(plan_.inputs(nodes_[i])[k], static_cast<int32_t>(i));
+      for (int32_t k = 0; live[i] && k < nodes_[i].inputs; ++k) f(plan_.inputs(nodes_[i])[k], static_cast<int32_t>(i));
   }
 
   int32_t next_use(int32_t node) const {

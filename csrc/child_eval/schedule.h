@@ -13,8 +13,8 @@ namespace nasfast::child_eval {
 
 struct Step {
   int32_t node;
-  int32_t slot;         // where the result goes
-  int32_t first_input;  // of Schedule::slots: where each of the inputs is
+  int32_t slot;               // where the result goes
+  int32_t first_input;        // of Schedule::slots: where each of the inputs is
   int32_t first_free, frees;  // of Schedule::freed: slots that are free after the step
 };
 
@@ -33,8 +33,8 @@ struct DoesNotFit : std::runtime_error {
 };
 
 struct NodeBytes {
-  int64_t value;  // of the result; 0 for one that is written elsewhere
-  int64_t beside; // needed during its step
+  int64_t value;   // of the result; 0 for one that is written elsewhere
+  int64_t beside;  // needed during its step
 };
 
 // Nodes that reach an output, and, in their order, how each output's function is numbered.

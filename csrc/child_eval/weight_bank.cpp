@@ -69,7 +69,8 @@ void check_primitive(const Primitive& p, int64_t index) {
   };
   want(p.c_in > 0 && p.c_out > 0 && p.c_hidden >= 0, "channels above 0");
   want(p.stride == 1 || p.stride == 2, "stride 1 or 2");
-  if (p.kind == PrimitiveKind::kConv) want(p.kernel % 2 == 1 && p.kernel <= 7 && p.dilation >= 1, "kernel 1, 3, 5 or 7");
+  if (p.kind == PrimitiveKind::kConv)
+    want(p.kernel % 2 == 1 && p.kernel <= 7 && p.dilation >= 1, "kernel 1, 3, 5 or 7");
   if (p.kind == PrimitiveKind::kDepthwise || p.kind == PrimitiveKind::kInvertedResidual)
     want(p.kernel == 3 || p.kernel == 5 || p.kernel == 7, "a depthwise kernel of 3, 5 or 7");
   if (p.is_pool()) want(p.kernel == 2 || p.kernel == 3, "a window of 2 or 3");
@@ -95,21 +96,31 @@ std::vector<Primitive> parse_primitives(const at::Tensor& table) {
     const int64_t* f = table.const_data_ptr<int64_t>() + i * Primitive::kFields;
     TORCH_CHECK(f[0] >= 0 && f[0] <= static_cast<int64_t>(PrimitiveKind::kSum), "child_eval: primitive ", i,
                 " must be of kind 0 to 7, got ", f[0]);
-    out.push_back({static_cast<PrimitiveKind>(f[0]), f[1], f[2], f[3], static_cast<Act>(f[4]), static_cast<Act>(f[5]),
-                   f[6], f[7], f[8], f[9], f[10], {f[11], f[12]}});
+    out.push_back({static_cast<PrimitiveKind>(f[0]),
+                   f[1],
+                   f[2],
+                   f[3],
+                   static_cast<Act>(f[4]),
+                   static_cast<Act>(f[5]),
+                   f[6],
+                   f[7],
+                   f[8],
+                   f[9],
+                   f[10],
+                   {f[11], f[12]}});
     check_primitive(out.back(), i);
   }
   return out;
 }
 
 std::vector<Macro> parse_macros(const at::Tensor& table, const std::vector<Primitive>& primitives) {
-  TORCH_CHECK(table.dim() == 2 && table.size(1) == Macro::kFields && table.scalar_type() == at::kLong &&
-                  table.is_contiguous(),
-              "child_eval: operations must be a contiguous int64 [M, ", Macro::kFields, "], got ", table.sizes());
+  TORCH_CHECK(
+      table.dim() == 2 && table.size(1) == Macro::kFields && table.scalar_type() == at::kLong && table.is_contiguous(),
+      "child_eval: operations must be a contiguous int64 [M, ", Macro::kFields, "], got ", table.sizes());
   std::vector<Macro> out;
   for (int64_t i = 0; i < table.size(0); ++i) {
     const int64_t* f = table.const_data_ptr<int64_t>() + i * Macro::kFields;
-    const Macro m{static_cast<MacroKind>(f[0]), f[1], f[2], f[3], f[4], f[5], f[6] != 0};
+    const Macro m{static_cast<MacroKind>(f[0]), f[1], f[2], f[3], f[4], f[5], f[6] != 0, f[7]};
     TORCH_CHECK(m.first_primitive >= 0 && m.primitives >= 0 &&
                     m.first_primitive + m.primitives <= static_cast<int64_t>(primitives.size()) &&
                     (m.kind != MacroKind::kOperation || m.primitives > 0),
@@ -177,8 +188,7 @@ WeightBank::WeightBank(const std::vector<Primitive>& primitives, const std::vect
       for (int v = 0; v < 4; ++v) next({C});
       float* vectors = take(4 * padded);
       const at::Tensor* value = &job.values[job.values.size() - 4];
-      Norm n{C, vectors, vectors + padded, vectors + 2 * padded, vectors + 3 * padded,
-             eps[norm - norms.size() + k]};
+      Norm n{C, vectors, vectors + padded, vectors + 2 * padded, vectors + 3 * padded, eps[norm - norms.size() + k]};
       pack_vector(value[0].const_data_ptr<float>(), C, vectors + 2 * padded);
       pack_vector(value[1].const_data_ptr<float>(), C, vectors + 3 * padded);
       std::fill(vectors, vectors + 2 * padded, 0.0f);
@@ -203,9 +213,9 @@ WeightBank::WeightBank(const std::vector<Primitive>& primitives, const std::vect
         if (p.kind == PrimitiveKind::kHead) {
           const int64_t padded = padded_channels(shape[1]);
           for (int64_t o = 0; o < shape[0]; ++o) pack_vector(w + o * shape[1], shape[1], out + o * padded);
-        } else if (shape[1] == 1 && (p.kind == PrimitiveKind::kDepthwise ||
-                                     (p.kind == PrimitiveKind::kInvertedResidual &&
-                                      k + 2 == job.expected.weights.size()))) {
+        } else if (shape[1] == 1 &&
+                   (p.kind == PrimitiveKind::kDepthwise ||
+                    (p.kind == PrimitiveKind::kInvertedResidual && k + 2 == job.expected.weights.size()))) {
           pack_depthwise(w, shape[0], shape[2] * shape[3], out);
         } else {
           pack_dense(w, shape[0], shape[1], shape[2] * shape[3], out);

@@ -48,14 +48,18 @@ class Lowering:
 
     def add_identity(self, channels: int) -> int:
         """Number of an operation that passes its input on."""
-        return self._macro([1, 0, 0, channels, channels, 0, 1])
+        return self._macro([1, 0, 0, channels, channels, 0, 1, 0])
 
     def add_zero(self, c_in: int, c_out: int, stride: int) -> int:
         """Number of an operation whose output is zero."""
-        return self._macro([2, 0, 0, c_in, c_out, stride - 1, 1])
+        return self._macro([2, 0, 0, c_in, c_out, stride - 1, 1, 0])
 
-    def add(self, name: str, module: nn.Module, c_in: int, c_out: int) -> int:
+    def add(self, name: str, module: nn.Module, c_in: int, c_out: int, place: int) -> int:
         """Number of an operation with weights.
+
+        Args:
+            name: For messages.
+            place: A number of its own, the same whatever was added before.
 
         Raises:
             NoKernelError: It holds a layer, or layers in an order, that no kernel computes.
@@ -67,7 +71,7 @@ class Lowering:
             return self.add_identity(c_in)
         pools = {_AVERAGE_POOL, _MAXIMUM_POOL}
         keeps_zero = all(primitive[0] in pools for primitive in added)
-        return self._macro([0, self._start, len(added), c_in, c_out, self._halvings(added), int(keeps_zero)])
+        return self._macro([0, self._start, len(added), c_in, c_out, self._halvings(added), int(keeps_zero), place])
 
     def _macro(self, row: list[int]) -> int:
         self.macros.append(row)
