@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from bench.validate import MismatchError, check_error, relative_error
 from nasfast import _C
 from nasfast.child_eval import MEMORY_BOUND, ChildPlan, ChildPlanner, ChildResults
 from nasfast.spaces.base import Rows, Space
+from nasfast.spaces.graph import Graph
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.supernet.shared import SharedNetwork, run_graph
@@ -114,7 +116,7 @@ class Loop:
         self.graphs = [network.space.graph(row, CLASSES) for row in rows]
         self.norms = [self._norms(graph) for graph in self.graphs] if calibration is not None else []
 
-    def _norms(self, graph) -> list[nn.BatchNorm2d]:
+    def _norms(self, graph: Graph) -> list[nn.BatchNorm2d]:
         keys = {self.network.key_of(node) for node in graph.nodes if node.op is not None and node.weights}
         modules = (module for key in sorted(keys) for module in self.network.ops[key].modules())
         return [module for module in modules if isinstance(module, nn.BatchNorm2d)]
@@ -266,10 +268,11 @@ def run_planning(options: argparse.Namespace) -> list[dict[str, object]]:
         planner = ChildPlanner(SharedNetwork(space, CLASSES))
         for count in PLAN_SIZES:
             population = space.sample(np.random.default_rng(0), count)
-            tables = (*planner.tables(), 3, *planner.template(), torch.from_numpy(space.sizes))
-            chosen = torch.from_numpy(population)
-            merge = _median(lambda tables=tables, chosen=chosen: _C.ChildPopulation.from_rows(*tables, chosen))
-            whole = _median(lambda population=population, planner=planner: planner.plan(population))
+            template = planner.template()
+            assert template is not None
+            tables = (*planner.tables(), planner.network.in_channels, *template, torch.from_numpy(space.sizes))
+            merge = _median(partial(_C.ChildPopulation.from_rows, *tables, torch.from_numpy(population)))
+            whole = _median(partial(planner.plan, population))
             counts = planner.plan(population).counts
             per_thousand = merge / count * 1000
             results.append({"space": name, "children": count, "merge_seconds": merge, "plan_seconds": whole})

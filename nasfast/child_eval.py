@@ -151,7 +151,9 @@ class ChildPlanner:
 
     def _lower_places(self) -> tuple[Tensor, Tensor, Tensor]:
         assert self.network.places is not None
-        entries, inputs, operations = [], [], []
+        entries: list[list[int]] = []
+        inputs: list[int] = []
+        operations: list[int] = []
         for place in self.network.places:
             first = place.nodes[0]
             chosen = [self._macro_of(node) for node in place.nodes] if first.kind == "op" else []
@@ -161,7 +163,10 @@ class ChildPlanner:
         return _table(entries), _table(inputs), _table(operations)
 
     def _lower_graphs(self, graphs: list[Graph]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        entries, inputs, operations, starts = [], [], [], [0]
+        entries: list[list[int]] = []
+        inputs: list[int] = []
+        operations: list[int] = []
+        starts = [0]
         for graph in graphs:
             for node in graph.nodes:
                 chosen = [self._macro_of(node)] if node.op is not None else []

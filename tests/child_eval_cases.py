@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from nasfast.supernet.shared import SharedNetwork
 class SmallChain(Space):
     """A chain like NAS-Bench-Macro's, with channels that do not fill blocks of eight."""
 
-    operations = {
+    operations: ClassVar = {
         "stem": conv_bn_relu6,
         "identity": conv_bn,
         "mb": InvertedResidual,
@@ -35,7 +36,7 @@ class SmallChain(Space):
     }
     fixed_wiring = True
     layers = ((12, 2), (12, 1), (20, 2), (20, 1))
-    settings = {
+    settings: ClassVar = {
         "identity": {"kernel": 1},
         "mb1": {"expansion": 1},
         "mb3": {"expansion": 3},
@@ -57,7 +58,7 @@ class SmallChain(Space):
 class Branches(Space):
     """Graphs that differ in wiring: a skip may be there or not, parts are concatenated, depthwise layers and pools."""
 
-    operations = {
+    operations: ClassVar = {
         "stem": conv_bn,
         **{name: functools.partial(primitive, name=name) for name in ("sep_conv_3x3", "dil_conv_5x5")},
         "conv": conv_bn_relu6,
@@ -83,6 +84,43 @@ class Branches(Space):
         return net.op("head", net.op("conv", joined, 17, at="last"), net.num_classes, at="head")
 
 
+def _layers(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers)
+
+
+class OwnLayers(Space):
+    """Candidates that a user might write: biases, kernels of 5 and 7, an activation or a normalisation on its own."""
+
+    operations: ClassVar = {
+        "bias": lambda c_in, c_out, stride: nn.Conv2d(c_in, c_out, 5, stride, 2),
+        "both": lambda c_in, c_out, stride: _layers(
+            nn.ReLU(), nn.Conv2d(c_in, c_out, 7, stride, 3), nn.BatchNorm2d(c_out, eps=1e-2), nn.ReLU()
+        ),
+        "dilated": lambda c_in, c_out, stride: _layers(
+            nn.BatchNorm2d(c_in, affine=False), nn.ReLU6(), nn.Conv2d(c_in, c_out, 3, stride, 2, dilation=2, bias=False)
+        ),
+        "depthwise": lambda c_in, c_out, stride: _layers(
+            nn.Conv2d(c_in, c_in, 7, stride, 3, groups=c_in), nn.BatchNorm2d(c_in), nn.ReLU(), nn.Conv2d(c_in, c_out, 1)
+        ),
+        "pooled": lambda c_in, c_out, stride: _layers(
+            nn.ReLU(), nn.MaxPool2d(3, stride, 1), nn.Conv2d(c_in, c_out, 1, bias=False)
+        ),
+        "head": lambda c_in, c_out, stride: _layers(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(c_in, c_out, bias=False)
+        ),
+    }
+    fixed_wiring = True
+
+    def __init__(self) -> None:
+        names = tuple(name for name in self.operations if name != "head")
+        super().__init__("own-layers", {"first": names, "second": names})
+
+    def wire(self, choices: Choices, net: Builder) -> int:
+        x = net.op(choices["first"], net.input, 11, 2, at="first")
+        x = net.op(choices["second"], x, 18, at="second")
+        return net.op("head", x, net.num_classes, at="head")
+
+
 def small_nasbench201() -> NASBench201:
     return NASBench201(channels=6, cells=1)
 
@@ -93,8 +131,9 @@ def shared_network(space: Space, seed: int = 0) -> SharedNetwork:
     network = SharedNetwork(space, num_classes=7).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.3)
             nn.init.normal_(module.running_mean, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network

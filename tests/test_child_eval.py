@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
-from child_eval_cases import Branches, SmallChain, sequential, shared_network, small_nasbench201
+from child_eval_cases import Branches, OwnLayers, SmallChain, sequential, shared_network, small_nasbench201
 from torch import nn
 
 from nasfast import _C
@@ -18,7 +20,7 @@ from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.supernet.lowering import NoKernelError
 from nasfast.supernet.shared import SharedNetwork
 
-SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches}
+SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches, "own": OwnLayers}
 TOLERANCE = 1e-4
 
 
@@ -251,7 +253,7 @@ def test_a_bound_too_small_for_one_child_is_refused():
     network = shared_network(SmallChain())
     x = images(2, 8, 8)
     with pytest.raises(
-        NasfastError, match="too small for one child: its evaluation needs at least [0-9]+ bytes, got 100$"
+        NasfastError, match=r"too small for one child: its evaluation needs at least [0-9]+ bytes, got 100$"
     ):
         evaluate_children(network, [[1, 1, 1, 1]], x, memory_bound=100)
     with pytest.raises(NasfastError, match="its calibration needs at least"):
@@ -282,7 +284,7 @@ def test_calibration_of_single_values_is_refused():
 
 def test_a_layer_without_kernel_is_refused():
     class Odd(Space):
-        operations = {
+        operations: ClassVar = {
             "odd": lambda c_in, c_out, stride: nn.Conv2d(c_in, c_out, 4, padding=2),
             "conv": conv_bn,
             "head": Classifier,

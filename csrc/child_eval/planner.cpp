@@ -43,32 +43,35 @@ std::vector<int64_t> sorted_order(const int64_t* rows, int64_t count, const std:
 
 }  // namespace
 
-Planner::Planner(std::vector<Macro> macros, int64_t in_channels) : macros_(std::move(macros)), table_(1024, -1) {
+Planner::Planner(std::vector<Macro> macros, int64_t in_channels) : macros_(std::move(macros)), table_(1024) {
   const Node input{NodeKind::kInput, 0, static_cast<int32_t>(in_channels), -1, 0, 0, mix(1, in_channels)};
   intern(input, nullptr);
 }
 
 void Planner::grow() {
-  table_.assign(table_.size() * 2, -1);
+  table_.assign(table_.size() * 4, {});
   const size_t mask = table_.size() - 1;
   for (size_t i = 0; i < nodes_.size(); ++i) {
     size_t at = nodes_[i].hash & mask;
-    while (table_[at] >= 0) at = (at + 1) & mask;
-    table_[at] = static_cast<int32_t>(i);
+    while (table_[at].node >= 0) at = (at + 1) & mask;
+    table_[at] = {static_cast<int32_t>(i), static_cast<uint32_t>(nodes_[i].hash >> 32)};
   }
 }
 
 int32_t Planner::intern(const Node& node, const int32_t* xs) {
-  size_t mask = table_.size() - 1, at = node.hash & mask;
-  for (; table_[at] >= 0; at = (at + 1) & mask) {
-    const Node& other = nodes_[table_[at]];
+  const size_t mask = table_.size() - 1;
+  const uint32_t tag = static_cast<uint32_t>(node.hash >> 32);
+  size_t at = node.hash & mask;
+  for (; table_[at].node >= 0; at = (at + 1) & mask) {
+    if (table_[at].tag != tag) continue;
+    const Node& other = nodes_[table_[at].node];
     if (other.hash == node.hash && other.kind == node.kind && other.macro == node.macro &&
         other.channels == node.channels && other.halvings == node.halvings && other.inputs == node.inputs &&
         std::equal(xs, xs + node.inputs, inputs(other)))
-      return table_[at];
+      return table_[at].node;
   }
   const int32_t id = static_cast<int32_t>(nodes_.size());
-  table_[at] = id;
+  table_[at] = {id, tag};
   nodes_.push_back(node);
   nodes_.back().first_input = static_cast<int32_t>(inputs_.size());
   inputs_.insert(inputs_.end(), xs, xs + node.inputs);

@@ -78,7 +78,11 @@ class Planner {
   std::vector<Macro> macros_;
   std::vector<Node> nodes_;
   std::vector<int32_t> inputs_;
-  std::vector<int32_t> table_;  // open addressing, -1: free
+  struct Place {
+    int32_t node = -1;  // -1: free
+    uint32_t tag = 0;   // upper half of its hash: most others are told apart without a look at the node
+  };
+  std::vector<Place> table_;  // open addressing
   std::vector<int32_t> outputs_;
   std::vector<int32_t> given_, terms_;  // scratch
   int64_t asked_ = 0;

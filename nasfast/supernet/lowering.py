@@ -109,7 +109,7 @@ class Lowering:
             for child in module:
                 yield from self._leaves(child)
         elif type(module) in (ReLUConvBN, SepConv, DilConv):
-            yield from self._leaves(module.op)
+            yield from self._leaves(module.get_submodule("op"))
         elif type(module) is not nn.Identity:
             yield module
 
