@@ -301,6 +301,18 @@ def test_a_layer_without_kernel_is_refused():
         evaluate_children(network, [[1]], images(1, 8, 8))
 
 
+def test_hooks_and_batch_norms_without_statistics_are_refused():
+    network = shared_network(SmallChain())
+    handle = next(iter(network.ops.values())).register_forward_hook(print)
+    with pytest.raises(NoKernelError, match="no kernel for hooks"):
+        ChildPlanner(network)
+    handle.remove()
+    norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.running_mean = norm.running_var = None
+    with pytest.raises(NoKernelError, match="a BatchNorm without running statistics"):
+        ChildPlanner(network)
+
+
 def test_a_wrong_claim_of_fixed_wiring_is_refused():
     class Claims(Branches):
         fixed_wiring = True

@@ -207,29 +207,28 @@ Report evaluate(const Work& work, const PackedWeights& weights, const Images& im
   const Task task{work, weights, images, statistics, place, layout.schedule, classes, logits};
   const int64_t slices = ceil_div(images.count, layout.slice);
   Meter meter;
+  Arena fixed(INT64_MAX, meter);
+  std::vector<std::unique_ptr<Arena>> arenas;
+  std::vector<std::unique_ptr<Walker>> walkers;
+  std::vector<float*> scratch;
+  for (int i = 0; i < layout.threads; ++i) {
+    arenas.push_back(std::make_unique<Arena>(layout.value_bound, meter));
+    scratch.push_back(fixed.take(layout.scratch));
+    walkers.push_back(std::make_unique<Walker>(task, *arenas.back(), scratch.back()));
+  }
   std::exception_ptr error;
-#pragma omp parallel num_threads(layout.threads)
-  {
+#pragma omp parallel for num_threads(layout.threads) schedule(dynamic, 1)
+  for (int64_t i = 0; i < slices; ++i) {
     try {
-      Arena arena(layout.value_bound, meter), fixed(INT64_MAX, meter);
-      float* scratch = fixed.take(layout.scratch);
-      Walker walker(task, arena, scratch);
-#pragma omp for schedule(dynamic, 1)
-      for (int64_t i = 0; i < slices; ++i) {
-        try {
-          const int64_t first = i * layout.slice;
-          walker.run(first, static_cast<int>(std::min<int64_t>(layout.slice, images.count - first)));
-        } catch (...) {
-#pragma omp critical
-          error = std::current_exception();
-        }
-      }
-      fixed.give(scratch, layout.scratch);
+      const int64_t first = i * layout.slice;
+      walkers[omp_get_thread_num()]->run(first,
+                                         static_cast<int>(std::min<int64_t>(layout.slice, images.count - first)));
     } catch (...) {
 #pragma omp critical
       error = std::current_exception();
     }
   }
+  for (float* p : scratch) fixed.give(p, layout.scratch);
   if (error) std::rethrow_exception(error);
   return {meter.peak(), layout.schedule.computed_again, layout.threads, layout.slice};
 }

@@ -65,6 +65,9 @@ class Lowering:
             NoKernelError: It holds a layer, or layers in an order, that no kernel computes.
         """
         self._name, self._start = name, len(self.primitives)
+        for layer in module.modules():
+            if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
+                raise self._fail(f"hooks or parametrizations, which {type(layer).__name__} has")
         self._lower(module, -1, c_in)
         added = self.primitives[self._start :]
         if not added:
