@@ -243,7 +243,7 @@ def measure(case: Case, calibrated: bool, rounds: int, sampled: int) -> Result:
         case,
         calibrated,
         timings,
-        error,
+        errors,
         asdict(results.counts),
         asdict(results.usage),
         len(rows),
