@@ -7,6 +7,7 @@
 #endif
 
 #include "aten/buffer_cache.h"
+#include "child_eval/child_eval.h"
 #include "core/isa.h"
 #include "core/peak.h"
 #include "mixed_op/channel_shuffle.h"
@@ -78,4 +79,16 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("shuffle_channels", [](const at::Tensor& mixed, const at::Tensor& passed, int64_t groups) {
     return shuffle_channels(mixed, passed, groups);
   });
+  using child_eval::Population;
+  pybind11::class_<Population, std::shared_ptr<Population>>(m, "ChildPopulation", "A merged population of children.")
+      .def_static("from_rows", &Population::from_rows)
+      .def_static("from_graphs", &Population::from_graphs)
+      .def("counts", &Population::counts)
+      .def("index", &Population::index)
+      .def("evaluate",
+           [](const Population& self, const at::Tensor& images, const std::vector<at::Tensor>& tensors,
+              const std::vector<double>& eps, const std::optional<at::Tensor>& calibration, int64_t memory_bound) {
+             const pybind11::gil_scoped_release unlocked;
+             return self.evaluate(images, tensors, eps, calibration, memory_bound);
+           });
 }

@@ -71,11 +71,13 @@ class Space(ABC):
         sizes: int64 [D], how many values each decision has.
         image_size: Side of the images, in pixels, that costs are counted for.
         keep_unused: Keep operations that do not reach the output in the network and in its cost.
+        fixed_wiring: All rows have the same nodes and inputs, and each node's operation follows one decision at most.
         counter: What a FLOP is: multiply-adds, unless the space's publication counts otherwise.
     """
 
     operations: ClassVar[Mapping[str, Factory]] = {}
     keep_unused: ClassVar[bool] = False
+    fixed_wiring: ClassVar[bool] = False
     image_size: int = 32
     counter: Counter = staticmethod(multiply_adds)
 

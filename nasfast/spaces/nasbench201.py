@@ -69,6 +69,7 @@ class NASBench201(Space):
         "head": NormalisedClassifier,
     }
     keep_unused = True  # as the benchmark's networks and its parameter counts do
+    fixed_wiring = True
     counter = staticmethod(published_flops)
 
     def __init__(self, channels: int = 16, cells: int = 5) -> None:

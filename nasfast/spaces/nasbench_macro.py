@@ -39,6 +39,8 @@ class NASBenchMacro(Space):
         "head": Classifier,
     }
 
+    fixed_wiring = True
+
     def __init__(self) -> None:
         super().__init__("nasbench-macro", {f"layer{i}": OPERATIONS for i in range(len(LAYERS))})
 

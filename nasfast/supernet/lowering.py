@@ -1,0 +1,265 @@
+"""Operations of a shared network as the primitives that csrc/child_eval computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nasfast.errors import NasfastError
+from nasfast.reference import DilConv, ReLUConvBN, SepConv
+from nasfast.spaces.operations import BasicBlock, InvertedResidual
+
+# Numbers of csrc/child_eval/primitives.h.
+_CONV, _DEPTHWISE, _INVERTED_RESIDUAL, _AVERAGE_POOL, _MAXIMUM_POOL, _NORM, _HEAD, _SUM = range(8)
+_HAS_NORM, _HAS_BIAS, _RESIDUAL, _EXPAND = 1, 2, 4, 8
+_ACTS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.ReLU6: 2}
+_NO_ACT = 0
+
+
+_Source = Tensor | tuple[Tensor, Tensor]  # of a pair, the difference is meant
+
+
+class NoKernelError(NasfastError, ValueError):
+    """An operation has no kernel in batched child evaluation."""
+
+
+class Lowering:
+    """Primitives, their tensors and operations, collected one operation at a time.
+
+    Attributes:
+        primitives: Rows of integers, see ``Primitive`` in csrc/child_eval/primitives.h.
+        macros: Rows of integers, one per operation, see ``Macro`` in csrc/child_eval/planner.h.
+        eps: Of every normalisation.
+    """
+
+    def __init__(self) -> None:
+        self.primitives: list[list[int]] = []
+        self.macros: list[list[int]] = []
+        self._tensors: list[_Source] = []
+        self.eps: list[float] = []
+        self._start = 0
+        self._name = ""
+
+    def tensors(self) -> list[Tensor]:
+        """The weights as they are now, in the order in which the primitives number them."""
+        return [(source[0] - source[1] if isinstance(source, tuple) else source).detach() for source in self._tensors]
+
+    def add_identity(self, channels: int) -> int:
+        """Number of an operation that passes its input on."""
+        return self._macro([1, 0, 0, channels, channels, 0, 1, 0])
+
+    def add_zero(self, c_in: int, c_out: int, stride: int) -> int:
+        """Number of an operation whose output is zero."""
+        return self._macro([2, 0, 0, c_in, c_out, stride - 1, 1, 0])
+
+    def add(self, name: str, module: nn.Module, c_in: int, c_out: int, place: int) -> int:
+        """Number of an operation with weights.
+
+        Args:
+            name: For messages.
+            place: A number of its own, the same whatever was added before.
+
+        Raises:
+            NoKernelError: It holds a layer, or layers in an order, that no kernel computes.
+        """
+        self._name, self._start = name, len(self.primitives)
+        for layer in module.modules():
+            if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
+                raise self._fail(f"hooks or parametrizations, which {type(layer).__name__} has")
+        self._lower(module, -1, c_in)
+        added = self.primitives[self._start :]
+        if not added:
+            return self.add_identity(c_in)
+        pools = {_AVERAGE_POOL, _MAXIMUM_POOL}
+        keeps_zero = all(primitive[0] in pools for primitive in added)
+        return self._macro([0, self._start, len(added), c_in, c_out, self._halvings(added), int(keeps_zero), place])
+
+    def _macro(self, row: list[int]) -> int:
+        self.macros.append(row)
+        return len(self.macros) - 1
+
+    @staticmethod
+    def _halvings(primitives: list[list[int]]) -> int:
+        """Of the last result, against the operation's input."""
+        depth: list[int] = []
+        for primitive in primitives:
+            source = primitive[11]
+            depth.append((depth[source] if source >= 0 else 0) + int(primitive[2] == 2))
+        return depth[-1]
+
+    def _fail(self, what: str) -> NoKernelError:
+        return NoKernelError(f"{self._name}: batched child evaluation has no kernel for {what}")
+
+    # modules
+
+    def _lower(self, module: nn.Module, source: int, channels: int) -> tuple[int, int]:
+        """Append what a module computes of a result; returns the number and the channels of its own."""
+        if type(module) is InvertedResidual:
+            return self._inverted_residual(module, source)
+        if type(module) is BasicBlock:
+            main = self._lower(module.conv_b, *self._lower(module.conv_a, source, channels))
+            short, c_out = self._lower(module.shortcut, source, channels)
+            return self._append(_SUM, c_in=c_out, c_out=c_out, inputs=(short, main[0])), c_out
+        layers = list(self._leaves(module))
+        while layers:
+            source, channels = self._layer(layers, source, channels)
+        return source, channels
+
+    def _leaves(self, module: nn.Module) -> Iterator[nn.Module]:
+        if isinstance(module, nn.Sequential):
+            for child in module:
+                yield from self._leaves(child)
+        elif type(module) in (ReLUConvBN, SepConv, DilConv):
+            yield from self._leaves(module.get_submodule("op"))
+        elif type(module) is not nn.Identity:
+            yield module
+
+    def _layer(self, layers: list[nn.Module], source: int, channels: int) -> tuple[int, int]:
+        """Append one primitive for the first layers and take them off the list."""
+        before = _NO_ACT
+        if type(layers[0]) in _ACTS and len(layers) > 1 and type(layers[1]) is nn.Conv2d:
+            before = _ACTS[type(layers.pop(0))]
+        layer = layers.pop(0)
+        if type(layer) is nn.Conv2d:
+            return self._conv(layer, layers, before, source), layer.out_channels
+        if type(layer) is nn.BatchNorm2d:
+            tensors = self._norm(layer)
+            act = self._act_after(layers)
+            number = self._append(
+                _NORM, act_after=act, c_in=channels, c_out=channels, flags=_HAS_NORM, tensors=tensors, inputs=(source,)
+            )
+            return number, channels
+        if type(layer) in _ACTS:
+            act = _ACTS[type(layer)]
+            return self._append(_NORM, act_after=act, c_in=channels, c_out=channels, inputs=(source,)), channels
+        if isinstance(layer, nn.AvgPool2d | nn.MaxPool2d):
+            return self._pool(layer, source, channels), channels
+        if type(layer) is nn.AdaptiveAvgPool2d and layer.output_size in (1, (1, 1)):
+            return self._head(layers, source)
+        raise self._fail(f"{layer}")
+
+    def _act_after(self, layers: list[nn.Module]) -> int:
+        return _ACTS[type(layers.pop(0))] if layers and type(layers[0]) in _ACTS else _NO_ACT
+
+    def _conv(self, conv: nn.Conv2d, layers: list[nn.Module], before: int, source: int) -> int:
+        kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
+        depthwise = conv.groups > 1
+        square = len({conv.kernel_size, (kernel, kernel)}) == len({conv.stride, (stride, stride)}) == 1
+        same = conv.padding == (kernel // 2 * dilation,) * 2 and conv.dilation == (dilation, dilation)
+        right_groups = conv.groups == 1 or (conv.groups == conv.in_channels == conv.out_channels and kernel > 1)
+        if not (square and same and right_groups and kernel in (1, 3, 5, 7) and stride in (1, 2)):
+            raise self._fail(f"{conv}")
+        if conv.padding_mode != "zeros":
+            raise self._fail(f"{conv}")
+        tensors: list[_Source] = [conv.weight]
+        flags = 0
+        if layers and type(layers[0]) is nn.BatchNorm2d:
+            flags = _HAS_NORM
+            gamma, beta, mean, variance = self._norm(layers.pop(0))
+            tensors += [gamma, beta, mean if conv.bias is None else (mean, conv.bias), variance]
+        elif conv.bias is not None:
+            flags = _HAS_BIAS
+            tensors.append(conv.bias)
+        return self._append(
+            _DEPTHWISE if depthwise else _CONV,
+            kernel=kernel,
+            stride=stride,
+            dilation=dilation,
+            act_before=before,
+            act_after=self._act_after(layers),
+            c_in=conv.in_channels,
+            c_out=conv.out_channels,
+            flags=flags,
+            tensors=tensors,
+            inputs=(source,),
+        )
+
+    def _norm(self, norm: nn.Module) -> list[Tensor]:
+        assert isinstance(norm, nn.BatchNorm2d)
+        if norm.running_mean is None or norm.running_var is None:
+            raise self._fail("a BatchNorm without running statistics")
+        self.eps.append(norm.eps)
+        ones = torch.ones_like(norm.running_var)
+        gamma = ones if norm.weight is None else norm.weight
+        beta = ones * 0 if norm.bias is None else norm.bias
+        return [gamma, beta, norm.running_mean, norm.running_var]
+
+    def _pool(self, pool: nn.AvgPool2d | nn.MaxPool2d, source: int, channels: int) -> int:
+        size = _one(pool.kernel_size)
+        stride, padding = _one(pool.stride), _one(pool.padding)
+        uncounted = isinstance(pool, nn.MaxPool2d) or not pool.count_include_pad or padding == 0
+        plain = isinstance(pool, nn.AvgPool2d) or _one(pool.dilation) == 1
+        divides = isinstance(pool, nn.MaxPool2d) or pool.divisor_override is None
+        shape = (size, stride, padding, pool.ceil_mode if size == 2 else False)
+        if not (uncounted and plain and divides and shape in {(3, 1, 1, False), (3, 2, 1, False), (2, 2, 0, True)}):
+            raise self._fail(f"{pool}")
+        kind = _MAXIMUM_POOL if isinstance(pool, nn.MaxPool2d) else _AVERAGE_POOL
+        return self._append(kind, kernel=size, stride=stride, c_in=channels, c_out=channels, inputs=(source,))
+
+    def _head(self, layers: list[nn.Module], source: int) -> tuple[int, int]:
+        if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear]:
+            raise self._fail("a global mean that flatten and a linear layer do not follow")
+        linear = layers[1]
+        assert isinstance(linear, nn.Linear)
+        layers.clear()
+        bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+        number = self._append(
+            _HEAD,
+            c_in=linear.in_features,
+            c_out=linear.out_features,
+            flags=_HAS_BIAS,
+            tensors=[linear.weight, bias],
+            inputs=(source,),
+        )
+        return number, linear.out_features
+
+    def _inverted_residual(self, block: InvertedResidual, source: int) -> tuple[int, int]:
+        layers = list(block.conv)
+        convs = [layer for layer in layers if type(layer) is nn.Conv2d]
+        norms = [layer for layer in layers if type(layer) is nn.BatchNorm2d]
+        *expand, spread, project = convs
+        tensors = [conv.weight for conv in convs]
+        for norm in norms:
+            tensors += self._norm(norm)
+        number = self._append(
+            _INVERTED_RESIDUAL,
+            kernel=spread.kernel_size[0],
+            stride=spread.stride[0],
+            c_in=convs[0].in_channels,
+            c_hidden=spread.out_channels,
+            c_out=project.out_channels,
+            flags=(_RESIDUAL if block.residual else 0) | (_EXPAND if expand else 0),
+            tensors=tensors,
+            inputs=(source,),
+        )
+        return number, project.out_channels
+
+    def _append(
+        self,
+        kind: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        act_before: int = _NO_ACT,
+        act_after: int = _NO_ACT,
+        c_in: int,
+        c_hidden: int = 0,
+        c_out: int,
+        flags: int = 0,
+        tensors: Sequence[_Source] = (),
+        inputs: tuple[int, ...],
+    ) -> int:
+        row = [kind, kernel, stride, dilation, act_before, act_after, c_in, c_hidden, c_out, flags]
+        self.primitives.append([*row, len(self._tensors), *inputs, *([-1] * (2 - len(inputs)))])
+        self._tensors += tensors
+        return len(self.primitives) - 1 - self._start
+
+
+def _one(value: int | tuple[int, ...]) -> int:
+    """A side that may be given once or for both axes; -1 where they differ."""
+    if isinstance(value, int):
+        return value
+    return value[0] if len(set(value)) == 1 else -1
