@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from nasfast.config import SearchConfig, check_value, option, option_name, read_content
+from nasfast.config import SearchConfig, check_value, named_texts, option, option_name, read_content
 from nasfast.errors import ConfigError
 from nasfast.objectives import Constraint, Objective
+from nasfast.spaces.base import Space
+from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import STRATEGIES, make_strategy
 
 ESTIMATORS = ("table",)
@@ -25,6 +27,9 @@ class BlackBoxConfig:
     """
 
     space: str = option("nasbench201", "Search this space, by name, with a black-box strategy.", _SPACE)
+    space_set: tuple[str, ...] = option(
+        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", _SPACE
+    )
     strategy: str = option("regularized-evolution", "How to search.", _SPACE)
     estimator: str = option("table", f"What says how good an architecture is: {', '.join(ESTIMATORS)}.", _SPACE)
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", _SPACE)
@@ -98,11 +103,11 @@ class BlackBoxConfig:
 
     def strategy_settings(self) -> dict[str, str]:
         """Settings of the strategy, as text by name."""
-        pairs = [text.partition("=") for text in self.set]
-        for name, mark, value in pairs:
-            if not (name and mark and value):
-                raise ConfigError(f"--set must be NAME=VALUE, got {name + mark + value!r}")
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        return named_texts("--set", self.set)
+
+    def make_space(self) -> Space:
+        """The space, at the size of its paper where ``space_set`` does not say otherwise."""
+        return make_space(self.space, named_texts("--space-set", self.space_set))
 
 
 _TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)

@@ -18,7 +18,7 @@ import torch
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.environment import describe_environment
-from nasfast.errors import RunError, SpaceError
+from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.interrupt import deferred_interrupt
@@ -28,7 +28,6 @@ from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 from nasfast.spaces.base import Space
 from nasfast.spaces.nasbench201 import TASKS
-from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import make_strategy
 
 _KIND = "blackbox"
@@ -83,6 +82,8 @@ def run_blackbox(
     if config.latency:
         config = replace(config, latency=str(Path(config.latency).resolve()))
     if space is not None:
+        if config.space_set:
+            raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
     _set_threads(config)
     # The run goes on with the thread count that it had: other counts may round differently.
@@ -130,7 +131,7 @@ def _set_threads(config: BlackBoxConfig) -> None:
 
 
 def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimator | None) -> BlackBoxSearch:
-    space = space or make_space(config.space)
+    space = space or config.make_space()
     classes, size = TASKS.get(config.table_data, (10, None)) if config.space == "nasbench201" else (10, None)
     problem = Problem(
         space,

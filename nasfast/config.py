@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
@@ -173,6 +174,15 @@ def field_type(name: str) -> Any:
 def option_name(name: str) -> str:
     """The command line's name of a field."""
     return "--" + name.replace("_", "-")
+
+
+def named_texts(name: str, texts: Sequence[str]) -> dict[str, str]:
+    """The pairs of an option ``name`` that is given as NAME=VALUE, any number of times."""
+    pairs = [text.partition("=") for text in texts]
+    for key, mark, value in pairs:
+        if not (key.strip() and value.strip()):
+            raise ConfigError(f"{name} must be NAME=VALUE, got {key + mark + value!r}")
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def check_value(f: Field[Any], kind: Any, value: Any) -> None:

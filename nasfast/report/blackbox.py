@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ from nasfast.report.load import Row, RunData
 from nasfast.report.page import frame
 from nasfast.report.scatter import Point, scatter_chart, short_number
 from nasfast.run import RunFolder
-from nasfast.spaces.registry import make_space
+from nasfast.spaces.base import Space
 
 _LEADERS = 20
 _MOST_POINTS = 3000  # drawn; beyond, the page grows heavy, and only the best and the front are kept
@@ -31,6 +32,7 @@ class Search:
 
     data: RunData
     objectives: list[Objective]
+    make_space: Callable[[], Space]
     trials: list[Row] = field(default_factory=list)
 
     @property
@@ -60,7 +62,7 @@ def load_search(path: Path, config: Row) -> Search:
     except (ValueError, OSError) as error:
         raise RunError(f"{run.metrics.path}: a row could not be read ({error})") from error
     stored = BlackBoxConfig.of(config["blackbox"])
-    return Search(data, list(stored.objectives()), trials)
+    return Search(data, list(stored.objectives()), stored.make_space, trials)
 
 
 def render(search: Search) -> str:
@@ -94,7 +96,7 @@ def _architecture(search: Search) -> str:
     best = search.kept[0]
     body = f"<pre>{escape(best['arch'])}</pre>"
     try:
-        space = make_space(search.settings["space"])
+        space = search.make_space()
         pictures, row = space.picture(best["row"]), best["row"]
     except NasfastError as error:  # a space of the user's own cannot be made from its name
         return sections.section(

@@ -26,6 +26,7 @@ class MobileNetSpace(Space):
         depths: Blocks of a stage.
         widths: Factors of a stage's channels, which are rounded to a multiple of 8.
         kernels, expansions: Of a block.
+        stem, features: Channels before the first stage, and after the last.
         image_size: Pixels a side that costs are counted for.
     """
 
@@ -43,6 +44,8 @@ class MobileNetSpace(Space):
         widths: Sequence[float] = (0.75, 1.0, 1.25),
         kernels: Sequence[int] = (3, 5, 7),
         expansions: Sequence[int] = (3, 4, 6),
+        stem: int = 16,
+        features: int = 1280,
         image_size: int = 32,
     ) -> None:
         decisions: dict[str, Sequence[Any]] = {}
@@ -57,11 +60,15 @@ class MobileNetSpace(Space):
             if min(values) < low or (name == "kernels" and any(kernel % 2 == 0 for kernel in values)):
                 kind = "odd and at least 1" if name == "kernels" else f"at least {low}"
                 raise SpaceError(f"mobilenet: {name} must be {kind}, got {list(values)}")
-        self.stages = tuple(stages)
+        if min(widths) <= 0 or any(channels < 1 or stride not in (1, 2) for channels, stride in stages):
+            raise SpaceError("mobilenet: widths and channels must be above 0, the stride of a stage 1 or 2")
+        if min(stem, features, image_size) < 1:
+            raise SpaceError("mobilenet: stem, features and image_size must be at least 1")
+        self.stages, self.stem, self.features = tuple(stages), stem, features
         self.image_size = image_size
 
     def wire(self, choices: Choices, net: Builder) -> int:
-        x = net.op("stem", net.input, 16, at="stem")
+        x = net.op("stem", net.input, self.stem, at="stem")
         for number, (base, stride) in enumerate(self.stages):
             stage = f"stage{number}"
             channels = max(8, round(base * choices[f"{stage}.width"] / 8) * 8)
@@ -69,7 +76,7 @@ class MobileNetSpace(Space):
                 at = f"{stage}.block{block}"
                 settings = {"kernel": choices[f"{at}.kernel"], "expansion": choices[f"{at}.expansion"]}
                 x = net.op("mb", x, channels, 1 if block else stride, at=at, **settings)
-        x = net.op("features", x, 1280, at="features", kernel=1)
+        x = net.op("features", x, self.features, at="features", kernel=1)
         return net.op("head", x, net.num_classes, at="head")
 
     def picture(self, row: Any) -> tuple[Picture, ...]:

@@ -74,6 +74,8 @@ class NASBench201(Space):
 
     def __init__(self, channels: int = 16, cells: int = 5) -> None:
         super().__init__("nasbench201", {f"{source}->{target}": OPERATIONS for source, target in EDGES})
+        if channels < 1 or cells < 1:
+            raise SpaceError(f"{self.name}: channels and cells must be at least 1, got {channels} and {cells}")
         self.channels, self.cells = channels, cells
 
     def wire(self, choices: Choices, net: Builder) -> int:

@@ -5,6 +5,7 @@ Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVP
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -28,6 +29,9 @@ class NASBenchMacro(Space):
     """All 6,561 chains, 3,969 of them distinct. Text form: the benchmark's, one digit per layer.
 
     An identity that has to halve the image is a 1x1 convolution of stride 2 with batch normalisation.
+
+    Args:
+        width: Factor of all channels, which are rounded to a multiple of 8.
     """
 
     operations: ClassVar[Mapping[str, Factory]] = {
@@ -41,14 +45,20 @@ class NASBenchMacro(Space):
 
     fixed_wiring = True
 
-    def __init__(self) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__("nasbench-macro", {f"layer{i}": OPERATIONS for i in range(len(LAYERS))})
+        if not 0 < width < math.inf:
+            raise SpaceError(f"{self.name}: width must be above 0, got {width}")
+        self.width = width
+
+    def _scaled(self, channels: int) -> int:
+        return max(8, round(channels * self.width / 8) * 8)
 
     def wire(self, choices: Choices, net: Builder) -> int:
-        x = net.op("stem", net.input, 32, at="stem")
+        x = net.op("stem", net.input, self._scaled(32), at="stem")
         for (channels, stride), (layer, name) in zip(LAYERS, choices.items(), strict=True):
-            x = net.op(name, x, channels, stride, at=layer, **_SETTINGS[name])
-        x = net.op("features", x, 1280, at="features", kernel=1)
+            x = net.op(name, x, self._scaled(channels), stride, at=layer, **_SETTINGS[name])
+        x = net.op("features", x, self._scaled(1280), at="features", kernel=1)
         return net.op("head", x, net.num_classes, at="head")
 
     def decode(self, row: Any) -> str:
