@@ -26,6 +26,8 @@ from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.spaces.registry import SPACES, make_space
+from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet.wiring import whole_graph
 
 DATA = Path(__file__).parent / "golden"
 SMALL = {
@@ -93,6 +95,21 @@ def test_every_value_is_reached_and_evenly(space):
         counts = np.bincount(rows[:, at], minlength=size)
         assert len(counts) == size
         assert np.abs(counts / 6000 - 1 / size).max() < 0.04
+
+
+@pytest.mark.parametrize("space", [name for name in SMALL if name != "mobilenet"], indirect=True)
+def test_covering_rows_meet_every_operation(space):
+    """So that every child finds its weights in the shared network; sizes of mobilenet follow several decisions."""
+
+    def operations(graph):
+        return {(node.weights, node.op) for node in graph.nodes if node.weights}
+
+    met = set().union(*(operations(whole_graph(space, row, 7, 3)) for row in space.covering_rows()))
+    for row in space.sample(generator(3), 200):
+        assert operations(space.graph(row, num_classes=7)) <= met
+    network = SharedNetwork(space, num_classes=7).eval()
+    for row in space.sample(generator(4), 3):
+        assert network(IMAGES, row).shape == (2, 7)
 
 
 def test_text_form_and_back(space):

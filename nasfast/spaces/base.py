@@ -154,6 +154,14 @@ class Space(ABC):
                     found[-1][at] = value
         return np.array(found, np.int64).reshape(-1, len(base))
 
+    def covering_rows(self) -> Rows:
+        """Rows int64 [K, D] that together wire every operation of the space, whether or not it reaches the output.
+
+        By default those that differ from the first row in at most one decision: enough where no operation follows two.
+        """
+        first = np.zeros(len(self.sizes), np.int64)
+        return np.concatenate([first[None], self.neighbours(first)])
+
     # text
 
     def decode(self, row: Any) -> str:

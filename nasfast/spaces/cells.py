@@ -12,6 +12,8 @@ from functools import partial
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.darts import ALL_PRIMITIVES, PRIMITIVES
@@ -156,6 +158,23 @@ class CellSpace(Space):
                 terms.append(net.op(name, states[source], channels, stride, at=place))
             states.append(net.sum(terms))
         return net.concat([states[i] for i in _joined_states(edges, self.joined)], ordered=False)
+
+    def covering_rows(self) -> Rows:
+        """Every operation from every source at once, then every number of joined states, on which channels depend."""
+        names = [decision.name for decision in self.decisions]
+        reads = np.array([".source" in name for name in names])
+        rows = []
+        for source in range(int(self.sizes[reads].max())):
+            for primitive_number in range(len(self.primitives)):
+                rows.append(np.where(reads, np.minimum(source, self.sizes - 1), primitive_number))
+        for chained in range(self.steps if self.joined == "unused" else 0):
+            row = np.zeros(len(names), np.int64)
+            for cell in CELLS:
+                for node in range(1, chained + 1):  # reads the node before, which is joined no longer
+                    for slot in range(INPUTS_PER_NODE):
+                        row[names.index(f"{cell}.{node}.source{slot}")] = INPUTS_PER_NODE + node - 1
+            rows.append(row)
+        return np.stack(rows)
 
     def canonical(self, row: Any) -> str:
         """The forms of both cells; the order of nodes, of a node's inputs and of joined states does not count."""

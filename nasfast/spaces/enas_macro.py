@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.cells import CellSpace, nasnet
@@ -101,6 +103,12 @@ class MultiBranchSpace(Space):
         if self.cell is not None:
             halved[-1] = self._apply_cell(choices, net, values, channels, True, f"{at}/halve")
         return halved
+
+    def covering_rows(self) -> Rows:
+        if self.cell is None:
+            return super().covering_rows()
+        cells = self.cell.covering_rows()  # skips choose no operation
+        return np.pad(cells, ((0, 0), (0, len(self.sizes) - cells.shape[1])))
 
     def decode(self, row: Any) -> str:
         if self.cell is None:

@@ -22,7 +22,7 @@ class SharedNetwork(nn.Module):
     Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", ECCV 2020.
 
     Args:
-        space: Any space; its operations may not change their shape with more than one decision.
+        space: Any space whose :meth:`~nasfast.spaces.base.Space.covering_rows` meet every operation that a row can.
         num_classes, in_channels: Of the network.
 
     Attributes:
@@ -42,7 +42,7 @@ class SharedNetwork(nn.Module):
             self.places = find_wiring(space, num_classes, in_channels)
             self._add(space.graph(single_changes(space)[0][2]), (node for place in self.places for node in place.nodes))
         else:
-            for _, _, row in single_changes(space):
+            for row in space.covering_rows():
                 graph = whole_graph(space, row, num_classes, in_channels)
                 self._add(graph, graph.nodes)
 
@@ -68,7 +68,7 @@ class SharedNetwork(nn.Module):
         if node.op is None or (node.weights, node.op) not in self._keys:
             raise SpaceError(
                 f"{self.space.name}: {node.weights or node.kind} with {node.op} is no operation of the shared network: "
-                "a child of another space, or an operation whose shape follows several decisions"
+                "a child of another space, or an operation that the space's covering_rows do not meet"
             )
         return self._keys[node.weights, node.op]
 
