@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, get_type_hints
 
-from nasfast.config import SearchConfig, check_value, named_texts, option, option_name, read_content
+from nasfast.config import check_value, named_texts, option, option_name
 from nasfast.errors import ConfigError
 from nasfast.objectives import Constraint, Objective
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.registry import STRATEGIES, make_strategy
+from nasfast.strategies.registry import make_strategy
 
 ESTIMATORS = ("table",)
 _SPACE, _RUN = "Search of a space", "Run"
@@ -31,7 +30,11 @@ class BlackBoxConfig:
         (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", _SPACE
     )
     strategy: str = option("regularized-evolution", "How to search.", _SPACE)
-    estimator: str = option("table", f"What says how good an architecture is: {', '.join(ESTIMATORS)}.", _SPACE)
+    estimator: str = option(
+        "table",
+        "What says how good an architecture is: table, or oneshot, a weight-shared network trained on the images.",
+        _SPACE,
+    )
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", _SPACE)
     table_data: str = option("cifar10", "Data set, where the table has several.", _SPACE)
     budget: int | None = option(
@@ -54,11 +57,6 @@ class BlackBoxConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             check_value(f, _TYPES[f.name], getattr(self, f.name))
-        if self.strategy in ("darts", "pcdarts"):
-            raise ConfigError(
-                f"--strategy {self.strategy} learns a weight-shared network of its own cells from images (--data), "
-                f"and does not search --space {self.space}; expected one of {', '.join(STRATEGIES)}"
-            )
         if self.estimator not in ESTIMATORS:
             raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
         if not self.table:
@@ -111,33 +109,6 @@ class BlackBoxConfig:
 
 
 _TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)
-
-
-def is_blackbox(settings: Mapping[str, Any]) -> bool:
-    """Whether settings by name ask for a search of a space, rather than for cells on images.
-
-    Raises:
-        ConfigError: They name a black-box strategy, or something that only such a search has, but no space.
-    """
-    if "space" in settings:
-        return True
-    own = sorted(set(settings) & (set(_TYPES) - {f.name for f in fields(SearchConfig)}))
-    if own:
-        raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
-    if settings.get("strategy") in STRATEGIES:
-        raise ConfigError(
-            f"--strategy {settings['strategy']} searches a space by name; add --space, such as nasbench201"
-        )
-    return False
-
-
-def read_blackbox_settings(path: str | Path) -> dict[str, Any] | None:
-    """Settings of a search of a space from a JSON or TOML file or a run's config.json; None where they are others."""
-    content = read_content(path)
-    stored = content.get("blackbox", content)
-    if stored is content and "space" not in content:
-        return None
-    return {name.replace("-", "_"): value for name, value in stored.items()}
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,33 +150,46 @@ def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimat
 
 def _finish(run: RunFolder, config: BlackBoxConfig, search: BlackBoxSearch, progress: Progress) -> BlackBoxResult:
     """Take the steps that are left and write what was found."""
+    take_steps(run, search, progress, config.checkpoint_seconds, lambda: _save(run, search))
+    write_found(run, search)
+    return _result(run, search, build_report(run), False)
+
+
+def take_steps(
+    run: RunFolder, search: BlackBoxSearch, progress: Progress, every: float, save: Callable[[], None]
+) -> None:
+    """Take the steps of a search that are left, and log its trials.
+
+    Args:
+        every: Seconds between checkpoints.
+        save: Writes one; the log is complete when it is called.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written.
+    """
     saved_at = written_at = time.monotonic()
     waiting: list[Trial] = []  # not in the log yet: a lookup takes less time than a safe write
     done = len(search.trials)
     with (
-        progress.stage("search", config.evaluations, done=done, unit="evaluation") as stage,
+        progress.stage("search", search.evaluations, done=done, unit="evaluation") as stage,
         deferred_interrupt() as interrupted,
     ):
         while not search.done():
             new = search.step()
             waiting += new
             stop, now = interrupted(), time.monotonic()
-            save = stop or search.done() or now - saved_at >= config.checkpoint_seconds
-            if save or now - written_at >= _LOG_SECONDS:
+            due = stop or search.done() or now - saved_at >= every
+            if due or now - written_at >= _LOG_SECONDS:
                 run.metrics.append(*(_row(search, trial) for trial in waiting))
                 waiting, written_at = [], now
-            if save:
-                _save(run, search)
+            if due:
+                save()
                 saved_at = now
             stage.advance(len(new), _note(search))
             if stop:
                 raise KeyboardInterrupt
     if search.rejected:
         progress.say(f"{search.rejected} proposals broke a constraint and were not evaluated")
-    result = _result(run, search, run.report_path, False)
-    atomic_write(run.architectures_path, json.dumps(_found(search, result), indent=2) + "\n")
-    build_report(run)
-    return result
 
 
 def _note(search: BlackBoxSearch) -> str | None:
@@ -192,20 +206,21 @@ def _numbers(trial: Trial) -> dict[str, Any]:
     return {"metrics": trial.metrics, "violation": trial.violation}
 
 
-def _found(search: BlackBoxSearch, result: BlackBoxResult) -> dict[str, Any]:
-    """The content of architectures.json."""
+def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
+    """Write architectures.json: the best architecture and the front."""
 
     def entry(trial: Trial) -> dict[str, Any]:
         return {"arch": search.problem.space.decode(trial.row), "number": trial.number, **_numbers(trial)}
 
-    return {
+    content = {
         "format": FORMAT_NAME,
         "version": 1,
         "space": search.problem.space.name,
         "objectives": [str(objective) for objective in search.problem.objectives],
-        "best": entry(result.best),
-        "front": [entry(trial) for trial in result.front],
+        "best": entry(search.best()),
+        "front": [entry(trial) for trial in search.front()],
     }
+    atomic_write(run.architectures_path, json.dumps(content, indent=2) + "\n")
 
 
 def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool) -> BlackBoxResult:
@@ -223,8 +238,12 @@ def _load(run: RunFolder, search: BlackBoxSearch) -> None:
     content = load_checkpoint(run.checkpoint_path, _KIND)
     try:
         run.metrics.truncate(content["metrics_position"])
-        rows = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
-        trials = [Trial(r["number"], tuple(r["row"]), r["metrics"], r["violation"]) for r in rows]
-        search.load_state(json.loads(content["search"]), trials)
+        search.load_state(json.loads(content["search"]), logged_trials(run))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json and log") from error
+
+
+def logged_trials(run: RunFolder) -> list[Trial]:
+    """The trials in a run's log."""
+    rows = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
+    return [Trial(row["number"], tuple(row["row"]), row["metrics"], row["violation"]) for row in rows]

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from nasfast.cli_options import with_search_options
-from nasfast.config import SearchConfig, option_name, read_settings
+from nasfast.config import SearchConfig, option_name
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.progress import Progress
 
@@ -101,6 +101,8 @@ def search(
     """Search cells on images, or with --space an architecture of that space; write the report.
 
     Without --space: cells are searched with DARTS or PC-DARTS, and the derived network is trained beside a random one.
+    With --space and spos, fairnas or enas, or with --estimator oneshot: one network that all architectures share is
+    trained on the images, and the architectures are compared with its weights.
     """
     # A polite kill (a batch system's, say) saves the state as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -121,25 +123,34 @@ def search(
             raise _fail("interrupted before the run began; nothing was written", INTERRUPTED) from error
         again = shlex.join(["nasfast", "search", "--resume", str(target)])
         raise _fail(f"interrupted; the state was saved, go on with: {again}", INTERRUPTED) from error
-    _print_result(result)
+    if result is not None:  # None: another rank has the result
+        _print_result(result)
 
 
 def _starting(
     settings: dict[str, Any], config: Path | None, out: Path | None, progress: Progress
 ) -> tuple[Path, Callable[[], Any]]:
     """The run folder of a new search, and what starts it."""
-    from nasfast.blackbox_config import BlackBoxConfig, is_blackbox, read_blackbox_settings
+    from nasfast.routes import runner_of
 
-    stored = read_blackbox_settings(config) if config else None
-    if stored is not None or is_blackbox(settings):
+    runner, settings = runner_of(settings, config)
+    if runner == "blackbox":
+        from nasfast.blackbox_config import BlackBoxConfig
         from nasfast.blackbox_run import run_blackbox
 
-        chosen = BlackBoxConfig.of((stored or {}) | settings)
+        chosen = BlackBoxConfig.of(settings)
         target = out or _free_folder(f"{chosen.space}-{chosen.strategy}")
         return target, lambda: run_blackbox(chosen, target, progress)
+    if runner == "oneshot":
+        from nasfast.oneshot_config import OneShotConfig
+        from nasfast.oneshot_run import run_oneshot
+
+        shared = OneShotConfig.of(settings)
+        target = out or _free_folder(f"{Path(shared.data).resolve().name}-{shared.space}-{shared.strategy}")
+        return target, lambda: run_oneshot(shared, target, progress)
     from nasfast.search import run_search
 
-    searched = SearchConfig.for_data(**((read_settings(config) if config else {}) | settings))
+    searched = SearchConfig.for_data(**settings)
     target = out or _free_folder(f"{Path(searched.data).resolve().name}-{searched.strategy}")
     return target, lambda: run_search(searched, target, progress)
 
@@ -148,10 +159,15 @@ def _resuming(run: Path, progress: Progress) -> Callable[[], Any]:
     """What goes on with a run."""
     from nasfast.run import RunFolder
 
-    if "blackbox" in RunFolder.open(run, lock=False).read_config():
+    stored = RunFolder.open(run, lock=False).read_config()
+    if "blackbox" in stored:
         from nasfast.blackbox_run import resume_blackbox
 
         return lambda: resume_blackbox(run, progress)
+    if "oneshot" in stored:
+        from nasfast.oneshot_run import resume_oneshot
+
+        return lambda: resume_oneshot(run, progress)
     from nasfast.search import resume_search
 
     return lambda: resume_search(run, progress)
@@ -190,6 +206,8 @@ def _print_found(result: Any) -> None:
     print("           " + ", ".join(f"{name} {value}" for name, value in metrics.items()))
     if len(result.front) > 1:
         print(f"front      {len(result.front)} architectures, in {result.path / 'architectures.json'}")
+    if getattr(result, "results", None):
+        _print_table(list(result.results.values()))
 
 
 def _print_table(results: list[Any]) -> None:
@@ -206,7 +224,7 @@ def _stored_config(run: Path) -> tuple[Any, SearchConfig]:
     folder = RunFolder.open(run, lock=False)
     content = folder.read_config()
     stored = content.get("search")
-    if "blackbox" in content:
+    if "blackbox" in content or "oneshot" in content:
         raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
     if not isinstance(stored, dict):
         raise RunError(f"{folder.config_path} holds no search settings")

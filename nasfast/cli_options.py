@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Annotated, Any, Literal, get_args, get_origin
+from dataclasses import Field, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.config import DIGITS, PCDARTS, SearchConfig, default_of, field_type, option_name
+from nasfast.oneshot_config import DIGITS as ONE_SHOT_DIGITS
+from nasfast.oneshot_config import ONE_SHOT, OneShotConfig
 from nasfast.strategies.registry import STRATEGIES
+
+_TABLE_TOO = {f.name for f in fields(BlackBoxConfig)}
 
 
 def _search_parameters() -> list[inspect.Parameter]:
@@ -26,7 +30,7 @@ def _search_parameters() -> list[inspect.Parameter]:
             *names, help=f.metadata["help"] + _defaults(f.name), rich_help_panel=f.metadata["group"], show_default=False
         )
         if get_origin(kind) is Literal:
-            names = [*get_args(kind), *(STRATEGIES if f.name == "strategy" else ())]
+            names = [*get_args(kind), *((*ONE_SHOT, *STRATEGIES) if f.name == "strategy" else ())]
             option.metavar, kind = "|".join(names), str
         annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
         parameters.append(
@@ -36,23 +40,40 @@ def _search_parameters() -> list[inspect.Parameter]:
 
 
 def _space_parameters() -> list[inspect.Parameter]:
-    """One option per field that BlackBoxConfig has and SearchConfig has not; None or [] where it was not given."""
-    parameters = []
+    """One option per field that a search of a space has and SearchConfig has not; None or [] where it was not given."""
+    parameters: dict[str, inspect.Parameter] = {}
     shared = {f.name for f in fields(SearchConfig)}
-    for f in fields(BlackBoxConfig):
-        if f.name in shared:
-            continue
-        many = isinstance(f.default, tuple)
-        kind: Any = list[str] if many else int if f.name in ("budget", "evaluations", "ask") else str
-        note = "" if many or f.default in (None, "") or f.name == "space" else f" Default: {f.default}."
-        option = typer.Option(
-            option_name(f.name), help=f.metadata["help"] + note, rich_help_panel=f.metadata["group"], show_default=False
-        )
-        annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
-        parameters.append(
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
-    return parameters
+    for config in (BlackBoxConfig, OneShotConfig):
+        hints = get_type_hints(config)
+        for f in fields(config):
+            if f.name not in shared and f.name not in parameters:
+                parameters[f.name] = _space_parameter(f, hints[f.name])
+    return list(parameters.values())
+
+
+def _space_parameter(f: Field[Any], hint: Any) -> inspect.Parameter:
+    many = isinstance(f.default, tuple)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kind: Any = list[str] if many else str if choices else next(k for k in (bool, int, float, str) if k in _kinds(hint))
+    names = [f"{option_name(f.name)}/--no-{option_name(f.name)[2:]}"] if kind is bool else [option_name(f.name)]
+    option = typer.Option(
+        *names, help=f.metadata["help"] + _space_default(f), rich_help_panel=f.metadata["group"], show_default=False
+    )
+    if choices:
+        option.metavar = "|".join(choices)
+    annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
+    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) or (hint,)
+
+
+def _space_default(f: Field[Any]) -> str:
+    if isinstance(f.default, (tuple, bool)) or f.default in (None, "") or f.name == "space":
+        return ""
+    small = f"; digits {ONE_SHOT_DIGITS[f.name]}" if f.name in ONE_SHOT_DIGITS and f.name not in _TABLE_TOO else ""
+    return f" Default: {f.default}{small}."
 
 
 def _defaults(name: str) -> str:
@@ -68,7 +89,7 @@ def _defaults(name: str) -> str:
 
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**given`` in a command's signature by the options of SearchConfig and BlackBoxConfig."""
+    """Replace ``**given`` in a command's signature by the options of SearchConfig, BlackBoxConfig and OneShotConfig."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:

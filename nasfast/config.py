@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
 
@@ -24,6 +24,31 @@ def option(default: Any, help: str, group: str, low: float | None = None, high: 
 
 _DATA, _NET, _TRAIN, _ARCH, _GUARD = "Data", "Search network", "Weights", "Architecture", "Collapse guard"
 _RUN, _RETRAIN = "Run", "Retraining"
+
+
+class DataOptions(Protocol):
+    """The settings of every search that learns from images: which, and how they are split."""
+
+    @property
+    def data(self) -> str: ...
+
+    @property
+    def data_root(self) -> str: ...
+
+    @property
+    def download(self) -> bool: ...
+
+    @property
+    def skip_bad(self) -> bool: ...
+
+    @property
+    def test_fraction(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def threads(self) -> int: ...
 
 
 @dataclass(frozen=True)

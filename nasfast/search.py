@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasfast.config import SearchConfig
+from nasfast.config import DataOptions, SearchConfig
 from nasfast.data import Augmentation, DataSet, Sampler, augment, load_data, split_indices
 from nasfast.environment import check_device, describe_environment
 from nasfast.errors import ConfigError, DataError, NasfastError, RunError
@@ -84,7 +84,10 @@ def run_search(config: SearchConfig, out: str | os.PathLike[str], progress: Prog
     _set_threads(config)
     # The run goes on from any folder, and with the thread count that it had: other counts round differently.
     config = replace(
-        config, threads=torch.get_num_threads(), data=_absolute(config.data), data_root=_absolute(config.data_root, ())
+        config,
+        threads=torch.get_num_threads(),
+        data=absolute_path(config.data),
+        data_root=absolute_path(config.data_root, ()),
     )
     dataset = load_run_data(config, progress)
     loop = _Loop(config, dataset)
@@ -123,7 +126,7 @@ def resume_search(out: str | os.PathLike[str], progress: Progress | None = None)
         return _finish(run, loop, progress)
 
 
-def _absolute(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> str:
+def absolute_path(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> str:
     return path if path in names else str(Path(path).resolve())
 
 
@@ -132,7 +135,7 @@ def _set_threads(config: SearchConfig) -> None:
         torch.set_num_threads(config.threads)
 
 
-def load_run_data(config: SearchConfig, progress: Progress) -> DataSet:
+def load_run_data(config: DataOptions, progress: Progress) -> DataSet:
     """The data set of a run with these settings."""
     dataset = load_data(
         config.data,
@@ -204,7 +207,7 @@ class _Loop:
     def __init__(self, config: SearchConfig, dataset: DataSet) -> None:
         _check_size(config, dataset)
         self.config = config
-        self.fingerprint = _fingerprint(dataset)
+        self.fingerprint = data_fingerprint(dataset)
         self.dataset = dataset.to(config.device)
         self.strategy = BilevelSearch(config, dataset.num_classes, dataset.channels)
         own, other = split_indices(len(dataset.train_labels), config.train_portion, config.seed)
@@ -325,7 +328,7 @@ class _Loop:
             "lr": self.strategy.weight_optimizer.param_groups[0]["lr"],
             "seconds": self.seconds,
             "images_per_second": (steps + valid_steps) * batch / self.seconds,
-            "peak_memory_bytes": _peak_memory(self.config.device),
+            "peak_memory_bytes": peak_memory(self.config.device),
         }
 
     def _weights(self) -> dict[str, Any]:
@@ -391,13 +394,13 @@ def _check_size(config: SearchConfig, dataset: DataSet) -> None:
         )
 
 
-def _fingerprint(dataset: DataSet) -> list[int]:
+def data_fingerprint(dataset: DataSet) -> list[int]:
     """Checksums of all images and labels."""
     tensors: list[Tensor] = [dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels]
     return [zlib.crc32(tensor.contiguous().numpy().data) for tensor in tensors]
 
 
-def _peak_memory(device: str) -> int:
+def peak_memory(device: str) -> int:
     """Most bytes that this process has held: of the device's memory, or of the machine's where it is the CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -6,18 +6,89 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from nasfast.data import DataSet
+from nasfast.derived import DerivedNetwork, inherit_weights
 from nasfast.errors import ConfigError, DataError
 from nasfast.progress import Progress
 from nasfast.run import RunFolder
 from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
-from nasfast.trainer import RetrainConfig, RetrainResult, Trainer, TrainError, evaluate_network
-from nasfast.weights import load_model
+from nasfast.trainer import RetrainConfig, RetrainResult, ScratchTrainer, TrainError, evaluate_network
+from nasfast.weights import ModelInfo, load_model, save_model
 
 __all__ = ["RetrainConfig", "RetrainResult", "TrainError", "evaluate", "evaluate_network", "retrain"]
+
+
+class Trainer(ScratchTrainer):
+    """Trains the network of a genotype."""
+
+    network: DerivedNetwork
+
+    def __init__(
+        self, genotype: Genotype, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool
+    ) -> None:
+        self.genotype = genotype
+        super().__init__(dataset, run, config, label, inherits)
+
+    def _build(self) -> DerivedNetwork:
+        config = self.config
+        _check_size(config, self.data.size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = DerivedNetwork(
+                config.channels,
+                self.data.num_classes,
+                config.layers,
+                config.auxiliary,
+                self.genotype,
+                in_channels=self.data.channels,
+            )
+        network.to(config.device).to(memory_format=torch.channels_last)
+        return network
+
+    def _text(self) -> str:
+        return str(self.genotype)
+
+    def _save_model(self) -> None:
+        save_model(self.run, self._info(), self.network, self.data.test_images)
+
+    def start_from(self, inherit_from: Mapping[str, Tensor] | None, primitives: Sequence[str]) -> None:
+        """Begin at step 0, from the weights of a search network where they are given."""
+        if inherit_from is not None:
+            self.inherited = inherit_weights(self.network, self.genotype, inherit_from, primitives)
+        self.start()
+
+    def _info(self) -> ModelInfo:
+        return ModelInfo(
+            label=self.label,
+            genotype=str(self.genotype),
+            channels=self.config.channels,
+            layers=self.config.layers,
+            in_channels=self.data.channels,
+            size=self.data.size,
+            mean=tuple(self.data.mean),
+            std=tuple(self.data.std),
+            class_names=tuple(self.data.class_names),
+        )
+
+
+def _check_size(config: RetrainConfig, size: tuple[int, int]) -> None:
+    """Every reduction cell halves the image, and the auxiliary head pools what is left to 2x2."""
+    factor = 2 ** len({config.layers // 3, 2 * config.layers // 3})
+    height, width = size
+    if height % factor or width % factor:
+        raise ConfigError(
+            f"retrain: images of {height}x{width} pixels do not go through the reduction cells; "
+            f"expected multiples of {factor}"
+        )
+    if config.auxiliary and min(size) < 2 * factor:
+        raise ConfigError(
+            f"retrain: the auxiliary head needs images of at least {2 * factor}x{2 * factor} pixels, "
+            f"got {height}x{width}; train without it"
+        )
 
 
 def evaluate(
@@ -81,7 +152,7 @@ def retrain(
     try:
         trainer = Trainer(genotype, dataset, run, config, label, inherit_from is not None)
         if overwrite or not trainer.checkpoint.exists():
-            trainer.start(inherit_from, primitives)
+            trainer.start_from(inherit_from, primitives)
         else:
             trainer.resume()
         return trainer.finished or trainer.train(progress or Progress(quiet=True))

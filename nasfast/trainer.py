@@ -1,4 +1,4 @@
-"""The loop that trains a derived network, in a way that can be stopped and resumed bit for bit.
+"""The loop that trains a network from scratch, in a way that can be stopped and resumed bit for bit.
 
 One step reads: next indices, augment, forward with drop path, loss plus the auxiliary head's, clip, SGD. All that the
 next step depends on (weights, optimizer, order of images, three random generators) is in ``retrain-<label>.pt``.
@@ -9,23 +9,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
 from nasfast.data import DataSet, Sampler, augment, normalize
-from nasfast.derived import DerivedNetwork, count_parameters, inherit_weights
+from nasfast.derived import count_parameters
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.interrupt import deferred_interrupt
 from nasfast.optim import weight_optimizer
 from nasfast.progress import Progress
 from nasfast.run import CheckpointError, MetricsLog, RunFolder, atomic_write, load_checkpoint, save_checkpoint
-from nasfast.spaces.genotype import Genotype
-from nasfast.weights import ModelInfo, model_path, save_model
+from nasfast.weights import model_path
 
 _KIND = "retrain"
 _CHECKPOINT_SECONDS = 60.0
@@ -102,7 +101,7 @@ class RetrainResult:
     epochs: int
 
 
-def evaluate_network(network: DerivedNetwork, dataset: DataSet) -> tuple[float, float]:
+def evaluate_network(network: nn.Module, dataset: DataSet) -> tuple[float, float]:
     """Accuracy (0 to 1) and mean cross-entropy of a network on the test images; leaves its mode as it was."""
     was_training = network.training
     network.eval()
@@ -119,13 +118,11 @@ def evaluate_network(network: DerivedNetwork, dataset: DataSet) -> tuple[float, 
     return correct / count, loss / count
 
 
-class Trainer:
-    """The state of one training, and the loop over it."""
+class ScratchTrainer(ABC):
+    """The state of one training, and the loop over it, whatever network it is of."""
 
-    def __init__(
-        self, genotype: Genotype, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool
-    ) -> None:
-        self.genotype, self.run, self.config, self.label, self.inherits = genotype, run, config, label, inherits
+    def __init__(self, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool) -> None:
+        self.run, self.config, self.label, self.inherits = run, config, label, inherits
         self.checkpoint = run.path / f"retrain-{label}.pt"
         self.data = dataset.to(config.device)
         self.augmentation = replace(dataset.augmentation, cutout=_cutout(config, dataset))
@@ -142,26 +139,23 @@ class Trainer:
         self.sums = torch.zeros(2, dtype=torch.float64, device=config.device)
         self.finished: RetrainResult | None = None
 
-    def _build(self) -> DerivedNetwork:
-        config = self.config
-        _check_size(config, self.data.size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = DerivedNetwork(
-                config.channels,
-                self.data.num_classes,
-                config.layers,
-                config.auxiliary,
-                self.genotype,
-                in_channels=self.data.channels,
-            )
-        network.to(config.device).to(memory_format=torch.channels_last)
-        return network
+    @abstractmethod
+    def _build(self) -> Any:
+        """The network, drawn from ``config.seed``: images to logits and those of an auxiliary head, or None.
 
-    def start(self, inherit_from: Mapping[str, Tensor] | None, primitives: Sequence[str]) -> None:
+        It has the attributes ``drop_path_prob`` and ``drop_path_generator``.
+        """
+
+    @abstractmethod
+    def _text(self) -> str:
+        """The architecture, as it is logged."""
+
+    @abstractmethod
+    def _save_model(self) -> None:
+        """Write the trained weights beside the checkpoint."""
+
+    def start(self) -> None:
         """Begin at step 0; rows of an earlier training of this label go."""
-        if inherit_from is not None:
-            self.inherited = inherit_weights(self.network, self.genotype, inherit_from, primitives)
         self.save()
         drop_rows(self.run.metrics, self.label, 0)
 
@@ -203,7 +197,7 @@ class Trainer:
         settings = {f.name: getattr(self.config, f.name) for f in fields(self.config) if f.name != "device"}
         settings["inherited weights"] = self.inherits
         data = {"data": self.data.name, "train images": len(self.data.train_labels), "image size": list(self.data.size)}
-        return {"genotype": str(self.genotype), **settings, **data, "classes": list(self.data.class_names)}
+        return {"genotype": self._text(), **settings, **data, "classes": list(self.data.class_names)}
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -318,7 +312,7 @@ class Trainer:
     def _finish(self) -> RetrainResult:
         test_acc, test_loss = evaluate_network(self.network, self.data)
         self._tick()
-        save_model(self.run, self._info(), self.network, self.data.test_images)
+        self._save_model()
         self.finished = RetrainResult(
             label=self.label,
             test_acc=test_acc,
@@ -328,38 +322,9 @@ class Trainer:
             inherited=self.inherited,
             epochs=self.config.epochs,
         )
-        self.run.metrics.append({"kind": "result", **asdict(self.finished), "genotype": str(self.genotype)})
+        self.run.metrics.append({"kind": "result", **asdict(self.finished), "genotype": self._text()})
         self.save()
         return self.finished
-
-    def _info(self) -> ModelInfo:
-        return ModelInfo(
-            label=self.label,
-            genotype=str(self.genotype),
-            channels=self.config.channels,
-            layers=self.config.layers,
-            in_channels=self.data.channels,
-            size=self.data.size,
-            mean=tuple(self.data.mean),
-            std=tuple(self.data.std),
-            class_names=tuple(self.data.class_names),
-        )
-
-
-def _check_size(config: RetrainConfig, size: tuple[int, int]) -> None:
-    """Every reduction cell halves the image, and the auxiliary head pools what is left to 2x2."""
-    factor = 2 ** len({config.layers // 3, 2 * config.layers // 3})
-    height, width = size
-    if height % factor or width % factor:
-        raise ConfigError(
-            f"retrain: images of {height}x{width} pixels do not go through the reduction cells; "
-            f"expected multiples of {factor}"
-        )
-    if config.auxiliary and min(size) < 2 * factor:
-        raise ConfigError(
-            f"retrain: the auxiliary head needs images of at least {2 * factor}x{2 * factor} pixels, "
-            f"got {height}x{width}; train without it"
-        )
 
 
 def _cutout(config: RetrainConfig, dataset: DataSet) -> int:

@@ -326,7 +326,7 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
             "--strategy darts learns a weight-shared",
         ),
         (["--space", "macro", "--table", "TABLE"], "unknown space 'macro'"),
-        (["--space", "darts", "--table", "TABLE"], "is no table of darts"),
+        (["--space", "darts", "--table", "TABLE"], "no table can hold a score of each; use --estimator oneshot"),
         (
             ["--space", "nasbench-macro", "--table", "TABLE", "--estimator", "oracle"],
             "--estimator must be one of table",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nasfast.report import blackbox
+from nasfast.report import blackbox, oneshot
 from nasfast.report.architectures import architecture_svg
 from nasfast.report.cells import cell_svg, search_cell_svg, standalone
 from nasfast.report.load import load_run
@@ -26,8 +26,11 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
     run = RunFolder.open(path, lock=False)
     config = run.read_config()
-    of_space = "blackbox" in config
-    atomic_write(
-        run.report_path, blackbox.render(blackbox.load_search(path, config)) if of_space else render(load_run(path))
-    )
+    if "blackbox" in config:
+        page = blackbox.render(blackbox.load_search(path, config))
+    elif "oneshot" in config:
+        page = oneshot.render(oneshot.load_search(path, config))
+    else:
+        page = render(load_run(path))
+    atomic_write(run.report_path, page)
     return Path(run.report_path)

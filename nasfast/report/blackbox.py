@@ -31,14 +31,10 @@ class Search:
     """What a run has logged of its trials."""
 
     data: RunData
+    settings: Row
     objectives: list[Objective]
     make_space: Callable[[], Space]
     trials: list[Row] = field(default_factory=list)
-
-    @property
-    def settings(self) -> Row:
-        found: Row = self.data.config["blackbox"]
-        return found
 
     @property
     def kept(self) -> list[Row]:
@@ -55,14 +51,22 @@ def load_search(path: Path, config: Row) -> Search:
     """
     from nasfast.blackbox_config import BlackBoxConfig
 
-    run = RunFolder(path)
+    stored = BlackBoxConfig.of(config["blackbox"])
     data = RunData(name=path.resolve().name, path=path, config=config)
+    return Search(data, config["blackbox"], list(stored.objectives()), stored.make_space, read_trials(path))
+
+
+def read_trials(path: Path) -> list[Row]:
+    """The rows of a run's trials.
+
+    Raises:
+        RunError: The log cannot be read.
+    """
+    run = RunFolder(path)
     try:
-        trials = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
+        return [row for row in run.metrics.rows() if row.get("kind") == "trial"]
     except (ValueError, OSError) as error:
         raise RunError(f"{run.metrics.path}: a row could not be read ({error})") from error
-    stored = BlackBoxConfig.of(config["blackbox"])
-    return Search(data, list(stored.objectives()), stored.make_space, trials)
 
 
 def render(search: Search) -> str:
@@ -70,7 +74,7 @@ def render(search: Search) -> str:
     settings = search.settings
     subtitle = f"space {settings['space']}, strategy {settings['strategy']}, seed {settings['seed']}"
     body = "".join(
-        (_architecture(search), _front(search), _leaders(search), _progress(search), sections.setting(search.data))
+        (architecture(search), front(search), leaders(search), progress(search), sections.setting(search.data))
     )
     return frame(search.data.name, str(search.data.config.get("nasfast", "")), subtitle, _headline(search), body)
 
@@ -89,7 +93,7 @@ def _headline(search: Search) -> str:
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
-def _architecture(search: Search) -> str:
+def architecture(search: Search) -> str:
     title = "The best architecture"
     if not search.kept:
         return sections.section("architecture", title, "", sections.absent("There is none yet."))
@@ -112,7 +116,7 @@ def _architecture(search: Search) -> str:
     )
 
 
-def _front(search: Search) -> str:
+def front(search: Search) -> str:
     """The first objective against every other one; with a single objective, against parameters and FLOPs."""
     kept = search.kept
     others = search.objectives[1:] or [Objective(name, False) for name in ("params", "flops")]
@@ -132,7 +136,7 @@ def _front(search: Search) -> str:
     return sections.section("front", "The front", "", body)
 
 
-def _leaders(search: Search) -> str:
+def leaders(search: Search) -> str:
     kept = search.kept[:_LEADERS]
     if not kept:
         return ""
@@ -147,7 +151,7 @@ def _leaders(search: Search) -> str:
     return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
 
 
-def _progress(search: Search) -> str:
+def progress(search: Search) -> str:
     if not search.trials:
         return ""
     objective = search.objectives[0]

@@ -286,7 +286,7 @@ def setting(data: RunData) -> str:
         if isinstance(config.get(key), dict):
             environment |= config.pop(key)
     config.pop("command", None)
-    search = config.pop("search", None) or config.pop("blackbox", None)
+    search = config.pop("search", None) or config.pop("blackbox", None) or config.pop("oneshot", None)
     config = {key: config[key] for key in config if key not in ("format", "nasfast")} | (
         search if isinstance(search, dict) else {}
     )

@@ -38,7 +38,8 @@ Rows = NDArray[np.int64]
 Choices = Mapping[str, Any]
 """The chosen value of every decision, by the decision's name."""
 
-_MOST_ROWS = 10_000_000
+MOST_ROWS = 10_000_000
+"""Rows that a space may have to be listed."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Space(ABC):
 
     def all_rows(self) -> Rows:
         """Every row, int64 [count, D], the last decision fastest."""
-        if self.count() > _MOST_ROWS:
-            raise SpaceError(f"{self.name} has {self.count():.3g} rows, too many to list (at most {_MOST_ROWS:,})")
+        if self.count() > MOST_ROWS:
+            raise SpaceError(f"{self.name} has {self.count():.3g} rows, too many to list (at most {MOST_ROWS:,})")
         return np.stack(np.unravel_index(np.arange(self.count()), self.sizes.tolist()), 1).astype(np.int64)
 
     def check(self, rows: Any) -> Rows:

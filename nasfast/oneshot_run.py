@@ -1,0 +1,351 @@
+"""A one-shot search in a run folder: train the shared network, search its children, retrain, report; stop and resume.
+
+``run_oneshot`` starts it, ``resume_oneshot`` goes on with it, whatever stage it was stopped in, and it then ends with
+the bits of a run that was never stopped (on the same machine, with the same number of threads and ranks). Files beside
+those of every run: ``checkpoint.pt`` of the training, ``search.pt`` of the search, ``retrain-<label>.pt``.
+
+Under torchrun, all ranks train; the first one writes, searches and retrains, and the others return when the training
+is over. They need to see the run folder to resume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasfast.blackbox import BlackBoxSearch, Problem, Trial
+from nasfast.blackbox_run import logged_trials, take_steps, write_found
+from nasfast.data import DataSet
+from nasfast.environment import check_device, describe_environment
+from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
+from nasfast.estimators.oneshot import OneShotEstimator
+from nasfast.interrupt import deferred_interrupt
+from nasfast.latency import LatencyTable
+from nasfast.oneshot_config import OneShotConfig
+from nasfast.oneshot_training import SupernetTraining
+from nasfast.progress import Progress
+from nasfast.ranks import RankLost, Ranks, open_ranks, rank_device
+from nasfast.report import build_report
+from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
+from nasfast.search import absolute_path, load_run_data
+from nasfast.space_trainer import retrain_row
+from nasfast.spaces.base import Rows, Space
+from nasfast.strategies.base import Strategy
+from nasfast.strategies.enas import ControllerSamples
+from nasfast.strategies.paths import ControllerPaths
+from nasfast.trainer import RetrainConfig, RetrainResult
+
+_KIND, _SEARCH_KIND = "oneshot", "oneshot-search"
+_SEED_SEARCH, _SEED_RANDOM = 11, 12
+
+
+@dataclass
+class OneShotResult:
+    """What a run has found.
+
+    Attributes:
+        path: The run folder.
+        space: What was searched.
+        best: The best trial that keeps the constraints; its score is the accuracy with shared weights, in percent.
+        front: Trials that no other dominates, the best first objective first.
+        evaluations: How many children were evaluated.
+        results: Retraining results by label: "best" and "random"; empty without retraining.
+        was_finished: Nothing was left to do.
+    """
+
+    path: Path
+    space: Space
+    best: Trial
+    front: list[Trial]
+    evaluations: int
+    report: Path
+    results: dict[str, RetrainResult] = field(default_factory=dict)
+    was_finished: bool = False
+
+
+def run_oneshot(
+    config: OneShotConfig,
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+) -> OneShotResult | None:
+    """Search a space in a new run folder.
+
+    Args:
+        config: What to do.
+        out: The run folder, which must not exist (or be empty).
+        progress: Where to show progress; nowhere by default.
+        space: Of your own, in place of the one that ``config`` names.
+
+    Returns:
+        What was found; None on ranks other than the first.
+
+    Raises:
+        NasfastError: Bad settings, data or folders. Nothing is written then.
+        RankLost: Another rank has ended; the run goes on from its last checkpoint with :func:`resume_oneshot`.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_oneshot` goes on.
+    """
+    RunFolder.check_free(out)
+    if space is not None:
+        config = replace(config, space=space.name, space_set=())
+    _set_threads(config)
+    # The run goes on from any folder, and with the thread count that it had: other counts round differently.
+    config = replace(
+        config,
+        threads=torch.get_num_threads(),
+        data=absolute_path(config.data),
+        data_root=absolute_path(config.data_root, ()),
+        latency=absolute_path(config.latency, ("",)),
+    )
+    return _run(config, Path(out), progress or Progress(quiet=True), space, new=True)
+
+
+def resume_oneshot(
+    out: str | os.PathLike[str], progress: Progress | None = None, space: Space | None = None
+) -> OneShotResult | None:
+    """Go on with a run. A space of your own has to be given again. Returns and raises as :func:`run_oneshot`.
+
+    Raises:
+        RunError: No run is there, it is in use, or its checkpoint cannot be read.
+    """
+    stored = RunFolder.open(out, lock=False).read_config().get("oneshot")
+    if not isinstance(stored, dict):
+        raise RunError(f"{out} holds no settings of a one-shot search")
+    config = OneShotConfig.of(stored)
+    if space is not None and space.name != config.space:
+        raise SpaceError(f"run {out} searches {config.space}, got the space {space.name}")
+    _set_threads(config)
+    return _run(config, Path(out), progress or Progress(quiet=True), space, new=False)
+
+
+def _set_threads(config: OneShotConfig) -> None:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | None, new: bool) -> OneShotResult | None:
+    stored, config = config, replace(config, device=rank_device(config.device))
+    check_device(config.device)
+    space = space or config.make_space()
+    run: RunFolder | None = None
+    try:
+        with open_ranks(config.device, config.rank_timeout) as ranks:
+            progress = progress if ranks.is_first else Progress(quiet=True)
+            if not new and ranks.is_first:
+                run = RunFolder.open(out)
+            training = SupernetTraining(config, space, _load_data(config, space, progress), ranks)
+            if new and ranks.is_first:
+                content = {"oneshot": stored.to_dict(), "environment": describe_environment()}
+                run = RunFolder.create(out, content)
+            state = None if new else _load_state(out)
+            if state is not None:
+                _take_up(training, out, state)
+            ranks.wait()  # until all have read what the first may overwrite
+            _train(training, run, progress)
+        if run is None:
+            return None
+        return _finish(run, training, progress)
+    except RankLost as error:
+        raise RankLost(
+            f"{error}; go on from the last checkpoint with --resume {out}, with any number of ranks"
+        ) from error
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _load_data(config: OneShotConfig, space: Space, progress: Progress) -> DataSet:
+    dataset = load_run_data(config, progress)
+    height, width = dataset.size
+    if height != width:
+        raise ConfigError(f"images of {width}x{height} pixels are not square, as the spaces' costs need them")
+    # Raises where an operation does not take images of this size.
+    space.cost(np.zeros(len(space.sizes), np.int64), dataset.num_classes, dataset.channels, height)
+    return dataset
+
+
+# training
+
+
+def _load_state(out: Path) -> dict[str, Any] | None:
+    """The checkpoint of the training; None where the run was killed before its first one."""
+    run = RunFolder(out)
+    if not run.checkpoint_path.exists() and run.metrics.position == 0:
+        return None
+    return load_checkpoint(run.checkpoint_path, _KIND)
+
+
+def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> None:
+    try:
+        training.load_state(state)
+        position = int(state["metrics_position"])
+    except NasfastError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{out / 'checkpoint.pt'} does not fit the run's config.json") from error
+    run = RunFolder(out)
+    if training.ranks.is_first and not (training.done() and _search_path(run).exists()):
+        run.metrics.truncate(position)
+
+
+def _train(training: SupernetTraining, run: RunFolder | None, progress: Progress) -> None:
+    """Take the steps that are left."""
+    config, saved_at = training.config, time.monotonic()
+    if run is not None and training.step == 0:
+        _save(run, training)
+    if training.done():
+        return
+    with (
+        progress.stage("train", training.total_steps, done=training.step) as stage,
+        deferred_interrupt() as interrupted,
+    ):
+        note = None
+        while not training.done():
+            stop = training.take_step(interrupted())
+            ends = training.step % training.steps_per_epoch == 0
+            if ends:
+                row = training.end_epoch()
+                note = _log_epoch(run, training, row)
+            every = config.checkpoint_steps
+            due = bool(every) and training.step % every == 0
+            due |= time.monotonic() - saved_at >= config.checkpoint_seconds
+            if run is not None and (ends or stop or due):
+                _save(run, training)
+                saved_at = time.monotonic()
+            stage.advance(note=note)
+            if stop:
+                raise KeyboardInterrupt
+
+
+def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str, float | None]) -> str:
+    epoch = training.epoch - 1
+    if run is not None:
+        run.log_scalars(training.step, {f"train/{name}": value for name, value in row.items()})
+        run.metrics.append({"kind": "epoch", "epoch": epoch, "step": training.step, **row})
+    reward = "" if row["reward"] is None else f", reward {row['reward']:.1f} %"
+    return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{reward}"
+
+
+def _save(run: RunFolder, training: SupernetTraining) -> None:
+    content = {**training.state(), "metrics_position": run.metrics.position}
+    save_checkpoint(run.checkpoint_path, _KIND, content)
+
+
+# search among the children
+
+
+def _search_path(run: RunFolder) -> Path:
+    return run.path / "search.pt"
+
+
+def make_estimator(training: SupernetTraining) -> OneShotEstimator:
+    """Scores children on the held-out images, BatchNorms calibrated on train images without augmentation."""
+    config = training.config
+    images, labels = training.images(training.held_out)
+    calibration = None
+    if config.calibration:
+        calibration, _ = training.images(training.train_indices[: config.calibration])
+    return OneShotEstimator(training.network, images, labels, calibration, memory_bound=config.memory << 20)
+
+
+def _make_search(training: SupernetTraining, estimator: OneShotEstimator) -> BlackBoxSearch:
+    config, dataset = training.config, training.dataset
+    problem = Problem(
+        training.space,
+        estimator,
+        config.objectives(),
+        config.constraints(),
+        latency=LatencyTable(config.latency) if config.latency else None,
+        num_classes=dataset.num_classes,
+        image_size=dataset.size[0],
+    )
+    strategy: Strategy
+    if isinstance(training.sampler, ControllerPaths):
+        strategy = ControllerSamples(training.sampler.controller)
+    else:
+        strategy = config.search_strategy()
+    strategy.init(training.space, config.seed + _SEED_SEARCH)
+    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask)
+
+
+def _finish(run: RunFolder, training: SupernetTraining, progress: Progress) -> OneShotResult:
+    """Everything that comes after the training."""
+    estimator = make_estimator(training)
+    search = _make_search(training, estimator)
+    path = _search_path(run)
+
+    def save() -> None:
+        state = {"search": json.dumps(search.state()), "metrics_position": run.metrics.position}
+        save_checkpoint(path, _SEARCH_KIND, state)
+
+    if path.exists():
+        _load_search(run, search)
+    else:
+        run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
+        save()
+    was_finished = search.done() and run.report_path.is_file() and run.architectures_path.is_file()
+    if not search.done():
+        progress.say(f"children are computed {estimator.way}")
+        take_steps(run, search, progress, training.config.checkpoint_seconds, save)
+    if not run.architectures_path.is_file():
+        write_found(run, search)
+    results, trained = {}, False
+    if training.config.retrain:
+        for label, row in _to_retrain(training, search).items():
+            trained |= not _has_result(run, label)
+            config = _retrain_config(training.config)
+            results[label] = retrain_row(training.space, row, training.dataset, run, config, label, progress)
+    was_finished &= not trained
+    report = run.report_path if was_finished else build_report(run)
+    return OneShotResult(
+        run.path, training.space, search.best(), search.front(), len(search.trials), report, results, was_finished
+    )
+
+
+def _load_search(run: RunFolder, search: BlackBoxSearch) -> None:
+    """Go on from the search's checkpoint; trials that were logged after it go."""
+    path = _search_path(run)
+    content = load_checkpoint(path, _SEARCH_KIND)
+    try:
+        state = json.loads(content["search"])
+        if state["trials"] < search.evaluations:  # later, a retraining may have logged more
+            run.metrics.truncate(content["metrics_position"])
+        search.load_state(state, logged_trials(run))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit the run's config.json and log") from error
+
+
+def _to_retrain(training: SupernetTraining, search: BlackBoxSearch) -> dict[str, Rows]:
+    """The best architecture, and a random one to compare it with."""
+    generator = np.random.default_rng(training.config.seed + _SEED_RANDOM)
+    return {"best": np.array(search.best().row, np.int64), "random": training.space.sample(generator, 1)[0]}
+
+
+def _has_result(run: RunFolder, label: str) -> bool:
+    return any(row.get("kind") == "result" and row.get("label") == label for row in run.metrics.rows())
+
+
+def _retrain_config(config: OneShotConfig) -> RetrainConfig:
+    return RetrainConfig(
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        grad_clip=config.grad_clip,
+        drop_path=0.0,
+        auxiliary=False,
+        cutout=config.cutout,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+__all__ = ["OneShotResult", "Ranks", "make_estimator", "resume_oneshot", "run_oneshot"]

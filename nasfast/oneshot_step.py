@@ -1,0 +1,125 @@
+"""One training step of a weight-shared network along sampled paths, on one rank or several.
+
+The gradients of a step's paths are added. Weights that none of them uses get no gradient, so that neither momentum nor
+weight decay moves them. Of several ranks, each computes its share of the images; gradients are averaged over the ranks,
+and the running statistics of each BatchNorm over the ranks that used it. All ranks know all paths of the step, hence
+which weights are used: nothing is looked for, and ranks send exactly those, in the network's order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nasfast.ranks import Ranks
+from nasfast.spaces.base import Rows
+from nasfast.supernet.shared import SharedNetwork
+
+
+class StepSums(NamedTuple):
+    """Of a step on this rank, over its paths and images: losses, right answers, and how many there were."""
+
+    loss: Tensor
+    right: Tensor
+    seen: int
+
+
+def accumulate_paths(
+    network: SharedNetwork, images: Tensor, labels: Tensor, rows: Rows, *, bf16: bool = False, distill: bool = False
+) -> StepSums:
+    """Add the gradients of the loss of every path on the whole batch; memory is that of one path.
+
+    Args:
+        images: float32 [N, C, H, W], normalised.
+        labels: int64 [N].
+        rows: int64 [K, D].
+        bf16: Compute in bfloat16 where autocast does.
+        distill: Every path but the first learns the outputs of the first.
+    """
+    loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
+    right = torch.zeros((), dtype=torch.float64, device=images.device)
+    target = labels
+    for row in rows:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = network(images, row)
+        loss = F.cross_entropy(logits.float(), target)
+        loss.backward()
+        with torch.no_grad():
+            loss_sum += loss.double() * len(labels)
+            right += (logits.argmax(1) == labels).sum()
+            if distill and target is labels:
+                target = logits.float().softmax(1)
+    return StepSums(loss_sum, right, len(rows) * len(labels))
+
+
+class Uses(NamedTuple):
+    """Names in ``network.ops`` that a child uses: those it computes, and those that its loss depends on."""
+
+    computed: Counter[str]
+    learning: set[str]
+
+
+def uses_of(network: SharedNetwork, rows: Rows) -> Uses:
+    """What the children of some paths use. A space may keep operations that do not reach the output."""
+    computed: Counter[str] = Counter()
+    learning: set[str] = set()
+    for row in rows:
+        nodes = network.space.graph(row, network.num_classes, network.in_channels).nodes
+        reached = {len(nodes) - 1}
+        for index in range(len(nodes) - 1, -1, -1):
+            node = nodes[index]
+            if node.weights:
+                computed[network.key_of(node)] += 1
+            if index not in reached or (node.op is not None and node.op.is_zero):
+                continue
+            reached.update(node.inputs)
+            if node.weights:
+                learning.add(network.key_of(node))
+    return Uses(computed, learning)
+
+
+@torch.no_grad()
+def average_over_ranks(
+    network: SharedNetwork, ranks: Ranks, rows_of_ranks: Sequence[Rows], flags: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """After the backward of a step: average gradients and running statistics over the ranks, in one message.
+
+    Args:
+        rows_of_ranks: The paths that each rank took in this step.
+        flags: float32 tensors to sum along with the rest.
+
+    Returns:
+        The sums of ``flags``.
+    """
+    if ranks.count == 1:
+        return list(flags)
+    uses = [uses_of(network, rows) for rows in rows_of_ranks]
+    own = uses[ranks.index]
+    targets: list[Tensor] = []
+    given: list[Tensor] = []
+    divisors: list[int] = []
+    for key, operation in network.ops.items():
+        if any(key in use.learning for use in uses):
+            for parameter in operation.parameters():
+                if parameter.grad is None:  # another rank's path uses it
+                    parameter.grad = torch.zeros_like(parameter)
+                targets.append(parameter.grad)
+                given.append(parameter.grad)
+                divisors.append(ranks.count)
+        users = sum(key in use.computed for use in uses)
+        for name, buffer in operation.named_buffers() if users else ():
+            if name.endswith("num_batches_tracked"):
+                buffer += max(use.computed[key] for use in uses) - own.computed[key]
+            else:
+                targets.append(buffer)
+                given.append(buffer if key in own.computed else torch.zeros_like(buffer))
+                divisors.append(users)
+    sums = ranks.sum([*flags, *given])
+    for target, total, divisor in zip(targets, sums[len(flags) :], divisors, strict=True):
+        target.copy_(total / divisor)
+    return sums[: len(flags)]

@@ -1,0 +1,142 @@
+"""Which runner a search goes to: one table over space, strategy and estimator.
+
+What makes no sense has a reason instead, in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from nasfast.config import SearchConfig, named_texts, option_name, read_content, read_settings
+from nasfast.errors import ConfigError
+from nasfast.oneshot_config import ONE_SHOT
+from nasfast.spaces.base import MOST_ROWS
+from nasfast.spaces.registry import SPACES, make_space
+from nasfast.strategies.registry import STRATEGIES
+
+CELLS = ("darts", "pcdarts")
+"""Strategies that learn a search network of their own cells by gradients."""
+
+ESTIMATORS = ("table", "oneshot")
+
+Runner = Literal["cells", "blackbox", "oneshot"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a search goes.
+
+    Attributes:
+        runner: What runs it: cells (nasfast.search), blackbox (nasfast.blackbox_run), oneshot (nasfast.oneshot_run);
+            None where it makes no sense.
+        reason: Why not.
+    """
+
+    runner: Runner | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A part of the table: the first rule that fits decides. "" among the spaces is the search network of cells."""
+
+    spaces: tuple[str, ...]
+    strategies: tuple[str, ...]
+    estimators: tuple[str, ...]
+    route: Route
+
+
+_SPACES = tuple(SPACES)
+_BLACK_BOX = tuple(STRATEGIES)
+_NAMED = "searches a space by name; add --space, such as nasbench201"
+
+RULES = (
+    Rule(("",), CELLS, ("oneshot",), Route("cells")),
+    Rule(("",), CELLS, ("table",), Route(None, "learns from images, not from a table of scores")),
+    Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
+    Rule(_SPACES, CELLS, ESTIMATORS, Route(None, "learns a weight-shared network of its own cells; leave out --space")),
+    Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
+    Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
+    Rule(_SPACES, _BLACK_BOX, ("table",), Route("blackbox")),
+)
+
+
+def route(space: str, strategy: str, estimator: str = "", space_settings: Mapping[str, Any] | None = None) -> Route:
+    """Where a search goes.
+
+    Args:
+        space: By name; "" for the search network of cells, which has no space by name.
+        strategy: By name.
+        estimator: By name; "" for the one that is usual with the strategy.
+        space_settings: Of the space.
+
+    Raises:
+        ConfigError: There is no such strategy or estimator.
+        SpaceError: There is no such space or setting.
+    """
+    if estimator not in ("", *ESTIMATORS):
+        raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+    if strategy not in (*CELLS, *ONE_SHOT, *_BLACK_BOX):
+        raise ConfigError(f"--strategy must be one of {', '.join((*CELLS, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}")
+    estimator = estimator or ("table" if strategy in _BLACK_BOX else "oneshot")
+    made = make_space(space, space_settings) if space else None
+    found = next(
+        rule.route
+        for rule in RULES
+        if space in rule.spaces and strategy in rule.strategies and estimator in rule.estimators
+    )
+    if found.runner == "blackbox" and made is not None and made.count() > MOST_ROWS:
+        return Route(
+            None,
+            f"{made.name} has {made.count():.3g} architectures, and no table can hold a score of each; use --estimator "
+            "oneshot, or a smaller space (--space-set)",
+        )
+    return found
+
+
+def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple[Runner, dict[str, Any]]:
+    """What runs a search with these settings, and all of them: those of a file, and those given over them.
+
+    Args:
+        file: JSON or TOML, or the config.json of a run.
+
+    Raises:
+        ConfigError: They make no sense together; the message says why.
+    """
+    settings = {**(_read(file) if file else {}), **given}
+    space, strategy = str(settings.get("space", "")), settings.get("strategy")
+    estimator = str(settings.get("estimator", ""))
+    own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"space", "strategy", "estimator"})
+    if strategy is None:
+        strategy = "darts" if not space else "spos" if estimator == "oneshot" else "regularized-evolution"
+    if not space and own:
+        raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
+    texts = settings.get("space_set", ())
+    found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
+    if found.runner is None:
+        raise ConfigError(f"--strategy {strategy} {found.reason}")
+    if found.runner == "cells":
+        settings.pop("estimator", None)
+    return found.runner, settings if found.runner == "cells" else settings | {"strategy": strategy}
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """Settings by name, whichever runner they are of."""
+    content = read_content(path)
+    for key in ("blackbox", "oneshot"):
+        if isinstance(content.get(key), dict):
+            return dict(content[key])
+    if "search" in content or not ({"space", "estimator"} & set(content) or content.get("strategy") in ONE_SHOT):
+        return read_settings(path)
+    return {name.replace("-", "_"): value for name, value in content.items()}
+
+
+def table() -> Iterator[tuple[tuple[str, str, str], Route]]:
+    """Every (space, strategy, estimator) by name, with where it goes. Spaces have the size of their papers."""
+    for space in ("", *SPACES):
+        for strategy in (*CELLS, *ONE_SHOT, *_BLACK_BOX):
+            for estimator in ESTIMATORS:
+                yield (space, strategy, estimator), route(space, strategy, estimator)
