@@ -8,7 +8,6 @@ which weights are used: nothing is looked for, and ranks send exactly those, in 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from nasfast.ranks import Ranks
 from nasfast.spaces.base import Rows
 from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet.uses import uses_of
 
 
 class StepSums(NamedTuple):
@@ -47,40 +47,15 @@ def accumulate_paths(
     for row in rows:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = network(images, row)
-        loss = F.cross_entropy(logits.float(), target)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = F.cross_entropy(logits, target)
         loss.backward()
         with torch.no_grad():
             loss_sum += loss.double() * len(labels)
             right += (logits.argmax(1) == labels).sum()
             if distill and target is labels:
-                target = logits.float().softmax(1)
+                target = logits.softmax(1)
     return StepSums(loss_sum, right, len(rows) * len(labels))
-
-
-class Uses(NamedTuple):
-    """Names in ``network.ops`` that a child uses: those it computes, and those that its loss depends on."""
-
-    computed: Counter[str]
-    learning: set[str]
-
-
-def uses_of(network: SharedNetwork, rows: Rows) -> Uses:
-    """What the children of some paths use. A space may keep operations that do not reach the output."""
-    computed: Counter[str] = Counter()
-    learning: set[str] = set()
-    for row in rows:
-        nodes = network.space.graph(row, network.num_classes, network.in_channels).nodes
-        reached = {len(nodes) - 1}
-        for index in range(len(nodes) - 1, -1, -1):
-            node = nodes[index]
-            if node.weights:
-                computed[network.key_of(node)] += 1
-            if index not in reached or (node.op is not None and node.op.is_zero):
-                continue
-            reached.update(node.inputs)
-            if node.weights:
-                learning.add(network.key_of(node))
-    return Uses(computed, learning)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows
 from nasfast.supernet.lowering import NoKernelError
 from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet.uses import uses_of
 
 _BATCH = 256
 
@@ -130,7 +131,7 @@ def _make_planner(network: SharedNetwork) -> tuple[ChildPlanner | None, str]:
             planner.plan(network.space.covering_rows())
         return planner, ""
     except NoKernelError as error:
-        return None, str(error)
+        return None, str(error).splitlines()[0].rstrip("(")
 
 
 @contextmanager
@@ -139,7 +140,8 @@ def _recalibrated(network: SharedNetwork, row: Any, images: Tensor | None) -> It
     if images is None:
         yield
         return
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    used = [network.ops[key] for key in uses_of(network, row[None]).computed]
+    norms = [m for op in used for m in op.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, {name: value.clone() for name, value in norm.named_buffers()}) for norm in norms]
     try:
         for norm in norms:

@@ -8,6 +8,8 @@ from nasfast.spaces.base import Rows
 from nasfast.strategies.base import Strategy, Values
 from nasfast.strategies.policy_gradient import Reinforce
 
+_DRAWS = 20  # for each architecture that is asked for
+
 
 @dataclass
 class ControllerSamples(Strategy):
@@ -25,12 +27,12 @@ class ControllerSamples(Strategy):
     controller: Reinforce
 
     def ask(self, count: int) -> Rows:
-        pending: set[tuple[int, ...]] = set()
-        rows = [self.unseen(self._draw, pending) for _ in range(count)]
+        draws = self.generator.random((_DRAWS * count, len(self.space.sizes)))
+        drawn = self.controller.network.sample(draws)
+        fresh = {key: None for key in map(tuple, drawn.tolist()) if key not in self.seen}
+        # A controller that has settled draws few that are new: then the first draws fill up.
+        rows = [*fresh, *map(tuple, drawn.tolist())][:count]
         return self.space.check(rows)
-
-    def _draw(self) -> Rows:
-        return self.controller.network.sample(self.generator.random((1, len(self.space.sizes))))[0]
 
     def learn(self, rows: Rows, values: Values, violations: Values) -> None:
         """Nothing: the controller stays as it is."""

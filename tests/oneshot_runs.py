@@ -1,0 +1,59 @@
+"""Tiny one-shot searches for the tests, and how to compare two of them bit for bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasfast.oneshot_config import OneShotConfig
+from tests.runs import assert_same_bits, without_times
+
+TINY: dict[str, Any] = {
+    "space": "nasbench201",
+    "space_set": ["channels=4", "cells=1"],
+    "epochs": 2,
+    "batch_size": 256,
+    "calibration": 64,
+    "rewards": 12,
+    "reward_images": 32,
+    "set": [],
+    "evaluations": 24,
+    "ask": 6,
+    "retrain_epochs": 1,
+    "retrain_batch_size": 256,
+    "threads": 1,
+    "checkpoint_seconds": 1e9,
+}
+
+CONTROLLER = ["batch=4", "hidden=8"]
+
+
+def tiny(strategy: str = "spos", **settings: Any) -> OneShotConfig:
+    """A search of a second or two on real digits."""
+    given = {**TINY, "strategy": strategy, **settings}
+    if strategy == "enas" and not given["set"]:
+        given["set"] = CONTROLLER
+    return OneShotConfig.of(given)
+
+
+def log_of(run: Path) -> list[Any]:
+    """The rows of a log, without times."""
+    return [without_times(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_searches(one: Path, other: Path) -> None:
+    """Two run folders hold the same bits: weights, optimizer, samplers, trials, found architectures, networks."""
+    names = sorted(path.name for path in one.glob("*.pt"))
+    assert {"checkpoint.pt", "search.pt"} <= set(names)
+    assert names == sorted(path.name for path in other.glob("*.pt"))
+    for name in names:
+        contents = []
+        for run in (one, other):
+            content = without_times(torch.load(run / name, weights_only=True))
+            content.pop("metrics_position", None)  # the log holds times, of varying length
+            contents.append(content)
+        assert_same_bits(*contents, name)
+    assert log_of(one) == log_of(other)
+    for path in [one / "architectures.json", *one.glob("*.safetensors")]:
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
