@@ -84,7 +84,6 @@ class SupernetTraining:
             )
         self.step = 0  # of the whole training
         self.counts = Counts(torch.zeros(5, dtype=torch.float64, device=config.device))
-        self.epoch_lr = config.lr
 
     def _build(self) -> SharedNetwork:
         config, data = self.config, self.dataset
@@ -136,8 +135,7 @@ class SupernetTraining:
     def _weight_step(self, flag: Tensor) -> Tensor:
         config, data = self.config, self.dataset
         self.network.train()
-        self.epoch_lr = cosine_rate(self.epoch, config.epochs, config.lr, config.lr_min)
-        set_rate(self.optimizer, self.epoch_lr)
+        set_rate(self.optimizer, self._rate(self.epoch))
         indices = self.ranks.share(self.train_sampler.next()).to(config.device)
         inputs = augment(data.train_images[indices], self.augmentation, data.mean, data.std, self._augmenter())
         rows_of_ranks = self._rows_of_ranks()
@@ -151,6 +149,9 @@ class SupernetTraining:
         self.optimizer.step()
         self.counts.sums[:3] += torch.stack([taken.loss, taken.right, torch.full_like(taken.loss, taken.seen)])
         return flag
+
+    def _rate(self, epoch: int) -> float:
+        return cosine_rate(epoch, self.config.epochs, self.config.lr, self.config.lr_min)
 
     def _augmenter(self) -> torch.Generator:
         """A generator for this step's augmentation on this rank."""
@@ -197,7 +198,7 @@ class SupernetTraining:
             "train_loss": loss / seen,
             "train_acc": right / seen,
             "reward": reward / rewards if rewards else None,
-            "lr": self.epoch_lr,
+            "lr": self._rate(epoch),
             "seconds": self.counts.seconds,
             "images_per_second": seen / self.counts.seconds,
             "peak_memory_bytes": peak_memory(self.config.device),
