@@ -154,7 +154,7 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
         return _finish(run, training, progress)
     except RankLost as error:
         raise RankLost(
-            f"{error}; go on from the last checkpoint with --resume {out}, with any number of ranks"
+            f"{error}; go on from the last checkpoint with --resume {out}, on any number of ranks"
         ) from error
     finally:
         if run is not None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nasfast.data import Augmentation, DataSet, Sampler, augment, normalize, split_indices
 from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.estimators.oneshot import OneShotEstimator
+from nasfast.layout import training_layout
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_step import accumulate_paths, average_over_ranks
 from nasfast.optim import weight_optimizer
@@ -90,7 +91,8 @@ class SupernetTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = make_network(self.space, data.num_classes, data.channels)
-        return network.to(config.device).to(memory_format=torch.channels_last)
+        self.layout = training_layout(network, config.device)
+        return network.to(config.device).to(memory_format=self.layout)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -111,7 +113,8 @@ class SupernetTraining:
     def images(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised train images without augmentation, and their labels."""
         data, indices = self.dataset, indices.to(self.config.device)
-        return normalize(data.train_images[indices], data.mean, data.std), data.train_labels[indices]
+        images = normalize(data.train_images[indices], data.mean, data.std)
+        return images.contiguous(memory_format=self.layout), data.train_labels[indices]
 
     def take_step(self, stop: bool = False) -> bool:
         """One step of the weights or of the controller.
@@ -138,6 +141,7 @@ class SupernetTraining:
         set_rate(self.optimizer, self._rate(self.epoch))
         indices = self.ranks.share(self.train_sampler.next()).to(config.device)
         inputs = augment(data.train_images[indices], self.augmentation, data.mean, data.std, self._augmenter())
+        inputs = inputs.contiguous(memory_format=self.layout)
         rows_of_ranks = self._rows_of_ranks()
         rows = rows_of_ranks[self.ranks.index]
         self.optimizer.zero_grad(set_to_none=True)

@@ -60,7 +60,7 @@ def test_width_of_the_macro_space_scales_its_channels():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("darts", {"foo": "1"}, "darts has no setting 'foo'; expected one of layers, channels"),
+        ("darts", {"foo": "1"}, "darts has no setting 'foo'; expected one of layers, channels, steps"),
         ("darts", {"layers": "1.5"}, "darts: layers must be a whole number, got '1.5'"),
         ("darts", {"layers": True}, "darts: layers must be a whole number, got True"),
         ("darts", {"layers": "0"}, "needs steps and layers of at least 1"),

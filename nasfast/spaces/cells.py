@@ -230,21 +230,21 @@ def _joined_states(edges: Sequence[Edge], joined: str) -> tuple[int, ...]:
     return tuple(state for state in states if state not in read)
 
 
-def darts(layers: int = 20, channels: int = 36) -> CellSpace:
+def darts(layers: int = 20, channels: int = 36, steps: int = 4) -> CellSpace:
     """Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019: four nodes, all joined."""
-    return CellSpace("darts", PRIMITIVES[1:], 4, "distinct", "all", layers, channels)
+    return CellSpace("darts", PRIMITIVES[1:], steps, "distinct", "all", layers, channels)
 
 
-def enas_micro(layers: int = 17, channels: int = 36) -> CellSpace:
+def enas_micro(layers: int = 17, channels: int = 36, steps: int = 4) -> CellSpace:
     """Pham et al., "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018, the micro space."""
     primitives = ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
-    return CellSpace("enas-micro", primitives, 4, "any", "unused", layers, channels)
+    return CellSpace("enas-micro", primitives, steps, "any", "unused", layers, channels)
 
 
-def nasnet(layers: int = 20, channels: int = 36) -> CellSpace:
+def nasnet(layers: int = 20, channels: int = 36, steps: int = 5) -> CellSpace:
     """Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018.
 
     Five nodes; the operations are those of the published NASNet-A and AmoebaNet cells.
     """
     primitives = tuple(name for name in ALL_PRIMITIVES if name not in ("none", "dil_conv_5x5"))
-    return CellSpace("nasnet", primitives, 5, "any", "unused", layers, channels)
+    return CellSpace("nasnet", primitives, steps, "any", "unused", layers, channels)

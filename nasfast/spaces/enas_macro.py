@@ -148,6 +148,6 @@ def enas_macro(layers: int = 12, branches: int = 1, channels: int = 36) -> Multi
     return MultiBranchSpace(layers, branches, channels)
 
 
-def nasnet_macro(layers: int = 6, channels: int = 36) -> MultiBranchSpace:
+def nasnet_macro(layers: int = 6, channels: int = 36, steps: int = 5) -> MultiBranchSpace:
     """NASNet cells as the layers of a multi-branch space: cells and skips are searched together."""
-    return MultiBranchSpace(layers, 1, channels, nasnet())
+    return MultiBranchSpace(layers, 1, channels, nasnet(steps=steps))

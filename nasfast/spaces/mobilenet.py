@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from nasfast.errors import SpaceError
-from nasfast.spaces.base import Choices, Picture, Space
+from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.graph import Builder, Factory
 from nasfast.spaces.operations import Classifier, InvertedResidual, conv_bn_relu6
 
@@ -78,6 +80,24 @@ class MobileNetSpace(Space):
                 x = net.op("mb", x, channels, 1 if block else stride, at=at, **settings)
         x = net.op("features", x, self.features, at="features", kernel=1)
         return net.op("head", x, net.num_classes, at="head")
+
+    def covering_rows(self) -> Rows:
+        """Every width after every other one, with every kernel size and expansion; all blocks are wired."""
+        sizes = {decision.name: len(decision.values) for decision in self.decisions}
+        widths, kernels, expansions = (
+            sizes[f"stage0.{name}"] for name in ("width", "block0.kernel", "block0.expansion")
+        )
+        deepest = int(np.argmax(self.decisions[0].values))
+        rows = []
+        for even, odd, kernel, expansion in np.ndindex(widths, widths, kernels, expansions):
+            row = []
+            for name in sizes:
+                stage, _, last = name.partition(".")
+                width = odd if int(stage.removeprefix("stage")) % 2 else even
+                chosen = {"depth": deepest, "width": width, "kernel": kernel, "expansion": expansion}
+                row.append(chosen[last.rpartition(".")[2]])
+            rows.append(row)
+        return np.array(rows, np.int64)
 
     def picture(self, row: Any) -> tuple[Picture, ...]:
         choices = self.choices(row)

@@ -41,8 +41,8 @@ DIGITS: Mapping[str, Mapping[str, str]] = {
     },
     "enas-macro": {"layers": "4", "channels": "8"},
     "enas-micro": {"layers": "3", "channels": "8"},
-    "nasnet": {"layers": "3", "channels": "8"},
-    "nasnet-macro": {"layers": "3", "channels": "4"},
+    "nasnet": {"layers": "3", "channels": "8", "steps": "3"},
+    "nasnet-macro": {"layers": "3", "channels": "8", "steps": "2"},
     "darts": {"layers": "3", "channels": "8"},
 }
 """Settings with which a space suits the digits, which have 8x8 pixels: a search takes about a minute on two cores."""

@@ -1,0 +1,138 @@
+"""Every space with every strategy and every estimator: it runs on the digits, or one line says why not."""
+
+import itertools
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from nasfast import routes
+from nasfast.cli import app
+from nasfast.config import named_texts
+from nasfast.errors import ConfigError, SpaceError
+from nasfast.spaces.registry import SPACES, make_space
+from nasfast.strategies.registry import STRATEGIES
+
+RUNNER = CliRunner()
+
+TINY = {
+    "nasbench201": ["channels=4", "cells=1"],
+    "nasbench-macro": ["width=0.1"],
+    "mobilenet": ["stages=8:1,8:2", "depths=1,2", "widths=1,1.5", "kernels=3", "expansions=1,2", "features=16"],
+    "enas-macro": ["layers=3", "channels=4"],
+    "enas-micro": ["layers=1", "channels=4"],
+    "nasnet": ["layers=1", "channels=4", "steps=2"],
+    "nasnet-macro": ["layers=3", "channels=4", "steps=1"],
+    "darts": ["layers=1", "channels=4", "steps=2"],
+}
+"""Settings with which a run on the digits takes seconds."""
+
+SHARED = ["--epochs", "1", "--batch-size", "575", "--calibration", "32", "--evaluations", "4", "--ask", "2"]
+ENAS = ["--rewards", "2", "--reward-images", "16", "--set", "batch=2", "--set", "hidden=8"]
+CELLS = [
+    *("--epochs", "1", "--channels", "4", "--layers", "1", "--steps", "1", "--batch-size", "256"),
+    *("--warmup-epochs", "0", "--retrain-epochs", "1", "--retrain-channels", "4", "--retrain-layers", "1"),
+    *("--retrain-batch-size", "512"),
+]
+
+RUNS = [(names, found.runner) for names, found in routes.table() if found.runner]
+REFUSED = [(names, found.reason) for names, found in routes.table() if not found.runner]
+
+
+def label(value):
+    return "-".join(part or "cells" for part in value) if isinstance(value, tuple) else ""
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A score for every architecture of the spaces that can be listed."""
+    folder = tmp_path_factory.mktemp("tables")
+
+    def path(name):
+        file = folder / f"{name}.json"
+        if not file.exists():
+            space = make_space(name)
+            rows = space.all_rows()
+            file.write_text(json.dumps({space.decode(row): float(row.sum()) for row in rows}))
+        return str(file)
+
+    return path
+
+
+def options(names, runner, tables):
+    space, strategy, estimator = names
+    given = ["search", "--strategy", strategy, "--quiet", "--threads", "1"]
+    if space:
+        given += ["--space", space, "--estimator", estimator]
+    if runner == "blackbox":
+        return [*given, "--table", tables(space), "--evaluations", "12"]
+    if runner == "oneshot":
+        given += [*SHARED, *itertools.chain(*(("--space-set", text) for text in TINY[space]))]
+        return [*given, *ENAS] if strategy == "enas" else given
+    return [*given, *CELLS]
+
+
+@pytest.mark.parametrize(("names", "runner"), RUNS, ids=label)
+def test_runs_end_to_end(names, runner, tables, tmp_path):
+    run = tmp_path / "run"
+    result = RUNNER.invoke(app, [*options(names, runner, tables), "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert str(run / "report.html") in result.stdout
+    page = (run / "report.html").read_text()
+    assert "</html>" in page
+    if runner == "cells":
+        assert (run / "genotype.json").is_file()
+        return
+    assert "Leaderboard" in page
+    assert 'class="chart scatter"' in page  # the front
+    found = json.loads((run / "architectures.json").read_text())
+    assert found["space"] == names[0]
+    assert found["best"]["arch"] in result.stdout
+    key = {"blackbox": "blackbox", "oneshot": "oneshot"}[runner]
+    assert key in json.loads((run / "config.json").read_text())
+
+
+@pytest.mark.parametrize(("names", "reason"), REFUSED, ids=label)
+def test_refusals_say_why_in_one_line(names, reason, tmp_path):
+    space, strategy, estimator = names
+    given = ["search", "--strategy", strategy, "--estimator", estimator, "--out", str(tmp_path / "run")]
+    result = RUNNER.invoke(app, given + (["--space", space] if space else []))
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0] == f"nasfast: error: --strategy {strategy} {reason}"
+    assert len(reason) > 20
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_table_is_whole():
+    walked = [names for names, _ in routes.table()]
+    assert len(walked) == len(set(walked))
+    assert {space for space, _, _ in walked} == {"", *SPACES}
+    assert {strategy for _, strategy, _ in walked} >= {*STRATEGIES, "spos", "fairnas", "enas", "darts", "pcdarts"}
+    assert set(TINY) == set(SPACES)
+    for name, texts in TINY.items():
+        make_space(name, named_texts("--space-set", texts))
+
+
+@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas", *STRATEGIES])
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_is_searched_with_a_shared_network(space, strategy):
+    assert routes.route(space, strategy, "oneshot").runner == "oneshot"
+
+
+def test_unknown_names_are_named():
+    with pytest.raises(ConfigError, match="--estimator must be one of table, oneshot, got 'oracle'"):
+        routes.route("darts", "spos", "oracle")
+    with pytest.raises(ConfigError, match=r"--strategy must be one of .*, got 'foo'"):
+        routes.route("darts", "foo")
+    with pytest.raises(SpaceError, match="unknown space 'foo'"):
+        routes.route("foo", "spos")
+    with pytest.raises(SpaceError, match="darts has no setting 'foo'"):
+        routes.route("darts", "spos", "", {"foo": "1"})
+
+
+def test_a_small_space_may_have_a_table_where_its_published_size_may_not():
+    settings = {"layers": "3"}
+    assert routes.route("enas-macro", "random", "table").runner is None
+    assert routes.route("enas-macro", "random", "table", settings).runner == "blackbox"
