@@ -7,6 +7,9 @@ from typing import Any
 import torch
 
 from nasfast.oneshot_config import OneShotConfig
+from nasfast.oneshot_training import SupernetTraining
+from nasfast.progress import Progress
+from nasfast.search import load_run_data
 from tests.runs import assert_same_bits, without_times
 
 TINY: dict[str, Any] = {
@@ -35,6 +38,12 @@ def tiny(strategy: str = "spos", **settings: Any) -> OneShotConfig:
     if strategy == "enas" and not given["set"]:
         given["set"] = CONTROLLER
     return OneShotConfig.of(given)
+
+
+def training_of(strategy: str = "spos", **settings: Any) -> SupernetTraining:
+    """The training of such a search, on one rank."""
+    config = tiny(strategy, **settings)
+    return SupernetTraining(config, config.make_space(), load_run_data(config, Progress(quiet=True)))
 
 
 def log_of(run: Path) -> list[Any]:

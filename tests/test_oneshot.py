@@ -1,126 +1,33 @@
 """One-shot search with sampled paths: the training step, whole runs, what they write, and what is refused."""
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 from typer.testing import CliRunner
 
 from nasfast.cli import app
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_run import make_estimator, resume_oneshot, run_oneshot
-from nasfast.oneshot_step import accumulate_paths
-from nasfast.oneshot_training import SupernetError, SupernetTraining
+from nasfast.oneshot_training import SupernetTraining
 from nasfast.progress import Progress
 from nasfast.search import load_run_data
-from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny
+from nasfast.spaces.base import Space
+from nasfast.spaces.operations import Classifier, conv_bn
+from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny, training_of
 
 RUNNER = CliRunner()
-
-
-def training_of(*args, **settings):
-    config = tiny(*args, **settings)
-    return SupernetTraining(config, config.make_space(), load_run_data(config, Progress(quiet=True)))
-
-
-def bits(network):
-    return {key: value.clone() for key, value in network.state_dict().items()}
-
-
-# the step
-
-
-def test_gradients_of_a_step_are_the_sum_over_its_paths():
-    training = training_of("fairnas")
-    network = training.network.double().eval()  # statistics of the batch would move between the paths
-    images, labels = training.images(training.train_indices[:16])
-    images, rows = images.double(), training.sampler.sample(5)
-    sums = accumulate_paths(network, images, labels, rows)
-    got = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-    network.zero_grad(set_to_none=True)
-    losses = [torch.nn.functional.cross_entropy(network(images, row), labels) for row in rows]
-    torch.stack(losses).sum().backward()
-    expected = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    assert got.keys() == expected.keys()
-    for name, grad in got.items():
-        torch.testing.assert_close(grad, expected[name], rtol=1e-10, atol=1e-12)
-    assert float(sums.loss) == pytest.approx(16 * float(torch.stack(losses).detach().sum()), rel=1e-9)
-    assert sums.seen == 80
-
-
-def test_every_path_but_the_first_learns_the_first_ones_outputs():
-    training = training_of("spos")
-    network = training.network.eval()
-    images, labels = training.images(training.train_indices[:8])
-    rows = training.sampler.sample(2)
-    accumulate_paths(network, images, labels, rows, distill=True)
-    got = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-    network.zero_grad(set_to_none=True)
-    first, second = (network(images, row) for row in rows)
-    loss = torch.nn.functional.cross_entropy(first, labels)
-    (loss + torch.nn.functional.cross_entropy(second, first.detach().softmax(1))).backward()
-    for name, p in network.named_parameters():
-        assert (p.grad is None) == (name not in got)
-        if p.grad is not None:
-            torch.testing.assert_close(got[name], p.grad, rtol=1e-4, atol=1e-6)
-
-
-def test_weights_that_no_path_uses_do_not_move():
-    """Though momentum and weight decay are on, and moved them before."""
-    training = training_of("spos", epochs=5)
-    for _ in range(6):
-        training.take_step()
-    before = bits(training.network)
-    training.take_step()
-    moved = {
-        key.split(".")[1] for key, value in training.network.state_dict().items() if not torch.equal(value, before[key])
-    }
-    training.sampler.load_state(json.loads(training.state()["paths"]))
-    touched = {key for key, op in training.network.ops.items() if any(p.grad is not None for p in op.parameters())}
-    assert touched < set(training.network.ops)
-    for key in set(training.network.ops) - touched:
-        parameters = [f"ops.{key}.{name}" for name, _ in training.network.ops[key].named_parameters()]
-        assert all(torch.equal(training.network.state_dict()[name], before[name]) for name in parameters)
-    assert touched & moved
-
-
-@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas"])
-def test_training_learns(strategy):
-    training = training_of(strategy, epochs=4, batch_size=64, lr=0.05)
-    rows = []
-    while not training.done():
-        training.take_step()
-        if training.step % training.steps_per_epoch == 0:
-            rows.append(training.end_epoch())
-    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
-    assert rows[-1]["train_acc"] > max(0.13, rows[0]["train_acc"])
-    if strategy == "enas":
-        assert all(0 <= row["reward"] <= 100 for row in rows)
-        assert rows[-1]["reward"] > 13
-        assert training.sampler.controller.weight > 0
-    else:
-        assert all(row["reward"] is None for row in rows)
-
-
-def test_bfloat16_is_near_float32_and_weights_stay_float32():
-    losses = []
-    for bf16 in (False, True):
-        training = training_of("spos", bf16=bf16)
-        training.take_step()
-        losses.append(float(training.counts.sums[0]))
-        assert all(p.dtype == torch.float32 for p in training.network.parameters())
-    assert losses[0] != losses[1]
-    assert losses[0] == pytest.approx(losses[1], rel=0.03)
-
-
-def test_a_loss_that_is_not_finite_ends_the_training():
-    training = training_of("spos", lr=1e30, grad_clip=1e30)
-    for _ in range(training.steps_per_epoch):
-        training.take_step()
-    with pytest.raises(SupernetError, match="the loss is not finite in epoch 1; lower --lr"):
-        training.end_epoch()
 
 
 # runs
@@ -244,6 +151,45 @@ def test_killed_before_the_first_checkpoint(whole, monkeypatch, tmp_path):
     assert_same_searches(expected, tmp_path / "run")
 
 
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nasfast.cli", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process, path):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+
+
+def test_a_process_that_is_asked_to_stop_and_one_that_is_killed_go_on(whole, tmp_path):
+    """SIGTERM in the training, then kill -9 at a random moment after it was resumed."""
+    (expected, _), run = whole("fairnas"), tmp_path / "run"
+    process = start(*options("fairnas", checkpoint_steps=1), "--out", run)
+    wait_for_checkpoint(process, run / "checkpoint.pt")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=250)
+    assert process.returncode == 130
+    line = f"nasfast: error: interrupted; the state was saved, go on with: nasfast search --resume {run}"
+    assert errors.strip().splitlines()[-1] == line
+    began = (run / "checkpoint.pt").stat().st_mtime_ns
+    process = start("search", "--resume", run, "--quiet")
+    while process.poll() is None and (run / "checkpoint.pt").stat().st_mtime_ns == began:
+        time.sleep(0.01)
+    time.sleep(random.Random().uniform(0, 1))
+    process.kill()
+    process.communicate()
+    process = start("search", "--resume", run, "--quiet")
+    _, errors = process.communicate(timeout=250)
+    assert process.returncode == 0, errors
+    assert_same_searches(expected, run)
+
+
 def test_seed_decides_the_bits(whole, tmp_path):
     folder, _ = whole("enas")
     run_oneshot(tiny("enas"), tmp_path / "same")
@@ -257,6 +203,72 @@ def test_without_calibration_children_take_the_shared_statistics(whole, tmp_path
     _, calibrated = whole("fairnas")
     shared = run_oneshot(tiny("fairnas", calibration=0), tmp_path / "run")
     assert {t.score for t in shared.front} != {t.score for t in calibrated.front}
+
+
+# other spaces, data and searches
+
+
+def test_sandwich_and_distillation_on_an_elastic_space(tmp_path):
+    config = OneShotConfig.of(
+        TINY | {"space": "mobilenet", "space_set": ["features=16"], "sampler": "sandwich", "distill": True, "paths": 3}
+    )
+    result = run_oneshot(config, tmp_path / "run")
+    training = SupernetTraining(config, config.make_space(), load_run_data(config, Progress(quiet=True)))
+    rows = training.sampler.sample(3)
+    assert training.paths == 3
+    sizes = [result.space.cost(row, size=8).params for row in rows]
+    assert sizes[0] > sizes[2] > sizes[1]
+    assert result.evaluations == 24
+
+
+def test_another_search_with_a_constraint_and_a_front(tmp_path):
+    limits = {"search": "nsga2", "objective": ["score", "-flops"], "constraint": ["params<=8K"], "latency": ""}
+    result = run_oneshot(tiny("spos", **limits), tmp_path / "run")
+    space = result.space
+    assert result.front
+    for trial in result.front:
+        cost = space.cost(trial.row, size=8)
+        assert (trial.metrics["params"], trial.metrics["flops"]) == (cost.params, cost.flops)
+        assert cost.params <= 8000
+
+
+class TwoLayers(Space):
+    """A space of one's own: a candidate without a kernel, sizes as decisions."""
+
+    operations: ClassVar = {
+        "conv": conv_bn,
+        "mine": lambda c_in, c_out, stride: nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1), nn.GELU()),
+        "head": Classifier,
+    }
+
+    def __init__(self):
+        super().__init__("two-layers", {"first": ("conv", "mine"), "second": ("mine", "identity")})
+
+    def wire(self, choices, net):
+        x = net.op("conv", net.input, 8, at="stem")
+        for place in ("first", "second"):
+            x = net.op(choices[place], x, at=place)
+        return net.op("head", x, net.num_classes, at="head")
+
+
+def test_a_space_of_your_own_on_a_folder_of_images(tmp_path):
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for index in range(30):
+            pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{index}.png")
+    config = OneShotConfig.of({**TINY, "space_set": [], "data": str(tmp_path / "images"), "batch_size": 16, "ask": 2})
+    result = run_oneshot(config, tmp_path / "run", space=TwoLayers())
+    assert result.space.name == "two-layers"
+    ways = [row["way"] for row in log_of(tmp_path / "run") if row["kind"] == "estimator"]
+    assert len(ways) == 1
+    assert ways[0].startswith("one child after the other: ")
+    assert "/mine: batched child evaluation has no kernel for GELU" in ways[0]
+    assert "It cannot be drawn: unknown space" in (tmp_path / "run" / "report.html").read_text()
+    assert resume_oneshot(tmp_path / "run", space=TwoLayers()).was_finished
+    with pytest.raises(SpaceError, match="unknown space 'two-layers'"):
+        resume_oneshot(tmp_path / "run")
 
 
 # the command line and what is refused
