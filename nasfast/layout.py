@@ -11,7 +11,7 @@ _FEWEST_CHANNELS = 8
 def training_layout(network: nn.Module, device: str) -> torch.memory_format:
     """channels_last, the faster layout, unless oneDNN's backward would write out of bounds in it.
 
-    It does for a strided 1x1 convolution that reads few channels (seen with 4, torch 2.14), on the CPU.
+    It does for a strided 1x1 convolution that reads fewer than 8 channels, on the CPU (torch 2.14).
     """
     if torch.device(device).type == "cpu" and any(map(_reads_few, network.modules())):
         return torch.contiguous_format

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError
-from nasfast.layout import training_layout
 from nasfast.progress import Progress
 from nasfast.run import FORMAT, RunFolder, atomic_write
 from nasfast.spaces.base import Space
@@ -22,14 +21,14 @@ from nasfast.weights import model_path
 class _Whole(nn.Module):
     """A network as the trainer takes it: without an auxiliary head, and without paths to drop."""
 
-    def __init__(self, network: nn.Module, layout: torch.memory_format) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.layout = network.to(memory_format=layout), layout
+        self.network = network
         self.drop_path_prob = 0.0
         self.drop_path_generator: torch.Generator | None = None
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        return self.network(images.contiguous(memory_format=self.layout)), None
+        return self.network(images), None
 
 
 class SpaceTrainer(ScratchTrainer):
@@ -48,8 +47,7 @@ class SpaceTrainer(ScratchTrainer):
     def _build(self) -> _Whole:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            network = self.space.build(self.row, self.data.num_classes, self.data.channels)
-        return _Whole(network, training_layout(network, self.config.device)).to(self.config.device)
+            return _Whole(self.space.build(self.row, self.data.num_classes, self.data.channels))
 
     def _text(self) -> str:
         return self.space.decode(self.row)

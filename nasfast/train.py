@@ -46,7 +46,6 @@ class Trainer(ScratchTrainer):
                 self.genotype,
                 in_channels=self.data.channels,
             )
-        network.to(config.device).to(memory_format=torch.channels_last)
         return network
 
     def _text(self) -> str:

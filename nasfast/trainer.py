@@ -21,6 +21,7 @@ from nasfast.data import DataSet, Sampler, augment, normalize
 from nasfast.derived import count_parameters
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.interrupt import deferred_interrupt
+from nasfast.layout import training_layout
 from nasfast.optim import weight_optimizer
 from nasfast.progress import Progress
 from nasfast.run import CheckpointError, MetricsLog, RunFolder, atomic_write, load_checkpoint, save_checkpoint
@@ -126,7 +127,9 @@ class ScratchTrainer(ABC):
         self.checkpoint = run.path / f"retrain-{label}.pt"
         self.data = dataset.to(config.device)
         self.augmentation = replace(dataset.augmentation, cutout=_cutout(config, dataset))
-        self.network = self._build()
+        self.network = self._build().to(config.device)
+        self.layout = training_layout(self.network, config.device)
+        self.network.to(memory_format=self.layout)
         self.optimizer = weight_optimizer(self.network, config)
         self.sampler = Sampler(torch.arange(len(dataset.train_labels)), config.batch_size, config.seed, "train set")
         self.augmenter = torch.Generator(config.device).manual_seed(config.seed + 1)
@@ -267,7 +270,7 @@ class ScratchTrainer(ABC):
         inputs = augment(
             self.data.train_images[indices], self.augmentation, self.data.mean, self.data.std, self.augmenter
         )
-        logits, auxiliary_logits = self.network(inputs)
+        logits, auxiliary_logits = self.network(inputs.contiguous(memory_format=self.layout))
         loss = F.cross_entropy(logits, labels)
         total = loss
         if auxiliary_logits is not None:
