@@ -151,7 +151,8 @@ def _starting(
     from nasfast.search import run_search
 
     searched = SearchConfig.for_data(**settings)
-    target = out or _free_folder(f"{Path(searched.data).resolve().name}-{searched.strategy}")
+    parts = [Path(searched.data).resolve().name, *([searched.space] if searched.of_space else []), searched.strategy]
+    target = out or _free_folder("-".join(parts))
     return target, lambda: run_search(searched, target, progress)
 
 
@@ -192,10 +193,22 @@ def _print_result(result: Any) -> None:
     else:
         stopped = f", stopped early: {result.stopped}" if result.stopped else ""
         print(f"searched   {result.epochs} epochs{stopped}")
-        print(f"genotype   {result.genotype}")
+        if result.genotype is not None:
+            print(f"genotype   {result.genotype}")
+        else:
+            _print_derived(result.found)
         if result.results:
             _print_table(list(result.results.values()))
     print(f"report     {result.report}")
+
+
+def _print_derived(found: Any) -> None:
+    """The derived architecture of a space, and what a table says of it and of the others."""
+    print(f"derived    {found.architecture}")
+    for label, metrics in found.metrics.items():
+        if "score" in metrics:
+            accuracy = metrics.get("test_accuracy", metrics["score"])
+            print(f"{label:<15} in the table: test accuracy {accuracy:.2f} %, {found.space.decode(found.rows[label])}")
 
 
 def _print_found(result: Any) -> None:

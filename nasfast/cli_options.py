@@ -32,6 +32,8 @@ def _search_parameters() -> list[inspect.Parameter]:
         if get_origin(kind) is Literal:
             names = [*get_args(kind), *((*ONE_SHOT, *STRATEGIES) if f.name == "strategy" else ())]
             option.metavar, kind = "|".join(names), str
+        if get_origin(kind) is tuple:
+            kind = list[str]
         annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
         parameters.append(
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -79,7 +81,7 @@ def _space_default(f: Field[Any]) -> str:
 def _defaults(name: str) -> str:
     """The default of a field and where it differs by data set or strategy, as text for the help."""
     default = default_of(name)
-    if default is None:
+    if default in (None, "", ()):
         return ""
     parts = [str(default).lower() if isinstance(default, bool) else f"{default}"]
     parts += [f"{who} {table[name]}" for who, table in (("pcdarts", PCDARTS), ("digits", DIGITS)) if name in table]

@@ -8,13 +8,16 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
+from nasfast.spaces.base import Space
+from nasfast.spaces.registry import DIGITS as DIGITS_SPACES
+from nasfast.spaces.registry import make_space
 
 
 def option(default: Any, help: str, group: str, low: float | None = None, high: float | None = None) -> Any:
@@ -23,7 +26,7 @@ def option(default: Any, help: str, group: str, low: float | None = None, high: 
 
 
 _DATA, _NET, _TRAIN, _ARCH, _GUARD = "Data", "Search network", "Weights", "Architecture", "Collapse guard"
-_RUN, _RETRAIN = "Run", "Retraining"
+_RUN, _RETRAIN, _SPACE = "Run", "Retraining", "Search of a space"
 
 
 class DataOptions(Protocol):
@@ -70,8 +73,17 @@ class SearchConfig:
     flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
     cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
 
-    strategy: Literal["darts", "pcdarts"] = option(
-        "darts", "How to search; darts and pcdarts have whole and partial channels, the others need --space.", _NET
+    space: str = option(
+        "", "Search this space, by name; without, or with darts, a normal and a reduction cell by gradients.", _SPACE
+    )
+    space_set: tuple[str, ...] = option(
+        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", _SPACE
+    )
+    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", _SPACE)
+    table_data: str = option("cifar10", "Data set, where the table has several.", _SPACE)
+
+    strategy: Literal["darts", "pcdarts", "gdas", "snas", "drnas"] = option(
+        "darts", "How to search; those from random on need --space.", _NET
     )
     channels: int = option(16, "Channels of a node in the first cell.", _NET, 1)
     layers: int = option(8, "Number of cells.", _NET, 1)
@@ -96,13 +108,18 @@ class SearchConfig:
         0.5, "Share of the train images for the weights; the architecture gets the rest.", _ARCH, 0.01, 0.99
     )
     warmup_epochs: int = option(0, "First epochs in which only the weights learn.", _ARCH, 0)
+    temperature: float | None = option(
+        None, "Of the draws in the first epoch, for gdas and snas. Default: gdas 10, snas 1.", _ARCH, 1e-3
+    )
+    temperature_end: float | None = option(None, "The same of the last epoch. Default: 0.1.", _ARCH, 1e-3)
+    anchor: float = option(1e-3, "Weight of drnas' distance from the flat distribution.", _ARCH, 0)
 
     guard: Literal["off", "log", "cap", "stop"] = option(
         "cap",
-        "On signs of collapse: nothing, log them, cap the skip connections of the derived normal cell, or stop early.",
+        "On signs of collapse: nothing, log them, cap the derived skip connections, or stop early.",
         _GUARD,
     )
-    max_skips: int = option(2, "Skip connections that a normal cell may hold.", _GUARD, 0)
+    max_skips: int = option(2, "Skip connections that a normal cell, or an architecture, may hold.", _GUARD, 0)
     min_entropy: float = option(
         0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", _GUARD, 0, 1
     )
@@ -132,21 +149,57 @@ class SearchConfig:
             )
         if self.lr_min > self.lr:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
-        if self.strategy == "pcdarts" and self.channels % 4:
+        if self.strategy == "pcdarts" and self.channels % 4 and not self.of_space:
             raise ConfigError(f"--channels must be a multiple of 4 with --strategy pcdarts, got {self.channels}")
+        if self.order == "second" and self.strategy not in ("darts", "pcdarts"):
+            raise ConfigError(f"--order second needs weights that are not drawn, which {self.strategy} has")
+        if (self.temperature, self.temperature_end) != (None, None) and self.strategy not in ("gdas", "snas"):
+            raise ConfigError(f"--temperature belongs to gdas and snas, got --strategy {self.strategy}")
+        for name in ("table", "space_set"):
+            if getattr(self, name) and not self.space:
+                raise ConfigError(
+                    f"{option_name(name)} belongs to the search of a space; add --space, such as nasbench201"
+                )
+            if getattr(self, name) and not self.of_space:
+                raise ConfigError(
+                    f"{option_name(name)} does not go with --space {self.space}; see --channels, --layers"
+                )
+
+    @property
+    def of_space(self) -> bool:
+        """Whether an architecture of a space is searched, rather than a normal and a reduction cell."""
+        return self.space not in ("", "darts")
+
+    def make_space(self) -> Space | None:
+        """The space that is searched; None for the cells of DARTS.
+
+        Raises:
+            SpaceError: An unknown space or setting.
+        """
+        return make_space(self.space, named_texts("--space-set", self.space_set)) if self.of_space else None
+
+    def temperatures(self) -> tuple[float | None, float | None]:
+        """Of the first and the last epoch; None for the strategy's own."""
+        return self.temperature, self.temperature_end
 
     @classmethod
     def for_data(cls, data: str = "digits", **settings: Any) -> SearchConfig:
         """Settings that suit a data set and a strategy, with ``settings`` over them.
 
         PC-DARTS gets its paper's rates, batch and warm-up (15 of 50 epochs); the digits, which are small, get a small
-        network and few epochs.
+        network (or a small one of the space) and few epochs.
 
         Raises:
             ConfigError: An unknown name, a value of another type or out of range.
         """
         given = {name: _convert(name, value) for name, value in settings.items()}
         merged: dict[str, Any] = {"data": data}
+        space = str(given.get("space", ""))
+        if space not in ("", "darts"):
+            _refuse_cell_options(given, space)
+            if data == "digits":
+                small = dict(DIGITS_SPACES.get(space, {})) | named_texts("--space-set", given.get("space_set", ()))
+                given["space_set"] = tuple(f"{name}={value}" for name, value in small.items())
         if given.get("strategy") == "pcdarts":
             merged |= PCDARTS
         if data == "digits":
@@ -157,8 +210,9 @@ class SearchConfig:
         return cls(**merged)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
+        """Plain values by name, without those of the cells where a space is searched."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if not (self.of_space and name in CELL_OPTIONS)}
 
 
 PCDARTS: dict[str, Any] = {"lr": 0.1, "lr_min": 0.0, "arch_lr": 6e-4, "batch_size": 256}
@@ -178,6 +232,9 @@ DIGITS: dict[str, Any] = {
 }
 """Settings for 8x8 digits: a search and two retrainings in minutes on two cores."""
 
+CELL_OPTIONS = ("channels", "layers", "steps", "recompute", "retrain_channels", "retrain_layers")
+"""Settings of the cells of DARTS, which another space has no use for."""
+
 _FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(SearchConfig)}
 _TYPES: dict[str, Any] = get_type_hints(SearchConfig)
 
@@ -194,6 +251,14 @@ def field_type(name: str) -> Any:
     if get_origin(kind) is UnionType:
         return next(option for option in get_args(kind) if option is not type(None))
     return kind
+
+
+def _refuse_cell_options(given: Mapping[str, Any], space: str) -> None:
+    wrong = [name for name in CELL_OPTIONS if name in given]
+    if wrong:
+        raise ConfigError(
+            f"{option_name(wrong[0])} belongs to the cells of DARTS; --space {space} has its own, see --space-set"
+        )
 
 
 def option_name(name: str) -> str:
@@ -229,6 +294,10 @@ def _convert(name: str, value: Any) -> Any:
         raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
     kind = field_type(name)
     kind = str if get_origin(kind) is Literal else kind
+    if get_origin(kind) is tuple:
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ConfigError(f"setting {name!r} must be a list of texts, got {value!r}")
     if value is None and get_origin(_TYPES[name]) is UnionType:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.errors import ConfigError, NasfastError
-from nasfast.strategies.darts import Batch, Criterion, StepResult, first_order_step, weight_step
-from nasfast.supernet.darts import SearchNetwork
+from nasfast.strategies.darts import Batch, Criterion, Network, StepResult, first_order_step, weight_step
 
 _WARMUP = 3
 """Runs before the recording: torch wants them on a side stream, so that libraries allocate their workspaces."""
@@ -159,7 +158,7 @@ def capture(
 
 
 def capture_search_step(
-    network: SearchNetwork,
+    network: Network,
     criterion: Criterion,
     optimizer: torch.optim.Optimizer,
     arch_optimizer: torch.optim.Optimizer,
@@ -170,6 +169,7 @@ def capture_search_step(
     """A whole first-order DARTS step as one graph: the architecture on `valid`, then the weights on `train`.
 
     Args:
+        network: one whose weights are not drawn one-hot (as GDAS draws them), which takes a look at the draw.
         train, valid: example batches on the GPU; later ones must have their shapes.
         clip: largest norm of the weights' gradient.
 

@@ -10,6 +10,7 @@ hooks see a fused module as one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -287,11 +288,24 @@ class FusedCell(Fused, Cell):
         edge = self._ops[0]
         self._graph = cell_graph(self._steps, 2 if self.reduction else 1, edge.primitives, edge.affine)  # type: ignore[arg-type]
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, chosen: Sequence[int] | None = None) -> Tensor:
         self._current()
         states = [run_preprocess(p, s, self.recompute) for p, s in zip(self._before, (s0, s1), strict=True)]
-        nodes = run_mixed(self._graph, states, weights, self._layers, self.recompute)
+        if chosen is None:
+            nodes = run_mixed(self._graph, states, weights, self._layers, self.recompute)
+        else:
+            nodes = self._run_chosen(states, weights, chosen)
         return self._concatenate(states, nodes)
+
+    def _run_chosen(self, states: list[Tensor], weights: Tensor, chosen: Sequence[int]) -> Tensor:
+        """The nodes from one candidate per edge."""
+        edges = [
+            replace(edge, primitives=(edge.primitives[k],)) for edge, k in zip(self._graph.edges, chosen, strict=True)
+        ]
+        graph = ops.MixedGraph(self._graph.inputs, self._graph.nodes, tuple(edges))
+        layers = ParamList(self._candidate(edge, k) for edge, k in enumerate(chosen))
+        index = torch.tensor(list(chosen), device=weights.device)
+        return run_mixed(graph, states, weights.gather(1, index[:, None]), layers, self.recompute)
 
     def _concatenate(self, states: list[Tensor], nodes: Tensor) -> Tensor:
         kept = self._multiplier

@@ -25,7 +25,7 @@ from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_step import accumulate_paths, average_over_ranks
 from nasfast.optim import weight_optimizer
 from nasfast.ranks import Ranks
-from nasfast.search import data_fingerprint, peak_memory
+from nasfast.search_loop import data_fingerprint, peak_memory
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.darts import cosine_rate, set_rate
 from nasfast.strategies.paths import ControllerPaths

@@ -244,6 +244,8 @@ class Cell(nn.Module):
     Edges are ordered by node and, within a node, by source state; a reduction cell has stride 2 on the edges that
     leave the two inputs. The last `multiplier` states are concatenated.
 
+    Where weights are one-hot, ``chosen`` [E] says which candidate of each edge is to be computed, alone.
+
     Shape: s0 [N, C_prev_prev, H0, W0], s1 [N, C_prev, H, W], weights [E, K] to [N, multiplier * C, H', W'].
     """
 
@@ -277,21 +279,34 @@ class Cell(nn.Module):
             for source in range(2 + node)
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        return self._sum_edges(s0, s1, weights, None)
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, chosen: Sequence[int] | None = None) -> Tensor:
+        return self._sum_edges(s0, s1, weights, None, chosen)
 
-    def _sum_edges(self, s0: Tensor, s1: Tensor, weights: Tensor, edge_weights: Tensor | None) -> Tensor:
+    def _sum_edges(
+        self,
+        s0: Tensor,
+        s1: Tensor,
+        weights: Tensor,
+        edge_weights: Tensor | None,
+        chosen: Sequence[int] | None = None,
+    ) -> Tensor:
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         first = 0
         for _ in range(self._steps):
             edges = []
             for source, state in enumerate(states):
                 edge = first + source
-                out = self._ops[edge](state, weights[edge])
+                if chosen is None:
+                    out = self._ops[edge](state, weights[edge])
+                else:
+                    out = weights[edge, chosen[edge]] * self._candidate(edge, chosen[edge])(state)
                 edges.append(out if edge_weights is None else edge_weights[edge] * out)
             first += len(states)
             states.append(sum(edges[1:], start=edges[0]))
         return torch.cat(states[-self._multiplier :], dim=1)
+
+    def _candidate(self, edge: int, k: int) -> nn.Module:
+        return self.get_submodule(f"_ops.{edge}._ops.{k}")
 
 
 class PartialCell(Cell):

@@ -16,13 +16,11 @@ from nasfast.oneshot_config import ONE_SHOT
 from nasfast.spaces.base import MOST_ROWS
 from nasfast.spaces.registry import SPACES, make_space
 from nasfast.strategies.registry import STRATEGIES
-
-CELLS = ("darts", "pcdarts")
-"""Strategies that learn a search network of their own cells by gradients."""
+from nasfast.strategies.relaxations import DIFFERENTIABLE
 
 ESTIMATORS = ("table", "oneshot")
 
-Runner = Literal["cells", "blackbox", "oneshot"]
+Runner = Literal["gradient", "blackbox", "oneshot"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Route:
     """Where a search goes.
 
     Attributes:
-        runner: What runs it: cells (nasfast.search), blackbox (nasfast.blackbox_run), oneshot (nasfast.oneshot_run);
+        runner: What runs it: gradient (nasfast.search), blackbox (nasfast.blackbox_run), oneshot (nasfast.oneshot_run);
             None where it makes no sense.
         reason: Why not.
     """
@@ -41,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Rule:
-    """A part of the table: the first rule that fits decides. "" among the spaces is the search network of cells."""
+    """A part of the table: the first rule that fits decides. "" among the spaces is the search network of cells, as is darts to a gradient."""
 
     spaces: tuple[str, ...]
     strategies: tuple[str, ...]
@@ -51,13 +49,18 @@ class Rule:
 
 _SPACES = tuple(SPACES)
 _BLACK_BOX = tuple(STRATEGIES)
+_WIRED = tuple(name for name in SPACES if name != "darts" and not make_space(name).fixed_wiring)
+_WIRES = "and this space also chooses what reads what, or how many channels; use --strategy spos, fairnas or enas"
+_CHANGES = "and the layers of this space change their number; use darts, gdas, snas or drnas"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
-    Rule(("",), CELLS, ("oneshot",), Route("cells")),
-    Rule(("",), CELLS, ("table",), Route(None, "learns from images, not from a table of scores")),
+    Rule(("", *_SPACES), DIFFERENTIABLE, ("table",), Route(None, "learns from images, not from a table of scores")),
+    Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("gradient")),
+    Rule(_WIRED, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
+    Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
+    Rule(_SPACES, DIFFERENTIABLE, ("oneshot",), Route("gradient")),
     Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
-    Rule(_SPACES, CELLS, ESTIMATORS, Route(None, "learns a weight-shared network of its own cells; leave out --space")),
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
     Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
     Rule(_SPACES, _BLACK_BOX, ("table",), Route("blackbox")),
@@ -79,8 +82,8 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
     """
     if estimator not in ("", *ESTIMATORS):
         raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
-    if strategy not in (*CELLS, *ONE_SHOT, *_BLACK_BOX):
-        raise ConfigError(f"--strategy must be one of {', '.join((*CELLS, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}")
+    if strategy not in (*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX):
+        raise ConfigError(f"--strategy must be one of {', '.join((*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}")
     estimator = estimator or ("table" if strategy in _BLACK_BOX else "oneshot")
     made = make_space(space, space_settings) if space else None
     found = next(
@@ -109,7 +112,7 @@ def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple
     settings = {**(_read(file) if file else {}), **given}
     space, strategy = str(settings.get("space", "")), settings.get("strategy")
     estimator = str(settings.get("estimator", ""))
-    own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"space", "strategy", "estimator"})
+    own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
     if strategy is None:
         strategy = "darts" if not space else "spos" if estimator == "oneshot" else "regularized-evolution"
     if not space and own:
@@ -118,9 +121,12 @@ def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:
         raise ConfigError(f"--strategy {strategy} {found.reason}")
-    if found.runner == "cells":
-        settings.pop("estimator", None)
-    return found.runner, settings if found.runner == "cells" else settings | {"strategy": strategy}
+    if found.runner != "gradient":
+        return found.runner, settings | {"strategy": strategy}
+    if own:
+        raise ConfigError(f"{option_name(own[0])} does not go with --strategy {strategy}, which learns by gradients")
+    settings.pop("estimator", None)
+    return found.runner, settings
 
 
 def _read(path: str | Path) -> dict[str, Any]:
@@ -137,6 +143,6 @@ def _read(path: str | Path) -> dict[str, Any]:
 def table() -> Iterator[tuple[tuple[str, str, str], Route]]:
     """Every (space, strategy, estimator) by name, with where it goes. Spaces have the size of their papers."""
     for space in ("", *SPACES):
-        for strategy in (*CELLS, *ONE_SHOT, *_BLACK_BOX):
+        for strategy in (*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX):
             for estimator in ESTIMATORS:
                 yield (space, strategy, estimator), route(space, strategy, estimator)

@@ -140,7 +140,38 @@ def alpha_grid(data: RunData, cell: str) -> str:
     )
 
 
+def decision_grid(
+    names: Sequence[str],
+    values: Sequence[Sequence[str]],
+    weights: Sequence[Sequence[Sequence[float]]],
+    kept: Sequence[str],
+) -> str:
+    """A small chart per decision of a space.
+
+    Args:
+        names: Of the decisions; values: the candidates of each.
+        weights: [epoch][decision][candidate].
+        kept: The candidate that was derived for each; empty where none was yet.
+    """
+    flat = [weight for epoch in weights for row in epoch for weight in row]
+    air = max(0.06 * (max(flat) - min(flat)), 1e-4)
+    span = (max(min(flat) - air, 0.0), max(flat) + air)
+    panels = []
+    for decision, (name, candidates) in enumerate(zip(names, values, strict=True)):
+        lines = [list(epoch[decision]) for epoch in weights]
+        last = lines[-1]
+        shown = kept[decision] if kept else candidates[max(range(len(last)), key=lambda k: last[k])]
+        panels.append(
+            f'<div class="edge-panel kept"><h4>{escape(name)}</h4>{_small_chart(lines, candidates, span, shown)}'
+            f'<p class="{css_name(shown)}"><b>{escape(shown)}</b> {last[candidates.index(shown)]:.3f}</p></div>'
+        )
+    caption = f"Every panel spans {span[0]:.3f} to {span[1]:.3f}; the dotted line is the even share."
+    return f'<p class="caption">{caption}</p><div class="decisions">{"".join(panels)}</div>'
+
+
 ALPHA_CSS = (
+    ".decisions{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px}"
+    ".decisions .edge-panel{grid-column:auto;grid-row:auto}"
     ".triangle{display:grid;grid-template-columns:repeat(var(--cols),minmax(0,1fr));gap:10px}"
     ".edge-panel{grid-column:var(--col);grid-row:var(--row);border:1px solid var(--hair);border-radius:6px;"
     "padding:6px 8px;min-width:0}"

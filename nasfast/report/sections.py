@@ -151,7 +151,8 @@ def alphas(data: RunData) -> str:
     return section("alphas", "Architecture weights", lead, legend(names) + body)
 
 
-def _series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool = False) -> Series:
+def series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool = False) -> Series:
+    """A number of the rows over their epochs."""
     points = [(x, number(row, key)) for row in rows if (x := number(row, "epoch")) is not None]
     return Series(name, points, style, dashed)
 
@@ -159,7 +160,7 @@ def _series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool =
 def _retrain_series(data: RunData, key: str, name: str, dashed: bool) -> list[Series]:
     spare = iter(("s3", "s4") * len(data.retrain))
     styles = {label: _LABEL_STYLE.get(label) or next(spare) for label in data.retrain}
-    return [_series(rows, key, f"{label}, {name}", styles[label], dashed) for label, rows in data.retrain.items()]
+    return [series(rows, key, f"{label}, {name}", styles[label], dashed) for label, rows in data.retrain.items()]
 
 
 def curves(data: RunData) -> str:
@@ -167,47 +168,55 @@ def curves(data: RunData) -> str:
     if not data.epochs and not data.retrain:
         return section("curves", "Curves", "", absent("No epoch was logged."))
     e = data.epochs
-    marks = [
-        (at, f"{guard.get('reason', '')}: {guard.get('action', '')}")
-        for guard in data.guards
-        if (at := number(guard, "epoch")) is not None
-    ]
+    marks = guard_marks(data)
     charts: list[Chart] = []
     if e:
         charts += [
-            Chart("Search: loss", [_series(e, "train_loss", "train", "s1"), _series(e, "valid_loss", "valid", "s2")]),
+            Chart("Search: loss", [series(e, "train_loss", "train", "s1"), series(e, "valid_loss", "valid", "s2")]),
             Chart(
                 "Search: accuracy",
-                [_series(e, "train_acc", "train", "s1"), _series(e, "valid_acc", "valid", "s2")],
+                [series(e, "train_acc", "train", "s1"), series(e, "valid_acc", "valid", "s2")],
                 "percent",
             ),
             Chart(
                 "Entropy of the architecture weights",
-                [_series(e, "alpha_entropy", "entropy", "s3")],
+                [series(e, "alpha_entropy", "entropy", "s3")],
                 marks=marks,
                 caption="1 where all candidates weigh the same, 0 where one has all the weight.",
             ),
             Chart(
                 "Skip connections in the derived cells",
-                [_series(e, "skip_normal", "normal", "s1"), _series(e, "skip_reduce", "reduction", "s2")],
+                [series(e, "skip_normal", "normal", "s1"), series(e, "skip_reduce", "reduction", "s2")],
                 "count",
                 marks=marks,
             ),
         ]
-    if data.retrain:
-        charts += [
-            Chart(
-                "Retraining: loss",
-                _retrain_series(data, "train_loss", "train", True) + _retrain_series(data, "test_loss", "test", False),
-            ),
-            Chart("Retraining: test accuracy", _retrain_series(data, "test_acc", "test", False), "percent"),
-        ]
+    charts += retrain_charts(data)
     drawn = f'<div class="charts">{"".join(line_chart(chart) for chart in charts)}</div>'
     missing = "" if data.retrain else absent("The derived network has not been retrained: no retraining curves yet.")
-    return section("curves", "Curves", "", drawn + missing + _guards(data))
+    return section("curves", "Curves", "", drawn + missing + guards(data))
 
 
-def _guards(data: RunData) -> str:
+def guard_marks(data: RunData) -> list[tuple[float, str]]:
+    """Where the collapse guard stepped in, for a chart over the epochs."""
+    return [
+        (at, f"{guard.get('reason', '')}: {guard.get('action', '')}")
+        for guard in data.guards
+        if (at := number(guard, "epoch")) is not None
+    ]
+
+
+def retrain_charts(data: RunData) -> list[Chart]:
+    """Losses and accuracies of what was retrained; none where nothing was."""
+    if not data.retrain:
+        return []
+    losses = _retrain_series(data, "train_loss", "train", True) + _retrain_series(data, "test_loss", "test", False)
+    accuracies = _retrain_series(data, "test_acc", "test", False)
+    return [Chart("Retraining: loss", losses), Chart("Retraining: test accuracy", accuracies, "percent")]
+
+
+def guards(data: RunData) -> str:
+    """What the collapse guard saw and did."""
     if not data.guards:
         return '<p class="caption">The collapse guard never stepped in.</p>' if data.epochs else ""
     rows = [[escape(str(g.get(key, "–"))) for key in ("epoch", "reason", "action")] for g in data.guards]

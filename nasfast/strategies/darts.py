@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from nasfast.supernet.darts import SearchNetwork
+from nasfast.supernet.mixture import MixtureNetwork
 
+Network = SearchNetwork | MixtureNetwork
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 _RADIUS = 0.01
@@ -53,7 +55,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def weight_step(
-    network: SearchNetwork, criterion: Criterion, optimizer: torch.optim.Optimizer, batch: Batch, clip: float
+    network: Network, criterion: Criterion, optimizer: torch.optim.Optimizer, batch: Batch, clip: float
 ) -> StepResult:
     """One step on the weights alone, with the norm of all their gradients clipped at ``clip``."""
     weights: list[Tensor] = list(network.parameters())
@@ -67,20 +69,29 @@ def weight_step(
 
 
 def first_order_step(
-    network: SearchNetwork, criterion: Criterion, arch_optimizer: torch.optim.Optimizer, valid: Batch
+    network: Network,
+    criterion: Criterion,
+    arch_optimizer: torch.optim.Optimizer,
+    valid: Batch,
+    penalty: Tensor | None = None,
 ) -> StepResult:
-    """One step on the architecture at the present weights, whose gradients are neither asked for nor computed."""
+    """One step on the architecture at the present weights, whose gradients are neither asked for nor computed.
+
+    Args:
+        penalty: A function of the architecture to add to the loss; the loss that is returned is without it.
+    """
     alphas = network.arch_parameters()
     logits = network(valid.inputs)
     loss = criterion(logits, valid.targets)
-    _arch_update(alphas, _arch_gradients(loss, alphas), arch_optimizer)
+    total = loss if penalty is None else loss + penalty
+    _arch_update(alphas, _arch_gradients(total, alphas), arch_optimizer)
     return StepResult(loss.detach(), logits.detach())
 
 
 class UnrollBuffers:
     """Memory of the second-order step, allocated once: a copy of the weights, a direction, the running statistics."""
 
-    def __init__(self, network: SearchNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         self._weights: list[Tensor] = list(network.parameters())
         self._statistics = list(network.buffers())
         self._kept_weights = _views(self._weights)[1]
@@ -112,7 +123,7 @@ class UnrollBuffers:
 
 
 def second_order_step(
-    network: SearchNetwork,
+    network: Network,
     criterion: Criterion,
     weight_optimizer: torch.optim.Optimizer,
     arch_optimizer: torch.optim.Optimizer,

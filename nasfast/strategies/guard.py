@@ -38,6 +38,7 @@ class GuardSettings:
         min_entropy: Entropy of the operation weights (0 decided, 1 undecided) below which it is a collapse; 0: never.
         stable_epochs: Epochs after which an unchanged ranking counts as settled, which stops too; 0: never.
         first_epoch: Epochs before this one are not judged: the first rankings are noise.
+        where: What the skip connections are counted in, for messages.
     """
 
     mode: str = "cap"
@@ -45,11 +46,15 @@ class GuardSettings:
     min_entropy: float = 0.0
     stable_epochs: int = 10
     first_epoch: int = 0
+    where: str = "the normal cell"
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The architecture at the end of an epoch: entropy 0 to 1, skip connections, the best operation of every edge."""
+    """The architecture at the end of an epoch: entropy 0 to 1, skip connections, the best operation of every edge.
+
+    An architecture of a space, which has no two kinds of cells, has all its skip connections in ``skip_normal``.
+    """
 
     entropy: float
     skip_normal: int
@@ -143,7 +148,7 @@ class CollapseGuard:
     def _signs(self, seen: Observation) -> dict[str, str]:
         limits, signs = self.settings, {}
         if seen.skip_normal > limits.max_skips:
-            signs["skips"] = f"{seen.skip_normal} skip connections in the normal cell, more than {limits.max_skips}"
+            signs["skips"] = f"{seen.skip_normal} skip connections in {limits.where}, more than {limits.max_skips}"
         if seen.entropy < limits.min_entropy:
             signs["entropy"] = f"entropy {seen.entropy:.3f} of the operation weights, below {limits.min_entropy}"
         if limits.stable_epochs and self._stable >= limits.stable_epochs:

@@ -17,6 +17,7 @@ from nasfast.errors import ConfigError
 from nasfast.reference import PARTIAL_FRACTION, Cell, PartialCell
 from nasfast.spaces.darts import PRIMITIVES, derive_genotype, num_edges
 from nasfast.spaces.genotype import INPUTS_PER_NODE, Genotype
+from nasfast.supernet.relaxation import Relaxation, Softmax, move_in_place
 
 ALPHA_SCALE = 1e-3
 """Architecture parameters start as normal noise of this standard deviation: nearly equal weights."""
@@ -47,6 +48,9 @@ class SearchNetwork(nn.Module):
         partial: PC-DARTS' partial channels and edge weights.
         fused: cells on the fused kernels, else in plain PyTorch. Same parameters, same results.
         recompute: fused cells save only their inputs and statistics and repeat the forward in backward.
+
+    Attributes:
+        relaxation: what makes weights of the architecture parameters; the softmax, unless a strategy sets another.
 
     Shape: input [N, in_channels, H, W] to logits [N, num_classes].
     """
@@ -103,6 +107,7 @@ class SearchNetwork(nn.Module):
             before, previous = previous, multiplier * channels
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(previous, num_classes)
+        self.relaxation: Relaxation = Softmax()
         self._initialize_alphas()
 
     def _initialize_alphas(self) -> None:
@@ -126,18 +131,30 @@ class SearchNetwork(nn.Module):
         return self.arch_parameters()
 
     def cell_weights(self, reduction: bool) -> tuple[Tensor, ...]:
-        """What such a cell is given: [E, K] operation weights and, with partial channels, [E] edge weights."""
-        weights = F.softmax(self.alphas_reduce if reduction else self.alphas_normal, dim=-1)
+        """Operation weights [E, K] that a cell is derived from and, with partial channels, [E] edge weights."""
+        weights = self.relaxation.expected(self.alphas_reduce if reduction else self.alphas_normal)
         if not self.partial:
             return (weights,)
         return weights, softmax_per_node(self.betas_reduce if reduction else self.betas_normal, self._steps)
 
     def forward(self, input: Tensor) -> Tensor:
         s0 = s1 = self.stem(input)
+        drawn = self._draw() if self.relaxation.drawn else None
         for cell in self.cells:
             # One softmax per cell, as in the public code: gradients then add up in its order, to the last bit.
-            s0, s1 = s1, cell(s0, s1, *self.cell_weights(bool(cell.reduction)))
+            weights = self.cell_weights(bool(cell.reduction)) if drawn is None else drawn[bool(cell.reduction)]
+            s0, s1 = s1, cell(s0, s1, *weights)
         return self.classifier(self.global_pooling(s1).flatten(1))
+
+    def _draw(self) -> list[tuple[Any, ...]]:
+        """What the normal and the reduction cells are given in one forward: weights, and which edge takes what."""
+        if self.partial:
+            raise ConfigError("weights are drawn for whole channels: with partial channels, expected the softmax")
+        drawn: list[tuple[Any, ...]] = []
+        for alphas in (self.alphas_normal, self.alphas_reduce):
+            weights = self.relaxation.sample(alphas)
+            drawn.append((weights, weights.argmax(1).tolist()) if self.relaxation.hard else (weights,))
+        return drawn
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if self._criterion is None:
@@ -147,6 +164,7 @@ class SearchNetwork(nn.Module):
     def new(self) -> SearchNetwork:
         """A network of the same shape, device and dtype: fresh weights, a copy of the architecture parameters."""
         twin = self._build_twin()
+        twin.relaxation = self.relaxation
         twin.to(device=self.classifier.weight.device, dtype=self.classifier.weight.dtype)
         with torch.no_grad():
             for copy, own in zip(twin.arch_parameters(), self.arch_parameters(), strict=True):
@@ -184,10 +202,7 @@ class SearchNetwork(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SearchNetwork:
         """Moves the architecture parameters too, in place: an optimizer that holds them goes on working."""
         super()._apply(fn, recurse)
-        for parameter in self.arch_parameters():
-            parameter.data = fn(parameter.data)
-            if parameter.grad is not None:
-                parameter.grad.data = fn(parameter.grad.data)
+        move_in_place(self.arch_parameters(), fn)
         return self
 
 

@@ -237,8 +237,8 @@ def _check_places(space: Space, places: Sequence[Place], partial: bool) -> None:
         c_in, c_out, stride = shapes.pop()
         if partial and (c_in != c_out or stride != 1):
             raise ConfigError(
-                f"{space.name}: partial channels need operations that keep channels and size, so that the rest can pass "
-                f"by, but {name} goes from {c_in} to {c_out} channels with stride {stride}"
+                f"{space.name}: partial channels need operations that keep channels and size, so that the rest can "
+                f"pass by, but {name} goes from {c_in} to {c_out} channels with stride {stride}"
             )
         if partial and c_in % PARTIAL_FRACTION:
             raise ConfigError(

@@ -1,0 +1,72 @@
+"""The architecture that the weights of a mixture network say: the largest weight of every decision, skips counted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from nasfast.errors import NasfastError
+from nasfast.spaces.base import Rows
+from nasfast.strategies.guard import Observation
+from nasfast.supernet.mixture import MixtureNetwork
+
+
+def skip_values(network: MixtureNetwork) -> list[set[int]]:
+    """The values of every decision that pass the input on, at every place that follows it."""
+    found: list[set[int]] = [set(range(size)) for size in network.space.sizes.tolist()]
+    decided = set()
+    for place in network.places:
+        if place.decision >= 0:
+            decided.add(place.decision)
+            found[place.decision] &= {k for k, node in enumerate(place.nodes) if node.op and node.op.is_identity}
+    return [values if decision in decided else set() for decision, values in enumerate(found)]
+
+
+def derive_row(network: MixtureNetwork, max_skips: int | None) -> Rows:
+    """The row, int64 [D], of the largest weights, with at most ``max_skips`` skip connections; None: no cap.
+
+    While there are more, the skip connection of the lowest weight is taken out of the running, and the next best
+    candidate takes its place. Equal weights are decided for the earlier value.
+
+    Raises:
+        NasfastError: A weight is not finite.
+    """
+    weights = _weights(network)
+    skips = skip_values(network)
+    chosen = [_best(values) for values in weights]
+    while max_skips is not None:
+        kept = [d for d, value in enumerate(chosen) if value in skips[d]]
+        if len(kept) <= max_skips:
+            break
+        weakest = min(kept, key=lambda d: weights[d][chosen[d]])
+        weights[weakest][chosen[weakest]] = -1.0
+        chosen[weakest] = _best(weights[weakest])
+    return np.array(chosen, np.int64)
+
+
+def observe_row(network: MixtureNetwork) -> Observation:
+    """Measure the architecture of a network."""
+    weights = _weights(network)
+    row = derive_row(network, None).tolist()
+    skips = sum(value in values for value, values in zip(row, skip_values(network), strict=True))
+    shares = [_entropy(values) for values in weights if len(values) > 1]
+    return Observation(sum(shares) / max(len(shares), 1), skips, 0, row)
+
+
+def _weights(network: MixtureNetwork) -> list[list[float]]:
+    with torch.no_grad():
+        weights: list[list[float]] = [values.tolist() for values in network.expected_weights()]
+    if not all(math.isfinite(value) for values in weights for value in values):
+        raise NasfastError(f"{network.space.name}: weights hold a value that is not finite: the search has diverged")
+    return weights
+
+
+def _best(values: list[float]) -> int:
+    return max(range(len(values)), key=lambda k: values[k])
+
+
+def _entropy(values: list[float]) -> float:
+    """0 where one value has all the weight, 1 where all weigh the same."""
+    return -sum(value * math.log(value) for value in values if value > 0) / math.log(len(values))
