@@ -193,7 +193,7 @@ def test_bad_settings_write_nothing(tmp_path):
     ("settings", "message"),
     [
         ({"epochs": 0}, "--epochs must be at least 1, got 0"),
-        ({"strategy": "enas"}, "--strategy must be one of darts, pcdarts, got 'enas'"),
+        ({"strategy": "enas"}, "--strategy must be one of darts, pcdarts, gdas, snas, drnas, got 'enas'"),
         ({"epochs": 5, "warmup_epochs": 5}, "--warmup-epochs 5 leaves none of 5 epochs"),
         ({"strategy": "pcdarts", "channels": 6}, "--channels must be a multiple of 4"),
         ({"lr": math.nan}, "--lr must be at least 0, got nan"),

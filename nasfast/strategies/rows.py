@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,24 +26,33 @@ def skip_values(network: MixtureNetwork) -> list[set[int]]:
 
 
 def derive_row(network: MixtureNetwork, max_skips: int | None) -> Rows:
+    """The row, int64 [D], of a network; see :func:`best_row`.
+
+    Raises:
+        NasfastError: A weight is not finite.
+    """
+    return best_row(_weights(network), skip_values(network), max_skips)
+
+
+def best_row(weights: Sequence[Sequence[float]], skips: Sequence[set[int]], max_skips: int | None) -> Rows:
     """The row, int64 [D], of the largest weights, with at most ``max_skips`` skip connections; None: no cap.
 
     While there are more, the skip connection of the lowest weight is taken out of the running, and the next best
     candidate takes its place. Equal weights are decided for the earlier value.
 
-    Raises:
-        NasfastError: A weight is not finite.
+    Args:
+        weights: Of every decision's values.
+        skips: The values of every decision that are skip connections.
     """
-    weights = _weights(network)
-    skips = skip_values(network)
-    chosen = [_best(values) for values in weights]
+    left = [list(values) for values in weights]
+    chosen = [_best(values) for values in left]
     while max_skips is not None:
         kept = [d for d, value in enumerate(chosen) if value in skips[d]]
         if len(kept) <= max_skips:
             break
-        weakest = min(kept, key=lambda d: weights[d][chosen[d]])
-        weights[weakest][chosen[weakest]] = -1.0
-        chosen[weakest] = _best(weights[weakest])
+        weakest = min(kept, key=lambda d: left[d][chosen[d]])
+        left[weakest][chosen[weakest]] = -1.0  # below any weight
+        chosen[weakest] = _best(left[weakest])
     return np.array(chosen, np.int64)
 
 
@@ -63,7 +73,7 @@ def _weights(network: MixtureNetwork) -> list[list[float]]:
     return weights
 
 
-def _best(values: list[float]) -> int:
+def _best(values: Sequence[float]) -> int:
     return max(range(len(values)), key=lambda k: values[k])
 
 
