@@ -82,7 +82,9 @@ def assert_same_runs(one: Path, other: Path) -> None:
             content.pop("metrics_position", None)  # the log holds times, of varying length
             contents.append(content)
         assert_same_bits(*contents, name)
-    for path in [one / "genotype.json", *one.glob("*.safetensors")]:
+    derived = [path for path in (one / "genotype.json", one / "architectures.json") if path.exists()]
+    assert derived
+    for path in [*derived, *one.glob("*.safetensors")]:
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
     logs = [[without_times(json.loads(line)) for line in _lines(run)] for run in (one, other)]
     assert logs[0] == logs[1]
