@@ -241,7 +241,10 @@ def _stored_config(run: Path) -> tuple[Any, SearchConfig]:
         raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
     if not isinstance(stored, dict):
         raise RunError(f"{folder.config_path} holds no search settings")
-    return folder, SearchConfig.for_data(**stored)
+    config = SearchConfig.for_data(**stored)
+    if config.of_space:
+        raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
+    return folder, config
 
 
 def _load_data(config: SearchConfig, quiet: bool) -> Any:

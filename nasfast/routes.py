@@ -39,7 +39,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Rule:
-    """A part of the table: the first rule that fits decides. "" among the spaces is the search network of cells, as is darts to a gradient."""
+    """A part of the table: the first rule that fits decides.
+
+    Among the spaces, "" is the search network of cells; to the strategies by gradients, darts is that too.
+    """
 
     spaces: tuple[str, ...]
     strategies: tuple[str, ...]
@@ -83,7 +86,9 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
     if estimator not in ("", *ESTIMATORS):
         raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
     if strategy not in (*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX):
-        raise ConfigError(f"--strategy must be one of {', '.join((*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}")
+        raise ConfigError(
+            f"--strategy must be one of {', '.join((*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}"
+        )
     estimator = estimator or ("table" if strategy in _BLACK_BOX else "oneshot")
     made = make_space(space, space_settings) if space else None
     found = next(

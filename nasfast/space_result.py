@@ -13,8 +13,8 @@ from nasfast.estimators.table import TableEstimator
 from nasfast.progress import Progress
 from nasfast.run import RunFolder, atomic_write
 from nasfast.search_loop import SearchLoop
-from nasfast.spaces.base import Rows, Space
 from nasfast.space_trainer import retrain_row
+from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig, RetrainResult
 
 FORMAT_NAME = "nasfast.derived"
