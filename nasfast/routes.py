@@ -52,9 +52,10 @@ class Rule:
 
 _SPACES = tuple(SPACES)
 _BLACK_BOX = tuple(STRATEGIES)
-_WIRED = tuple(name for name in SPACES if name != "darts" and not make_space(name).fixed_wiring)
+_WIRED = tuple(name for name in SPACES if name != "darts" and not make_space(name).mixable)
 _WIRES = "and this space also chooses what reads what, or how many channels; use --strategy spos, fairnas or enas"
 _CHANGES = "and the layers of this space change their number; use darts, gdas, snas or drnas"
+_SKIPS = "so that no skip of this space could be left out; use darts, gdas, snas or drnas"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
@@ -62,6 +63,7 @@ RULES = (
     Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("gradient")),
     Rule(_WIRED, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
     Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
+    Rule(("enas-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _SKIPS)),
     Rule(_SPACES, DIFFERENTIABLE, ("oneshot",), Route("gradient")),
     Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),

@@ -60,6 +60,7 @@ class WidthSpace(Space):
 SPACES = {
     "nasbench201": lambda: NASBench201(8, 2),
     "nasbench-macro": lambda: make_space("nasbench-macro", {"width": 0.25}),
+    "enas-macro": lambda: make_space("enas-macro", {"layers": 4, "channels": 4, "branches": 2}),
     "fusable": FusableSpace,
 }
 
@@ -245,6 +246,8 @@ def test_entropy_of_a_space_runs_from_decided_to_undecided():
 
 def test_skips_are_identities_at_every_place():
     assert skip_values(network_of("nasbench201")) == [{1}] * 6
+    # A skip of ENAS stands against nothing that could be learned in its place.
+    assert not any(skip_values(network_of("enas-macro")))
     # An identity that halves the image is a convolution.
     assert [bool(values) for values in skip_values(network_of("nasbench-macro"))] == [
         stride == 1 for stride in (2, 1, 2, 1, 1, 2, 1, 1)
@@ -265,6 +268,11 @@ def test_skips_are_identities_at_every_place():
             lambda: network_of("nasbench-macro", partial=True),
             ConfigError,
             "need operations that keep channels and size, so that the rest can pass by, but layer0 goes from",
+        ),
+        (
+            lambda: network_of("enas-macro", partial=True),
+            ConfigError,
+            "most of them would pass by layer1.skip0, which chooses whether any do",
         ),
         (
             lambda: MixtureNetwork(NASBench201(6, 1), partial=True),

@@ -97,6 +97,18 @@ class Space(ABC):
     def wire(self, choices: Choices, net: Builder) -> int:
         """Write an architecture's network into ``net`` and return the node of its logits."""
 
+    @property
+    def mixable(self) -> bool:
+        """Whether :meth:`wire_fixed` wires all rows alike, so that the candidates of each place can be mixed."""
+        return self.fixed_wiring
+
+    def wire_fixed(self, choices: Choices, net: Builder) -> int:
+        """As :meth:`wire`, but with the same nodes and inputs whatever is chosen, where the space is ``mixable``.
+
+        What a row does not connect is connected through "none".
+        """
+        return self.wire(choices, net)
+
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.decisions)} decisions, {self.count():.3g} architectures>"
 

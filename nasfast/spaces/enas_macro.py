@@ -64,27 +64,47 @@ class MultiBranchSpace(Space):
         """Whether the image is halved at the end of a layer."""
         return layer in (self.layers // 3 - 1, 2 * self.layers // 3 - 1)
 
+    @property
+    def mixable(self) -> bool:
+        """With operations of its own; the cells' decisions choose what reads what."""
+        return self.cell is None
+
     def wire(self, choices: Choices, net: Builder) -> int:
+        return self._wire(choices, net, fixed=False)
+
+    def wire_fixed(self, choices: Choices, net: Builder) -> int:
+        """Every skip is there: an identity where it was chosen, else none."""
+        return self._wire(choices, net, fixed=True)
+
+    def _wire(self, choices: Choices, net: Builder, fixed: bool) -> int:
         stem = net.op("stem", net.input, self.channels, at="stem", kernel=3)
         values = [stem]  # value 0 is the stem, value i + 1 the output of layer i
         channels = self.channels
         for layer in range(self.layers):
             at = f"layer{layer}"
-            terms = self._branches(choices, net, values, channels, at)
-            terms += [values[earlier] for earlier in range(layer) if choices[f"{at}.skip{earlier}"]]
+            terms = self._branches(choices, net, values, channels, at, fixed)
+            for earlier in range(layer):
+                skip = choices[f"{at}.skip{earlier}"]
+                if fixed:
+                    name = "identity" if skip else "none"
+                    terms.append(net.op(name, values[earlier], at=f"{at}/skip{earlier}"))
+                elif skip:
+                    terms.append(values[earlier])
             values.append(net.op("batch_norm", net.sum(terms), at=at))
             if self.halves(layer):
                 channels *= 2
                 values = self._halve(choices, net, values, channels, at)
         return net.op("head", values[-1], net.num_classes, at="head")
 
-    def _branches(self, choices: Choices, net: Builder, values: Sequence[int], channels: int, at: str) -> list[int]:
+    def _branches(
+        self, choices: Choices, net: Builder, values: Sequence[int], channels: int, at: str, fixed: bool
+    ) -> list[int]:
         if self.cell is not None:
             return [self._apply_cell(choices, net, values, channels, False, at)]
         terms = []
         for branch in range(self.branches):
             name = choices[f"{at}.branch{branch}"]
-            if name != "none":
+            if name != "none" or fixed:
                 settings = {"kernel": _KERNELS[name]} if name in _KERNELS else {}
                 terms.append(net.op(name, values[-1], at=f"{at}/branch{branch}", **settings))
         return terms

@@ -15,14 +15,15 @@ from nasfast.supernet.mixture import MixtureNetwork
 
 
 def skip_values(network: MixtureNetwork) -> list[set[int]]:
-    """The values of every decision that pass the input on, at every place that follows it."""
+    """The values of every decision that pass the input on, at every place, in place of an operation with weights."""
     found: list[set[int]] = [set(range(size)) for size in network.space.sizes.tolist()]
-    decided = set()
+    against_weights = set()
     for place in network.places:
         if place.decision >= 0:
-            decided.add(place.decision)
             found[place.decision] &= {k for k, node in enumerate(place.nodes) if node.op and node.op.is_identity}
-    return [values if decision in decided else set() for decision, values in enumerate(found)]
+            if any(node.weights for node in place.nodes):
+                against_weights.add(place.decision)
+    return [values if decision in against_weights else set() for decision, values in enumerate(found)]
 
 
 def derive_row(network: MixtureNetwork, max_skips: int | None) -> Rows:

@@ -19,7 +19,7 @@ from nasfast.supernet.darts import ALPHA_SCALE
 from nasfast.supernet.fused_place import mix_fused, primitive_of
 from nasfast.supernet.relaxation import Relaxation, Softmax, move_in_place
 from nasfast.supernet.shared import SharedNetwork
-from nasfast.supernet.wiring import Place
+from nasfast.supernet.wiring import Place, find_wiring
 
 
 class MixtureNetwork(nn.Module):
@@ -32,7 +32,7 @@ class MixtureNetwork(nn.Module):
     Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
 
     Args:
-        space: One with ``fixed_wiring``, whose candidates at a place have one shape.
+        space: One with ``fixed_wiring`` (or that is ``mixable``), whose candidates at a place have one shape.
         affine: Candidates' batch normalisation has a weight and a bias. Without, as DARTS has it while it searches, a
             candidate cannot make up for its weight; the names of both are missing then.
         partial: PC-DARTS' partial channels: a quarter is mixed, the rest passes by, and the edges into a node are
@@ -62,7 +62,7 @@ class MixtureNetwork(nn.Module):
         fused: bool = True,
     ) -> None:
         super().__init__()
-        if not space.fixed_wiring:
+        if not space.mixable:
             raise SpaceError(
                 f"{space.name}: its decisions choose what reads what, so that there is no place to mix candidates at; "
                 "expected a space with fixed_wiring, such as nasbench201"
@@ -70,8 +70,7 @@ class MixtureNetwork(nn.Module):
         self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
         self.partial, self.fused = partial, fused
         shared = SharedNetwork(space, num_classes, in_channels)
-        assert shared.places is not None
-        self.places: tuple[Place, ...] = shared.places
+        self.places: tuple[Place, ...] = shared.places or find_wiring(space, num_classes, in_channels)
         _check_places(space, self.places, partial)
         self.ops = shared.ops
         self._keys = [[shared.key_of(node) if node.weights else "" for node in place.nodes] for place in self.places]
@@ -239,6 +238,10 @@ def _check_places(space: Space, places: Sequence[Place], partial: bool) -> None:
             raise ConfigError(
                 f"{space.name}: partial channels need operations that keep channels and size, so that the rest can "
                 f"pass by, but {name} goes from {c_in} to {c_out} channels with stride {stride}"
+            )
+        if partial and not any(node.weights for node in place.nodes):
+            raise ConfigError(
+                f"{space.name}: with partial channels most of them would pass by {name}, which chooses whether any do"
             )
         if partial and c_in % PARTIAL_FRACTION:
             raise ConfigError(

@@ -26,10 +26,11 @@ class Place:
     nodes: tuple[Node, ...]
 
 
-def whole_graph(space: Space, row: Rows, num_classes: int, in_channels: int) -> Graph:
-    """The graph of a row, with the nodes that do not reach its output."""
+def whole_graph(space: Space, row: Rows, num_classes: int, in_channels: int, fixed: bool = False) -> Graph:
+    """The graph of a row, with the nodes that do not reach its output; ``fixed``: as ``space.wire_fixed`` wires it."""
     net = Builder(space.operations, in_channels, num_classes)
-    return net.graph(space.wire(space.choices(row), net), keep_unused=True)
+    wire = space.wire_fixed if fixed else space.wire
+    return net.graph(wire(space.choices(row), net), keep_unused=True)
 
 
 def single_changes(space: Space) -> list[tuple[int, int, Rows]]:
@@ -44,16 +45,16 @@ def single_changes(space: Space) -> list[tuple[int, int, Rows]]:
 
 
 def find_wiring(space: Space, num_classes: int, in_channels: int) -> tuple[Place, ...]:
-    """The places of a space that declares ``fixed_wiring``.
+    """The places of a space that is ``mixable``.
 
     Raises:
         SpaceError: Two of its rows are wired differently, or one operation follows two decisions.
     """
-    base = whole_graph(space, np.zeros(len(space.sizes), np.int64), num_classes, in_channels)
+    base = whole_graph(space, np.zeros(len(space.sizes), np.int64), num_classes, in_channels, fixed=True)
     decisions = [-1] * len(base.nodes)
     variants: list[dict[int, Node]] = [{} for _ in base.nodes]
     for decision, value, row in single_changes(space):
-        nodes = _same_wiring(space, base, whole_graph(space, row, num_classes, in_channels))
+        nodes = _same_wiring(space, base, whole_graph(space, row, num_classes, in_channels, fixed=True))
         for at, (node, first) in enumerate(zip(nodes, base.nodes, strict=True)):
             if node != first:
                 if decisions[at] not in (-1, decision):
@@ -66,7 +67,7 @@ def find_wiring(space: Space, num_classes: int, in_channels: int) -> tuple[Place
         values = 1 if decision < 0 else int(space.sizes[decision])
         places.append(Place(decision, tuple(found.get(value, first) for value in range(values))))
     for row in space.sample(np.random.default_rng(0), _SAMPLES):
-        nodes = _same_wiring(space, base, whole_graph(space, row, num_classes, in_channels))
+        nodes = _same_wiring(space, base, whole_graph(space, row, num_classes, in_channels, fixed=True))
         for at, (node, place) in enumerate(zip(nodes, places, strict=True)):
             if node != place.nodes[0 if place.decision < 0 else int(row[place.decision])]:
                 raise SpaceError(f"{space.name}: fixed_wiring, but node {at} follows more than one decision")
