@@ -20,7 +20,7 @@ from nasfast.strategies.relaxations import DIFFERENTIABLE
 
 ESTIMATORS = ("table", "oneshot")
 
-Runner = Literal["gradient", "blackbox", "oneshot"]
+Runner = Literal["cells", "gradient", "blackbox", "oneshot"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Route:
     """Where a search goes.
 
     Attributes:
-        runner: What runs it: gradient (nasfast.search), blackbox (nasfast.blackbox_run), oneshot (nasfast.oneshot_run);
+        runner: What runs it: cells and gradient (nasfast.search: the cells of
+            DARTS, a space), blackbox (nasfast.blackbox_run), oneshot (nasfast.oneshot_run);
             None where it makes no sense.
         reason: Why not.
     """
@@ -60,7 +61,7 @@ _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
     Rule(("", *_SPACES), DIFFERENTIABLE, ("table",), Route(None, "learns from images, not from a table of scores")),
-    Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("gradient")),
+    Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("cells")),
     Rule(_WIRED, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
     Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
     Rule(("enas-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _SKIPS)),
@@ -128,7 +129,7 @@ def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:
         raise ConfigError(f"--strategy {strategy} {found.reason}")
-    if found.runner != "gradient":
+    if found.runner not in ("cells", "gradient"):
         return found.runner, settings | {"strategy": strategy}
     if own:
         raise ConfigError(f"{option_name(own[0])} does not go with --strategy {strategy}, which learns by gradients")
