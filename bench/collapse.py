@@ -78,7 +78,7 @@ def search(config: SearchConfig, dataset: DataSet, space: NASBench201, progress:
 
 def judge(rows: list[Row], space: NASBench201, table: TableEstimator, max_skips: int) -> list[Row]:
     """Of every epoch: the derived cell, its skip connections and accuracy, and the same under the guard's cap."""
-    guard = CollapseGuard(GuardSettings("stop", max_skips=max_skips, stable_epochs=0))
+    guard = CollapseGuard(GuardSettings("stop", max_skips=max_skips, stable_epochs=0, where="the architecture"))
     found = []
     for row in rows:
         free, capped = (best_row(row["weights"], SKIPS, cap) for cap in (None, max_skips))
