@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="nasfast",
-    help="Search network architectures with DARTS and PC-DARTS on fused kernels.",
+    help="Search network architectures: by gradients on fused kernels, with a shared network, or by evaluations.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -100,7 +100,8 @@ def search(
 ) -> None:
     """Search cells on images, or with --space an architecture of that space; write the report.
 
-    Without --space: cells are searched with DARTS or PC-DARTS, and the derived network is trained beside a random one.
+    By gradients (darts, pcdarts, gdas, snas, drnas): cells without --space, or an architecture of one whose operations
+    are where they are; the derived network is trained beside a random one, or both are looked up with --table.
     With --space and spos, fairnas or enas, or with --estimator oneshot: one network that all architectures share is
     trained on the images, and the architectures are compared with its weights.
     """

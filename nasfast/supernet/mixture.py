@@ -150,9 +150,9 @@ class MixtureNetwork(nn.Module):
         """
         if images.dim() != 4 or images.shape[1] != self.in_channels:
             raise ShapeError(f"images must be [N, {self.in_channels}, H, W], got {list(images.shape)}")
-        given = weights is not None
+        skips_zeros = weights is not None or self.relaxation.hard
         weights = self._check_weights(weights) if weights is not None else self.sample_weights()
-        live = [w.tolist() if given or self.relaxation.hard else None for w in weights]
+        live = _values(weights) if skips_zeros else [None] * len(weights)
         edges = self.edge_weights()
         values: dict[int, Tensor] = {}
         for index, place in enumerate(self.places):
@@ -197,7 +197,8 @@ class MixtureNetwork(nn.Module):
         if not self.partial:
             return self._mix_all(index, x, weights, live)
         taken = x.shape[1] // PARTIAL_FRACTION
-        mixed = self._mix_all(index, x[:, :taken], weights, live)
+        first = x[:, :taken].contiguous(memory_format=torch.channels_last)
+        mixed = self._mix_all(index, first, weights, live)
         joined = channel_shuffle(torch.cat([mixed, x[:, taken:]], 1), PARTIAL_FRACTION)
         return joined.contiguous(memory_format=torch.channels_last)
 
@@ -223,6 +224,12 @@ class MixtureNetwork(nn.Module):
         super()._apply(fn, recurse)
         move_in_place(self.arch_parameters(), fn)
         return self
+
+
+def _values(weights: Sequence[Tensor]) -> list[list[float] | None]:
+    """The numbers of every decision's weights, read from the device at once."""
+    flat = iter(torch.cat([w.detach() for w in weights]).tolist())
+    return [[next(flat) for _ in range(len(w))] for w in weights]
 
 
 def _check_places(space: Space, places: Sequence[Place], partial: bool) -> None:
