@@ -321,8 +321,8 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
         (["--space", "nasbench-macro", "--table", "TABLE", "--epochs", "3"], "--epochs does not go with --space"),
         (["--strategy", "ppo"], "--strategy ppo searches a space by name; add --space"),
         (["--evaluations", "5"], "--evaluations belongs to the search of a space; add --space"),
-        (["--space", "nasbench-macro", "--strategy", "pcdarts"], "need operations that keep channels and size"),
-        (["--space", "mobilenet", "--strategy", "gdas"], "its decisions choose what reads what"),
+        (["--space", "nasbench-macro", "--strategy", "pcdarts"], "--strategy pcdarts lets channels pass by"),
+        (["--space", "mobilenet", "--strategy", "gdas"], "--strategy gdas mixes operations where they are"),
         (
             ["--space", "nasbench-macro", "--strategy", "darts", "--evaluations", "5"],
             "--evaluations does not go with --strategy darts, which learns by gradients",

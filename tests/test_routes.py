@@ -34,6 +34,10 @@ CELLS = [
     *("--warmup-epochs", "0", "--retrain-epochs", "1", "--retrain-channels", "4", "--retrain-layers", "1"),
     *("--retrain-batch-size", "512"),
 ]
+GRADIENT = [
+    *("--epochs", "1", "--batch-size", "256", "--warmup-epochs", "0"),
+    *("--retrain-epochs", "1", "--retrain-batch-size", "512"),
+]
 
 RUNS = [(names, found.runner) for names, found in routes.table() if found.runner]
 REFUSED = [(names, found.reason) for names, found in routes.table() if not found.runner]
@@ -69,6 +73,8 @@ def options(names, runner, tables):
     if runner == "oneshot":
         given += [*SHARED, *itertools.chain(*(("--space-set", text) for text in TINY[space]))]
         return [*given, *ENAS] if strategy == "enas" else given
+    if runner == "gradient":
+        return [*given, *GRADIENT, *itertools.chain(*(("--space-set", text) for text in TINY[space]))]
     return [*given, *CELLS]
 
 
@@ -84,6 +90,11 @@ def test_runs_end_to_end(names, runner, tables, tmp_path):
         assert (run / "genotype.json").is_file()
         return
     assert "Leaderboard" in page
+    if runner == "gradient":
+        found = json.loads((run / "architectures.json").read_text())
+        assert found["space"] == names[0]
+        assert found["architectures"]["derived"]["arch"] in result.stdout
+        return
     assert 'class="chart scatter"' in page  # the front
     found = json.loads((run / "architectures.json").read_text())
     assert found["space"] == names[0]
