@@ -159,7 +159,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=16, help="pixels that images are averaged down to (default 16)")
     parser.add_argument("--per-class", type=int, default=500, help="train images of each class (default 500)")
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--warmup", type=int, default=0, help="first epochs in which only the weights learn (default 0)")
+    parser.add_argument(
+        "--warmup", type=int, default=0, help="first epochs in which only the weights learn (default 0)"
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.025)
     parser.add_argument("--arch-lr", type=float, default=3e-3, help="default 3e-3 (published: 3e-4)")

@@ -146,7 +146,7 @@ def _make_network(
     partial = config.strategy == "pcdarts"
     if space is not None:
         network = MixtureNetwork(space, num_classes, in_channels, affine=False, partial=partial, fused=config.fused)
-        return network.to(memory_format=torch.channels_last)
+        return network.to(memory_format=network.layout)
     return SearchNetwork(
         config.channels,
         num_classes,

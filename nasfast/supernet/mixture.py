@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasfast.errors import ConfigError, ShapeError, SpaceError
+from nasfast.layout import training_layout
 from nasfast.reference import PARTIAL_FRACTION, channel_shuffle
 from nasfast.spaces.base import Space
 from nasfast.spaces.graph import Graph, Node, Op
@@ -43,6 +44,7 @@ class MixtureNetwork(nn.Module):
         places: How every architecture is wired.
         alphas: Architecture parameters, one tensor [decisions, values] for each number of values.
         relaxation: What makes weights of them.
+        layout: The memory format that it computes in; channels_last unless that is unsafe.
 
     Shape: images [N, in_channels, H, W] to logits [N, num_classes].
 
@@ -81,6 +83,7 @@ class MixtureNetwork(nn.Module):
         self._free: list[list[int]] = [[] for _ in self.places]
         for source, reader in last_reader.items():
             self._free[reader].append(source)
+        self.layout = training_layout(self, "cpu")
         self.relaxation: Relaxation = Softmax()
         self._make_alphas()
 
@@ -159,7 +162,7 @@ class MixtureNetwork(nn.Module):
             node = place.nodes[0]
             read = [values[source] for source in node.inputs]
             if node.kind == "input":
-                values[index] = images.contiguous(memory_format=torch.channels_last)
+                values[index] = images.contiguous(memory_format=self.layout)
             elif node.kind == "sum":
                 values[index] = functools.reduce(torch.add, self._weigh(node, read, edges))
             elif node.op is None:
@@ -197,10 +200,10 @@ class MixtureNetwork(nn.Module):
         if not self.partial:
             return self._mix_all(index, x, weights, live)
         taken = x.shape[1] // PARTIAL_FRACTION
-        first = x[:, :taken].contiguous(memory_format=torch.channels_last)
+        first = x[:, :taken].contiguous(memory_format=self.layout)
         mixed = self._mix_all(index, first, weights, live)
         joined = channel_shuffle(torch.cat([mixed, x[:, taken:]], 1), PARTIAL_FRACTION)
-        return joined.contiguous(memory_format=torch.channels_last)
+        return joined.contiguous(memory_format=self.layout)
 
     def _mix_all(self, index: int, x: Tensor, weights: Tensor, live: list[float] | None) -> Tensor:
         place, keys, primitives = self.places[index], self._keys[index], self._primitives[index]
@@ -215,7 +218,8 @@ class MixtureNetwork(nn.Module):
             return Zero(x.shape[1] if self.partial else op.c_out, op.stride)(x)
         if primitives is not None:
             modules = [self.ops[keys[k]] if keys[k] else nn.Identity() for k in chosen]
-            return mix_fused(x, weights[chosen], [primitives[k] for k in chosen], modules, op.stride)
+            mixed = mix_fused(x, weights[chosen], [primitives[k] for k in chosen], modules, op.stride)
+            return mixed.contiguous(memory_format=self.layout)
         parts = weights.unbind()
         terms = [parts[k] * self._apply_operation(place.nodes[k], keys[k], x) for k in chosen]
         return functools.reduce(torch.add, terms)
