@@ -1,0 +1,179 @@
+"""The training step of a shared network: groups of images, each through a path of its own, on the supernet kernels."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasfast import ops
+from nasfast.errors import ShapeError, SpaceError
+from nasfast.ops import PathGraph
+from nasfast.spaces.base import Rows
+from nasfast.spaces.graph import Graph, Node
+from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet.units import ENTRY_KINDS, IDENTITY, ZERO, UnitLowering
+
+Statistics = Literal["group", "operation"]
+
+
+class PathPlanner:
+    """The description of a shared network that :func:`forward_paths` runs; made once, and used for every batch.
+
+    Args:
+        network: Its parameters and statistics are read at every call; layers must not be replaced after that.
+
+    Raises:
+        NoKernelError: An operation of the network has no kernel.
+    """
+
+    def __init__(self, network: SharedNetwork) -> None:
+        self.network = network
+        self.lowering = UnitLowering(network.modules())
+        self._operations: dict[tuple[Any, ...], int] = {}
+        self.graph: PathGraph | None = None
+        self._decisions = np.zeros(0, np.int64)
+        if network.places is not None:
+            self.graph = self._lower_places()
+
+    def index(self, rows: Rows) -> Tensor:
+        """Which operation each row chooses at every place, int64 [K, places]."""
+        return torch.from_numpy(np.ascontiguousarray(rows[:, self._decisions]))
+
+    def graph_of(self, graph: Graph) -> PathGraph:
+        """The description of one child."""
+        entries = []
+        for node in graph.nodes:
+            chosen = [self._operation(node)] if node.op is not None else []
+            entries.append((ENTRY_KINDS[node.kind], list(node.inputs), chosen))
+        return self.lowering.graph(entries)
+
+    def _lower_places(self) -> PathGraph:
+        assert self.network.places is not None
+        entries, decisions = [], []
+        for place in self.network.places:
+            first = place.nodes[0]
+            chosen = [self._operation(node) for node in place.nodes] if first.kind == "op" else []
+            if len(chosen) > 1:
+                decisions.append(place.decision)
+            entries.append((ENTRY_KINDS[first.kind], list(first.inputs), chosen))
+        self._decisions = np.array(decisions, np.int64)
+        return self.lowering.graph(entries)
+
+    def _operation(self, node: Node) -> int:
+        op = node.op
+        assert op is not None
+        plain = op.is_identity or op.is_zero
+        key = (op.is_zero, op.c_in, op.c_out, op.stride) if plain else (self.network.key_of(node),)
+        if key not in self._operations:
+            if plain:
+                kind = IDENTITY if op.is_identity else ZERO
+                self._operations[key] = self.lowering.add_operation(kind, op.c_out, op.stride)
+            else:
+                name = str(key[0])
+                self._operations[key] = self.lowering.add_units(name, self.network.ops[name], op.c_in, op.c_out)
+        return self._operations[key]
+
+
+_PLANNERS: weakref.WeakKeyDictionary[SharedNetwork, PathPlanner] = weakref.WeakKeyDictionary()
+
+
+def planner_of(network: SharedNetwork) -> PathPlanner:
+    """The network's planner, made when it is first asked for."""
+    if network not in _PLANNERS:
+        _PLANNERS[network] = PathPlanner(network)
+    return _PLANNERS[network]
+
+
+def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statistics: Statistics = "group") -> Tensor:
+    """Logits of a batch whose images take different paths through a shared network, ready for a backward.
+
+    In training mode, batch statistics normalise and running statistics move, path after path; in eval mode running
+    statistics normalise. Parameters on no path get no gradient. Results and gradients have the same bits on every run
+    and for every number of threads.
+
+    Args:
+        network: float32 or float64 on the CPU.
+        images: [N, C, H, W], of the network's dtype, any layout.
+        rows: int64 [K, D], K divides N: the path of each group of N / K images side by side. K = 1 is one path for
+            all, K = N one for each image.
+        statistics: Of a BatchNorm, over "group": the group's images, as if it were a batch of its own; or "operation":
+            all images that take the operation there, needed where a group is one image. The latter only for spaces
+            whose architectures are wired alike.
+
+    Returns:
+        [N, classes].
+
+    Raises:
+        NasfastError: ``rows`` or images do not fit.
+        NoKernelError: An operation of the network has no kernel.
+
+    Equivalent to, with ``statistics="group"``::
+
+        torch.cat([network(group, row) for group, row in zip(images.chunk(len(rows)), rows)])
+    """
+    rows = network.space.check(rows)
+    _check(network, images, rows, statistics)
+    planner = planner_of(network)
+    if planner.graph is not None:
+        return _run(planner, planner.graph, images, planner.index(rows), statistics == "operation")
+    if statistics == "operation" and len(rows) > 1:
+        raise SpaceError(
+            f"{network.space.name}: statistics of an operation need architectures that are wired alike; use "
+            "statistics='group'"
+        )
+    whole = torch.zeros(1, 0, dtype=torch.int64)
+    logits = []
+    for row, group in zip(rows, images.chunk(len(rows)), strict=True):
+        graph = planner.graph_of(network.space.graph(row, network.num_classes, network.in_channels))
+        logits.append(_run(planner, graph, group, whole, False))
+    return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+
+def _check(network: SharedNetwork, images: Tensor, rows: Rows, statistics: str) -> None:
+    if images.dim() != 4 or images.shape[1] != network.in_channels:
+        raise ShapeError(f"images must be [N, {network.in_channels}, H, W], got {list(images.shape)}")
+    if not len(rows) or not len(images) or len(images) % len(rows):
+        raise ShapeError(f"rows must divide the images: got {len(rows)} rows and {len(images)} images")
+    if statistics not in ("group", "operation"):
+        raise SpaceError(f"statistics must be 'group' or 'operation', got {statistics!r}")
+
+
+def _run(planner: PathPlanner, graph: PathGraph, images: Tensor, index: Tensor, per_operation: bool) -> Tensor:
+    lowering = planner.lowering
+    norms = lowering.norms
+    training = planner.network.training
+    if any(norm.training != training for norm in norms):
+        raise SpaceError("every BatchNorm of a shared network must be in the mode of the network, train or eval")
+    running = [] if training else [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    logits, stats = ops.supernet_paths(
+        images, index, lowering.params(images.dtype), graph, running=_given(running), per_operation=per_operation
+    )
+    if training:
+        with torch.no_grad():
+            _update(norms, graph, stats, images, index, per_operation)
+    return logits
+
+
+def _update(
+    norms: list[nn.BatchNorm2d], graph: PathGraph, stats: Tensor, images: Tensor, index: Tensor, per_operation: bool
+) -> None:
+    ops.supernet_update_running_(
+        stats,
+        index,
+        _given([norm.running_mean for norm in norms]),
+        _given([norm.running_var for norm in norms]),
+        _given([norm.num_batches_tracked for norm in norms]),
+        graph,
+        sizes=images.shape,
+        per_operation=per_operation,
+        momentum=[-1.0 if norm.momentum is None else norm.momentum for norm in norms],
+    )
+
+
+def _given(buffers: list[Tensor | None]) -> list[Tensor]:
+    """Buffers that are there: a BatchNorm without running statistics has no kernel."""
+    return [buffer for buffer in buffers if buffer is not None]
