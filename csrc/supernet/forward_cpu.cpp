@@ -89,6 +89,7 @@ class Forward : private Executor<A> {
     const Value& y = tape_.values[s.out];
     const int64_t first = s.group * tape_.images + static_cast<int64_t>(slice) * kSliceImages;
     A* out = this->data(s.out, slice);
+    if (tape_.values[y.data].kept && y.data == s.out) fill_gaps(y, slice, out);
     if (s.kind == StepKind::kPack) return pack_slice(call_.images, first, tape_.slice_images(slice), out);
     if (s.kind == StepKind::kFill) return void(std::fill(out, out + tape_.slice_stride(y), A(0)));
     if (s.kind == StepKind::kSum) return sum(s, slice, out);
@@ -98,6 +99,17 @@ class Forward : private Executor<A> {
     const int64_t padded = padded_channels(y.channels);
     double* moments = moments_.data() + moments_at_[at] + slice * 2 * padded;
     k_.moments(this->blocks(y), this->pixels(y, slice), out, moments, moments + padded);
+  }
+
+  // What is kept has no bits that nobody wrote: the same call gives the same tensor.
+  void fill_gaps(const Value& v, int slice, A* out) const {
+    const int pixels = this->pixels(v, slice);
+    const int64_t used =
+        v.pooled ? tape_.slice_images(slice) * padded_channels(v.channels) : value_elements(v.channels, pixels);
+    for (int b = 0; b < this->blocks(v) && !v.pooled; ++b)
+      std::fill(out + b * block_stride(pixels) + static_cast<ptrdiff_t>(pixels) * kLanes,
+                out + (b + 1) * block_stride(pixels), A(0));
+    std::fill(out + used, out + tape_.slice_stride(v), A(0));
   }
 
   void sum(const Step& s, int slice, A* out) {

@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasfast import ops
 from nasfast.errors import ShapeError, SpaceError
-from nasfast.ops import PathGraph
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
 from nasfast.supernet.shared import SharedNetwork
-from nasfast.supernet.units import ENTRY_KINDS, IDENTITY, ZERO, UnitLowering
+from nasfast.supernet.units import ENTRY_KINDS, IDENTITY, ZERO, UnitLowering, UnitNetwork
 
 Statistics = Literal["group", "operation"]
 
@@ -32,26 +31,26 @@ class PathPlanner:
 
     def __init__(self, network: SharedNetwork) -> None:
         self.network = network
-        self.lowering = UnitLowering(network.modules())
+        self._lowering = UnitLowering(network.modules())
         self._operations: dict[tuple[Any, ...], int] = {}
-        self.graph: PathGraph | None = None
+        self.whole: UnitNetwork | None = None
         self._decisions = np.zeros(0, np.int64)
         if network.places is not None:
-            self.graph = self._lower_places()
+            self.whole = self._lower_places()
 
     def index(self, rows: Rows) -> Tensor:
         """Which operation each row chooses at every place, int64 [K, places]."""
         return torch.from_numpy(np.ascontiguousarray(rows[:, self._decisions]))
 
-    def graph_of(self, graph: Graph) -> PathGraph:
+    def child(self, graph: Graph) -> UnitNetwork:
         """The description of one child."""
         entries = []
         for node in graph.nodes:
             chosen = [self._operation(node)] if node.op is not None else []
             entries.append((ENTRY_KINDS[node.kind], list(node.inputs), chosen))
-        return self.lowering.graph(entries)
+        return self._lowering.network(entries)
 
-    def _lower_places(self) -> PathGraph:
+    def _lower_places(self) -> UnitNetwork:
         assert self.network.places is not None
         entries, decisions = [], []
         for place in self.network.places:
@@ -61,20 +60,19 @@ class PathPlanner:
                 decisions.append(place.decision)
             entries.append((ENTRY_KINDS[first.kind], list(first.inputs), chosen))
         self._decisions = np.array(decisions, np.int64)
-        return self.lowering.graph(entries)
+        return self._lowering.network(entries)
 
     def _operation(self, node: Node) -> int:
         op = node.op
         assert op is not None
         plain = op.is_identity or op.is_zero
-        key = (op.is_zero, op.c_in, op.c_out, op.stride) if plain else (self.network.key_of(node),)
+        key = (op.is_zero, op.c_in, op.c_out, op.stride) if plain else (self.network.key_of(node), op)
         if key not in self._operations:
             if plain:
                 kind = IDENTITY if op.is_identity else ZERO
-                self._operations[key] = self.lowering.add_operation(kind, op.c_out, op.stride)
+                self._operations[key] = self._lowering.add_operation(kind, op.c_out, op.stride)
             else:
-                name = str(key[0])
-                self._operations[key] = self.lowering.add_units(name, self.network.ops[name], op.c_in, op.c_out)
+                self._operations[key] = self.network.lower(node, self._lowering)
         return self._operations[key]
 
 
@@ -118,18 +116,18 @@ def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statisti
     rows = network.space.check(rows)
     _check(network, images, rows, statistics)
     planner = planner_of(network)
-    if planner.graph is not None:
-        return _run(planner, planner.graph, images, planner.index(rows), statistics == "operation")
+    if planner.whole is not None:
+        return _run(network, planner.whole, images, planner.index(rows), statistics == "operation")
     if statistics == "operation" and len(rows) > 1:
         raise SpaceError(
             f"{network.space.name}: statistics of an operation need architectures that are wired alike; use "
             "statistics='group'"
         )
-    whole = torch.zeros(1, 0, dtype=torch.int64)
+    no_choice = torch.zeros(1, 0, dtype=torch.int64)
     logits = []
     for row, group in zip(rows, images.chunk(len(rows)), strict=True):
-        graph = planner.graph_of(network.space.graph(row, network.num_classes, network.in_channels))
-        logits.append(_run(planner, graph, group, whole, False))
+        child = planner.child(network.space.graph(row, network.num_classes, network.in_channels))
+        logits.append(_run(network, child, group, no_choice, False))
     return logits[0] if len(logits) == 1 else torch.cat(logits)
 
 
@@ -142,32 +140,29 @@ def _check(network: SharedNetwork, images: Tensor, rows: Rows, statistics: str) 
         raise SpaceError(f"statistics must be 'group' or 'operation', got {statistics!r}")
 
 
-def _run(planner: PathPlanner, graph: PathGraph, images: Tensor, index: Tensor, per_operation: bool) -> Tensor:
-    lowering = planner.lowering
-    norms = lowering.norms
-    training = planner.network.training
-    if any(norm.training != training for norm in norms):
+def _run(network: SharedNetwork, units: UnitNetwork, images: Tensor, index: Tensor, per_operation: bool) -> Tensor:
+    norms = units.norms
+    if any(norm.training != network.training for norm in norms):
         raise SpaceError("every BatchNorm of a shared network must be in the mode of the network, train or eval")
-    running = [] if training else [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    running = [] if network.training else [buffer for n in norms for buffer in (n.running_mean, n.running_var)]
     logits, stats = ops.supernet_paths(
-        images, index, lowering.params(images.dtype), graph, running=_given(running), per_operation=per_operation
+        images, index, units.params(images.dtype), units.graph, running=_given(running), per_operation=per_operation
     )
-    if training:
+    if network.training:
         with torch.no_grad():
-            _update(norms, graph, stats, images, index, per_operation)
+            _update(units, stats, images, index, per_operation)
     return logits
 
 
-def _update(
-    norms: list[nn.BatchNorm2d], graph: PathGraph, stats: Tensor, images: Tensor, index: Tensor, per_operation: bool
-) -> None:
+def _update(units: UnitNetwork, stats: Tensor, images: Tensor, index: Tensor, per_operation: bool) -> None:
+    norms = units.norms
     ops.supernet_update_running_(
         stats,
         index,
         _given([norm.running_mean for norm in norms]),
         _given([norm.running_var for norm in norms]),
         _given([norm.num_batches_tracked for norm in norms]),
-        graph,
+        units.graph,
         sizes=images.shape,
         per_operation=per_operation,
         momentum=[-1.0 if norm.momentum is None else norm.momentum for norm in norms],

@@ -13,6 +13,7 @@ from nasfast.errors import ShapeError, SpaceError
 from nasfast.spaces.base import Space
 from nasfast.spaces.graph import Graph, Node, Op
 from nasfast.spaces.network import Zero, make_operation
+from nasfast.supernet.units import UnitLowering
 from nasfast.supernet.wiring import Place, find_wiring, single_changes, whole_graph
 
 
@@ -72,6 +73,17 @@ class SharedNetwork(nn.Module):
             )
         return self._keys[node.weights, node.op]
 
+    def compute(self, node: Node, x: Tensor) -> Tensor:
+        """A node's operation with the shared weights, in plain PyTorch."""
+        result: Tensor = self.ops[self.key_of(node)](x)
+        return result
+
+    def lower(self, node: Node, lowering: UnitLowering) -> int:
+        """Number of a node's operation among the units that csrc/supernet trains."""
+        assert node.op is not None
+        key = self.key_of(node)
+        return lowering.add_units(key, self.ops[key], node.op.c_in, node.op.c_out)
+
     def forward(self, images: Tensor, row: Any) -> Tensor:
         """Logits of the child that ``row`` chooses, in plain PyTorch."""
         if images.dim() != 4 or images.shape[1] != self.in_channels:
@@ -92,7 +104,7 @@ def run_graph(graph: Graph, network: SharedNetwork, images: Tensor) -> Tensor:
         elif node.op is not None and node.op.is_zero:
             values[index] = Zero(node.op.c_out, node.op.stride)(read[0])
         elif node.op is not None:
-            values[index] = network.ops[network.key_of(node)](read[0])
+            values[index] = network.compute(node, read[0])
         elif node.kind == "sum":
             values[index] = functools.reduce(torch.add, read)
         else:

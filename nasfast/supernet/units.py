@@ -23,6 +23,7 @@ from nasfast.supernet.lowering import (
 
 # Numbers of csrc/supernet/program.h.
 UNITS, IDENTITY, ZERO = range(3)
+_PARAMS, _NORM = slice(8, 12), 12  # of the fields of a unit
 ENTRY_KINDS = {"input": 0, "op": 1, "sum": 2, "concat": 3, "join": 3}
 
 
@@ -37,6 +38,35 @@ class Parameter:
         """The tensor as it is now."""
         found: Tensor = getattr(self.module, self.name)
         return found
+
+
+@dataclass(frozen=True)
+class UnitNetwork:
+    """A network of units, and where its parameters and statistics are found.
+
+    Attributes:
+        graph: As the kernels read it.
+        sources: Parameters, and constants, by their numbers in the graph.
+        norms: BatchNorms by theirs.
+    """
+
+    graph: PathGraph
+    sources: list[Parameter | Tensor]
+    norms: list[nn.BatchNorm2d]
+
+    def params(self, dtype: torch.dtype) -> list[Tensor]:
+        """The parameters as they are now, constants in ``dtype``."""
+        return [source.get() if isinstance(source, Parameter) else source.to(dtype) for source in self.sources]
+
+
+class _Numbering:
+    """Numbers of those that were met, in the order in which they were; -1 stays."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int, int] = {}
+
+    def of(self, number: int) -> int:
+        return -1 if number < 0 else self.numbers.setdefault(number, len(self.numbers))
 
 
 class UnitLowering(Lowering):
@@ -61,18 +91,28 @@ class UnitLowering(Lowering):
         self._norm_numbers: dict[int, int] = {}
         self._met: list[nn.BatchNorm2d] = []  # by the operation that is being lowered, in order
 
-    def params(self, dtype: torch.dtype) -> list[Tensor]:
-        """The parameters as they are now, constants in ``dtype``."""
-        return [source.get() if isinstance(source, Parameter) else source.to(dtype) for source in self._sources]
-
-    def graph(self, entries: list[tuple[int, list[int], list[int]]]) -> PathGraph:
-        """The network of ``entries``: (kind, inputs, operations)."""
-        code = [len(self.units), len(self.operations), len(entries)]
-        for row in (*self.units, *self.operations):
-            code += row
-        for kind, inputs, operations in entries:
-            code += [kind, len(inputs), len(operations), *inputs, *operations]
-        return PathGraph(code, [norm.eps for norm in self.norms])
+    def network(self, entries: list[tuple[int, list[int], list[int]]]) -> UnitNetwork:
+        """The network of ``entries``, (kind, inputs, operations), with the operations that they name and no others."""
+        sources, norms = _Numbering(), _Numbering()
+        units: list[list[int]] = []
+        operations: list[list[int]] = []
+        numbers: dict[int, int] = {}
+        code: list[int] = []
+        for kind, inputs, chosen in entries:
+            for number in chosen:
+                if number in numbers:
+                    continue
+                numbers[number] = len(operations)
+                what, first, count, c_out, stride = self.operations[number]
+                operations.append([what, len(units), count, c_out, stride])
+                for unit in self.units[first : first + count]:
+                    params = [sources.of(source) for source in unit[_PARAMS]]
+                    units.append([*unit[: _PARAMS.start], *params, norms.of(unit[_NORM]), *unit[_NORM + 1 :]])
+            code += [kind, len(inputs), len(chosen), *inputs, *(numbers[number] for number in chosen)]
+        found = [self.norms[number] for number in norms.numbers]
+        head = [len(units), len(operations), len(entries)]
+        graph = PathGraph([*head, *(n for row in (*units, *operations) for n in row), *code], [n.eps for n in found])
+        return UnitNetwork(graph, [self._sources[number] for number in sources.numbers], found)
 
     def add_units(self, name: str, module: nn.Module, c_in: int, c_out: int) -> int:
         """Number of an operation with layers.
