@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -47,6 +48,32 @@ def batch(count: int, height: int, width: int, dtype: torch.dtype = torch.float6
 
 def loop(network: SharedNetwork, images: Tensor, rows: np.ndarray) -> Tensor:
     return torch.cat([network(group, row) for group, row in zip(images.chunk(len(rows)), rows, strict=True)])
+
+
+def per_operation_loop(network: SharedNetwork, images: Tensor, rows: np.ndarray) -> Tensor:
+    """Place by place: the images that chose an operation go through it together."""
+    assert network.places is not None
+    values: list[Tensor] = []
+    for place in network.places:
+        first = place.nodes[0]
+        read = [values[i] for i in first.inputs]
+        if first.kind == "input":
+            values.append(images)
+        elif first.kind == "sum":
+            values.append(sum(read[1:], read[0]))
+        elif place.decision < 0:
+            values.append(network.compute(first, read[0]))
+        else:
+            parts, order = [], []
+            for choice in sorted(set(rows[:, place.decision].tolist())):
+                picked = torch.from_numpy(np.flatnonzero(rows[:, place.decision] == choice))
+                node, x = place.nodes[choice], read[0][picked]
+                assert node.op is not None
+                y = x if node.op.is_identity else torch.zeros_like(x) if node.op.is_zero else network.compute(node, x)
+                parts.append(y)
+                order.append(picked)
+            values.append(torch.cat(parts)[torch.cat(order).argsort()])
+    return values[-1]
 
 
 def step(network: SharedNetwork, forward, images: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
@@ -95,6 +122,22 @@ def test_bits_do_not_depend_on_threads(name, groups, statistics, threads):
         threads(count)
         found = step(network, forward, images, rows)
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ["chain", "nasbench201"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_path_for_every_image(name, seed):
+    network = shared_network(SPACES[name]()).train()
+    rows, images = population(network.space, 10, seed), batch(10, 8, 8)
+    expected = step(copy.deepcopy(network).double(), per_operation_loop, images, rows)
+    for dtype in (torch.float64, torch.float32):
+        found = step(
+            copy.deepcopy(network).to(dtype), partial(forward_paths, statistics="operation"), images.to(dtype), rows
+        )
+        # Unchosen here means: on no image's path. In the loop all that was computed gets a gradient, if only of zero.
+        assert set(found) <= set(expected)
+        assert all(float(expected[key].abs().max()) == 0 for key in set(expected) - set(found))
+        assert_same(found, {key: expected[key] for key in found}, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("name", ["chain", "nasbench201"])

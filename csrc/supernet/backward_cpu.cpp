@@ -127,6 +127,7 @@ class Backward : private Executor<A> {
       const Step& s = tape_.steps[i];
       if (!tape_.is_alive(s)) continue;
       if (s.kind == StepKind::kUnit) units.push_back(&s);
+      if (s.kind == StepKind::kUnit && grad_[s.out] < 0 && !tape_.values[s.out].pooled) no_grad(s.out);
       if (s.kind == StepKind::kSum) sums.push_back(&s);
       if (s.kind == StepKind::kConcat) concat(s);
       if (s.kind == StepKind::kPack && wanted_.images && grad_[s.out] >= 0) images(s);
@@ -140,6 +141,13 @@ class Backward : private Executor<A> {
       release(dy_[s - tape_.steps.data() - st.first_step]);
       grad_[s->out] = -1;
     }
+  }
+
+  // Of a value that the output depends on through the statistics of others alone.
+  void no_grad(int v) {
+    const int64_t elements = tape_.elements(tape_.values[v]);
+    grad_[v] = own(elements);
+    std::fill(buffers_[grad_[v]].p, buffers_[grad_[v]].p + elements, A(0));
   }
 
   void images(const Step& s) {

@@ -92,10 +92,11 @@ ForwardResult call_forward(const Tensor& images, const Tensor& index, TensorList
 }
 
 // Parameters that the output depends on: those of the others have no gradient at all, as in a loop over the groups.
-void drop_unused(const Tensor& images, const Tensor& index, at::IntArrayRef graph, std::vector<uint8_t>& wanted) {
+void drop_unused(const Tensor& images, const Tensor& index, at::IntArrayRef graph, Statistics statistics,
+                 std::vector<uint8_t>& wanted) {
   if (at::isTensorSubclassLike(index) || index.is_meta() || images.size(0) == 0) return;  // traced: not known
   const Program program(graph);
-  const Tape tape = make_tape(program, index, images.sizes(), Statistics::kRunning, false);
+  const Tape tape = make_tape(program, index, images.sizes(), statistics, false);
   const auto alive = tape.alive_units(program);
   std::vector<uint8_t> used(wanted.size(), 0);
   for (size_t i = 0; i < alive.size(); ++i) {
@@ -148,7 +149,7 @@ class PathsFunction : public torch::autograd::Function<PathsFunction> {
     const bool want_images = ctx->needs_input_grad(0);
     std::vector<uint8_t> want_params;
     for (int64_t p = 0; p < P; ++p) want_params.push_back(ctx->needs_input_grad(2 + p));
-    drop_unused(all[0], all[1], graph, want_params);
+    drop_unused(all[0], all[1], graph, statistics_of(running, ctx->saved_data["per_operation"].toBool()), want_params);
     c10::List<bool> flags;
     for (uint8_t want : want_params) flags.push_back(want != 0);
     auto [images, found] =

@@ -74,13 +74,17 @@ class Tape::Builder {
       t_.values[v].alive = true;
       ++t_.values[v].readers;
     }
-    for (size_t i = t_.steps.size(); i-- > 0;) {
-      const Step& s = t_.steps[i];
-      if (!t_.is_alive(s)) continue;
-      for (int k = 0; k < s.inputs; ++k) {
-        Value& x = t_.values[t_.in(s)[k]];
-        x.alive = true;
-        ++x.readers;
+    for (size_t i = t_.stages.size(); i-- > 0;) {
+      const Stage& stage = t_.stages[i];
+      for (int n = stage.first_norm; n < stage.first_norm + stage.norms; ++n) share_life(t_.norms[n]);
+      for (int k = stage.first_step; k < stage.first_step + stage.steps; ++k) {
+        const Step& s = t_.steps[k];
+        if (!t_.is_alive(s)) continue;
+        for (int j = 0; j < s.inputs; ++j) {
+          Value& x = t_.values[t_.in(s)[j]];
+          x.alive = true;
+          ++x.readers;
+        }
       }
     }
   }
@@ -105,6 +109,13 @@ class Tape::Builder {
 
  private:
   Value& owner(int v) { return t_.values[t_.values[v].data]; }
+
+  // Results that are normalised together depend on each other through their statistics.
+  void share_life(const NormUse& use) {
+    const auto out = [&](int member) -> Value& { return t_.values[t_.steps[member].out]; };
+    const bool any = std::any_of(use.members.begin(), use.members.end(), [&](int m) { return out(m).alive; });
+    for (int m : use.members) out(m).alive |= any && use.stats_offset >= 0;
+  }
 
   void mark_kept(const Step& s) {
     const auto keep = [&](int v) { owner(v).kept = true; };

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nasfast import ops
-from nasfast.errors import ShapeError, SpaceError
+from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
 from nasfast.supernet.shared import SharedNetwork
@@ -132,6 +132,8 @@ def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statisti
 
 
 def _check(network: SharedNetwork, images: Tensor, rows: Rows, statistics: str) -> None:
+    if images.device.type != "cpu":
+        raise NasfastError(f"training by paths has kernels for the CPU, got images on {images.device}")
     if images.dim() != 4 or images.shape[1] != network.in_channels:
         raise ShapeError(f"images must be [N, {network.in_channels}, H, W], got {list(images.shape)}")
     if not len(rows) or not len(images) or len(images) % len(rows):
