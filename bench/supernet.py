@@ -254,7 +254,7 @@ def run_cases(options: argparse.Namespace) -> list[Result]:
 
 
 def main() -> None:
-    options = arguments.parse("supernet", __doc__, plot=False, compiles=False)
+    options = arguments.parse("supernet", __doc__, plot=False)
     results: dict[str, object] = {"bench": "supernet", "environment": arguments.print_environment(options)}
     results["cases"] = [result.to_json() for result in run_cases(options)]
     arguments.write_json(options.json, results)

@@ -12,6 +12,7 @@ from child_eval_cases import SmallChain
 from test_supernet_paths import TOLERANCE, assert_same, batch, loop, population, step
 from torch import Tensor, nn
 
+from nasfast.child_eval import ChildPlanner
 from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
@@ -19,6 +20,7 @@ from nasfast.spaces.mobilenet import MobileNetSpace
 from nasfast.spaces.network import GraphNetwork
 from nasfast.spaces.operations import Classifier, max_pool_3x3
 from nasfast.supernet import ElasticNetwork, SharedNetwork, make_supernet
+from nasfast.supernet.lowering import NoKernelError
 from nasfast.supernet.paths import forward_paths
 
 
@@ -122,6 +124,11 @@ def test_other_spaces_have_weights_for_each_operation():
     assert type(network) is SharedNetwork
     with pytest.raises(SpaceError, match="not cut from larger ones"):
         ElasticNetwork(SmallChain())
+
+
+def test_batched_evaluation_refuses_parts_of_larger_weights():
+    with pytest.raises(NoKernelError, match="parts of larger weights"):
+        ChildPlanner(elastic_network())
 
 
 def test_a_child_of_another_space_is_refused():
