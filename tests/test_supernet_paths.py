@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import pickle
+import weakref
 from functools import partial
 
 import numpy as np
@@ -208,6 +211,21 @@ def test_trained_weights_are_seen():
             parameter.mul_(1.5)
     torch.testing.assert_close(forward_paths(network, images, rows), network(images, rows[0]), rtol=1e-3, atol=1e-3)
     assert not torch.equal(forward_paths(network, images, rows), before)
+
+
+def test_a_copy_has_weights_of_its_own_and_nothing_outlives_a_network():
+    network = shared_network(SmallChain()).eval()
+    rows, images = population(network.space, 1), batch(2, 8, 8, torch.float32)
+    expected = forward_paths(network, images, rows)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(network)))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.equal(forward_paths(twin, images, rows), expected)
+    known = weakref.ref(network)
+    del network, parameter
+    gc.collect()
+    assert known() is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from nasfast import ops
 from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet.shared import PLANNER, SharedNetwork
 from nasfast.supernet.units import ENTRY_KINDS, IDENTITY, ZERO, UnitLowering, UnitNetwork
 
 Statistics = Literal["group", "operation"]
@@ -76,14 +75,12 @@ class PathPlanner:
         return self._operations[key]
 
 
-_PLANNERS: weakref.WeakKeyDictionary[SharedNetwork, PathPlanner] = weakref.WeakKeyDictionary()
-
-
 def planner_of(network: SharedNetwork) -> PathPlanner:
-    """The network's planner, made when it is first asked for."""
-    if network not in _PLANNERS:
-        _PLANNERS[network] = PathPlanner(network)
-    return _PLANNERS[network]
+    """The network's planner, made when it is first asked for; copies of the network make their own."""
+    planner = network.__dict__.get(PLANNER)
+    if not isinstance(planner, PathPlanner):
+        planner = network.__dict__[PLANNER] = PathPlanner(network)
+    return planner
 
 
 def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statistics: Statistics = "group") -> Tensor:

@@ -16,6 +16,9 @@ from nasfast.spaces.network import Zero, make_operation
 from nasfast.supernet.units import UnitLowering
 from nasfast.supernet.wiring import Place, find_wiring, single_changes, whole_graph
 
+PLANNER = "_planner"
+"""Where a network keeps what was read of it for training by paths."""
+
 
 class SharedNetwork(nn.Module):
     """One set of weights for each operation at each place; a child computes with those that its row chooses.
@@ -59,6 +62,9 @@ class SharedNetwork(nn.Module):
                 raise SpaceError(f"{self.space.name}: two operations would share the name {key!r}")
             self._keys[node.weights, op] = key
             self.ops[key] = make_operation(graph, op)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != PLANNER}
 
     def key_of(self, node: Node) -> str:
         """Name in ``ops`` of a node's operation.
