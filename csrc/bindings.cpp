@@ -14,6 +14,7 @@
 #include "mixed_op/mixed_op.h"
 #include "mixed_op/profile.h"
 #include "mixed_op/relu_conv_bn.h"
+#include "supernet/supernet.h"
 
 #ifndef NASFAST_TORCH_VERSION
 #error "NASFAST_TORCH_VERSION must be the version of torch the extension is built with"
@@ -79,6 +80,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("shuffle_channels", [](const at::Tensor& mixed, const at::Tensor& passed, int64_t groups) {
     return shuffle_channels(mixed, passed, groups);
   });
+  m.def("supernet_output", [](const std::vector<int64_t>& graph) { return supernet_output(graph); });
+  m.def("supernet_paths",
+        [](const at::Tensor& images, const at::Tensor& index, const std::vector<at::Tensor>& params,
+           const std::vector<at::Tensor>& running, const std::vector<int64_t>& graph, const std::vector<double>& eps,
+           bool per_operation) { return supernet_paths(images, index, params, running, graph, eps, per_operation); });
   using child_eval::Population;
   pybind11::class_<Population, std::shared_ptr<Population>>(m, "ChildPopulation", "A merged population of children.")
       .def_static("from_rows", &Population::from_rows)

@@ -17,7 +17,8 @@ from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.extension import load_extension
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
-from nasfast.supernet.lowering import Lowering
+from nasfast.supernet.elastic import ElasticNetwork
+from nasfast.supernet.lowering import Lowering, NoKernelError
 from nasfast.supernet.shared import SharedNetwork
 
 _C = load_extension()
@@ -112,6 +113,11 @@ class ChildPlanner:
     """
 
     def __init__(self, network: SharedNetwork) -> None:
+        if isinstance(network, ElasticNetwork):
+            raise NoKernelError(
+                f"{network.space.name}: batched child evaluation has no kernels for parts of larger weights; call "
+                "network(images, row) for every child"
+            )
         self.network = network
         self._lowering = Lowering()
         self._macros: dict[tuple[Any, ...], int] = {}

@@ -86,6 +86,19 @@ class MixedGraph:
         return out
 
 
+@dataclass(frozen=True)
+class PathGraph:
+    """A shared network as the supernet ops read it.
+
+    Attributes:
+        code: Units, operations and entries, see csrc/supernet/program.h.
+        eps: Of every BatchNorm.
+    """
+
+    code: list[int]
+    eps: list[float]
+
+
 def _candidate_code(edge: EdgeSpec, candidate: int) -> int:
     name = edge.primitives[candidate]
     if name not in _PRIMITIVE_CODES:
@@ -254,6 +267,78 @@ def update_running_stats_(
     )
 
 
+def supernet_paths(
+    images: Tensor,
+    index: Tensor,
+    params: Sequence[Tensor],
+    graph: PathGraph,
+    *,
+    running: Sequence[Tensor] = (),
+    per_operation: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """A shared network in which every group of images takes a path of its own; one op for forward, one for backward.
+
+    Weights are read where they lie: a unit may use the first channels and the middle of the kernel of a larger one.
+    Gradients add up in the shared weights, with the same bits on every run and for every number of threads;
+    parameters on none of the paths get none.
+
+    Args:
+        images: [N, C, H, W], float32 or float64 on the CPU, any layout.
+        index: int64 [K, places], which operation group g computes at each place; K divides N, and a group is N / K
+            images side by side.
+        params: what the units of `graph` refer to, of the images' dtype.
+        running: empty: normalise with the batch's statistics; else mean and variance [c] of every BatchNorm in turn.
+        per_operation: statistics of all images whose groups chose the same operation, instead of each group's own.
+
+    Returns:
+        Logits [N, classes], or [N, C', h, w] where the graph ends in no head, and the statistics of the batch (no
+        gradient) for :func:`supernet_update_running_`.
+
+    Raises:
+        IndexError: a number in `index` is out of range.
+        RuntimeError: another argument does not fit; the message names it.
+
+    Equivalent to::
+
+        groups = images.chunk(len(index))
+        torch.cat([nasfast.reference_paths.run_paths(graph, params, group, row) for group, row in zip(groups, index)])
+
+    Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", ECCV 2020.
+    """
+    return torch.ops.nasfast.supernet_paths(images, index, params, running, graph.code, graph.eps, per_operation)
+
+
+def supernet_update_running_(
+    stats: Tensor,
+    index: Tensor,
+    mean: Sequence[Tensor],
+    var: Sequence[Tensor],
+    batches: Sequence[Tensor],
+    graph: PathGraph,
+    *,
+    sizes: Sequence[int],
+    per_operation: bool = False,
+    momentum: Sequence[float],
+) -> None:
+    """Move the running statistics of a supernet's BatchNorms by a batch's, in place, group after group.
+
+    Args:
+        stats, index: what :func:`supernet_paths` returned, and was given.
+        mean, var, batches: of every BatchNorm of `graph`; of a wider one, the first channels move.
+        sizes: of the images.
+        momentum: of every BatchNorm; below 0 for a cumulative average.
+
+    Equivalent to, for every group in turn and every BatchNorm on its path::
+
+        norm.running_mean.lerp_(batch_mean, momentum)
+        norm.running_var.lerp_(batch_var * count / (count - 1), momentum)
+        norm.num_batches_tracked += 1
+    """
+    torch.ops.nasfast.supernet_update_running_(
+        stats, index, mean, var, batches, sizes, graph.code, per_operation, momentum
+    )
+
+
 def build_info() -> dict[str, object]:
     """How the extension was built and which instruction set runs: torch, compiler, openmp, cuda, isa, ..."""
     return _C.build_info()
@@ -351,3 +436,35 @@ def _shuffle_channels_backward_fake(grad, mixed_channels, groups):  # type: igno
     return tuple(
         grad.new_empty((n, k, h, w)).to(memory_format=torch.channels_last) for k in (mixed_channels, c - mixed_channels)
     )
+
+
+@torch.library.register_fake("nasfast::_supernet_paths_forward")
+def _supernet_paths_forward_fake(images, index, params, running, graph, eps, per_operation, keep):  # type: ignore[no-untyped-def]
+    _check_devices("supernet_paths", images, index=[index], params=params, running=running)
+    channels, halvings, logits = _C.supernet_output(list(graph))
+    n, _, h, w = images.shape
+    if logits:
+        out = images.new_empty((n, channels))
+    else:
+        scale = 2**halvings
+        out = images.new_empty((n, channels, -(-h // scale), -(-w // scale))).to(memory_format=torch.channels_last)
+    context = torch.library.get_ctx()  # what is kept depends on the paths that are taken
+    kept, stats = context.new_dynamic_size(), context.new_dynamic_size()
+    return out, images.new_empty((kept,)), images.new_empty((stats,), dtype=torch.float64)
+
+
+@torch.library.register_fake("nasfast::_supernet_paths_backward")
+def _supernet_paths_backward_fake(  # type: ignore[no-untyped-def]
+    grad_out, images, index, params, running, kept, stats, graph, eps, per_operation, want_images, want_params
+):
+    grads = [
+        torch.empty_like(p) if want else images.new_empty((0,)) for p, want in zip(params, want_params, strict=True)
+    ]
+    return torch.empty_like(images) if want_images else images.new_empty((0,)), grads
+
+
+@torch.library.register_fake("nasfast::supernet_update_running_")
+def _supernet_update_running_fake(  # type: ignore[no-untyped-def]
+    stats, index, mean, var, batches, sizes, graph, per_operation, momentum
+):
+    return None

@@ -8,17 +8,24 @@ from op_cases import EDGES
 from torch import nn
 
 import nasfast._C as extension
-from nasfast import ops, reference
+from nasfast import ops, reference, reference_paths
 from nasfast.modules import ParamList
 
-PUBLIC = {"mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"}
+PUBLIC = {
+    *("mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"),
+    *("supernet_paths", "supernet_update_running_"),
+}
 TWINS = {
     "mixed_op": [reference.MixedOp, reference.Cell],
     "relu_conv_bn": [reference.ReLUConvBN, reference.FactorizedReduce],
     "shuffle_channels": [reference.channel_shuffle],
     "update_running_stats_": [nn.BatchNorm2d],
+    "supernet_paths": [reference_paths.run_paths],
+    "supernet_update_running_": [nn.BatchNorm2d],
 }
-INNER = {f"_{name}_{part}" for name in ("mixed_op", "relu_conv_bn") for part in ("forward", "backward")}
+DIFFERENTIABLE = ("mixed_op", "relu_conv_bn", "supernet_paths")
+CPU_ONLY = {"supernet_paths", "_supernet_paths_forward", "_supernet_paths_backward", "supernet_update_running_"}
+INNER = {f"_{name}_{part}" for name in DIFFERENTIABLE for part in ("forward", "backward")}
 INNER |= {"_shuffle_channels_backward"}
 
 
@@ -42,7 +49,8 @@ def test_every_op_has_a_cpu_kernel_and_a_fake(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PUBLIC | INNER))
 def test_every_op_has_a_cuda_kernel_where_the_build_has_cuda(name: str) -> None:
     kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"nasfast::{name}", "CUDA")
-    assert kernel == (ops.build_info()["cuda"] is not None or name in {"mixed_op", "relu_conv_bn"})
+    composite = name in DIFFERENTIABLE
+    assert kernel == (composite or (ops.build_info()["cuda"] is not None and name not in CPU_ONLY))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
@@ -52,9 +60,10 @@ def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
     assert "Equivalent to" in doc
 
 
-@pytest.mark.parametrize("name", ["mixed_op", "relu_conv_bn"])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_differentiable_ops_have_autograd_and_autocast(name: str) -> None:
-    for key in ("AutogradCPU", "AutocastCPU", "AutogradCUDA", "AutocastCUDA"):
+    keys = ("AutogradCPU", "AutocastCPU") + (() if name in CPU_ONLY else ("AutogradCUDA", "AutocastCUDA"))
+    for key in keys:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::{name}", key)
     for part in ("forward", "backward"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::_{name}_{part}", "CPU")

@@ -141,4 +141,35 @@ void depthwise_scatter(const A* g, int Wg, int g_origin, int h, int w_out, const
   }
 }
 
+// The above for one kernel size, stride and dilation.
+template <class A>
+struct DepthwiseFns {
+  void (*row)(const A*, int, int, int, int, const A*, int, int, A*);
+  void (*grad_row)(const A*, int, int, int, int, const A*, int, int, A*);  // flipped, stride 1
+  void (*add_grad_row)(const A*, int, int, int, int, const A*, int, int, A*);
+  void (*weight_grad)(const A*, int, int, int, int, const A*, int, int, int, int, A*);
+  void (*scatter)(const A*, int, int, int, int, const A*, A*, int, int, int, int);
+};
+
+template <class A, int K, int S, int D>
+constexpr DepthwiseFns<A> depthwise_fns_of() {
+  return {depthwise_row<A, K, K, S, D, Write::kStore>, depthwise_row<A, K, K, 1, D, Write::kStore>,
+          depthwise_row<A, K, K, 1, D, Write::kAdd>, depthwise_weight_grad<A, K, K, S, D>,
+          depthwise_scatter<A, K, K, S, D>};
+}
+
+// Kernels 3, 5 and 7, or 3 and 5 with dilation 2; strides 1 and 2. The fronts of the ops admit no others.
+template <class A>
+const DepthwiseFns<A>& depthwise_fns(int kernel, int stride, int dilation) {
+  static constexpr DepthwiseFns<A> table[5][2] = {
+      {depthwise_fns_of<A, 3, 1, 1>(), depthwise_fns_of<A, 3, 2, 1>()},
+      {depthwise_fns_of<A, 5, 1, 1>(), depthwise_fns_of<A, 5, 2, 1>()},
+      {depthwise_fns_of<A, 7, 1, 1>(), depthwise_fns_of<A, 7, 2, 1>()},
+      {depthwise_fns_of<A, 3, 1, 2>(), depthwise_fns_of<A, 3, 2, 2>()},
+      {depthwise_fns_of<A, 5, 1, 2>(), depthwise_fns_of<A, 5, 2, 2>()},
+  };
+  const int row = dilation == 1 ? (kernel - 3) / 2 : 3 + (kernel - 3) / 2;
+  return table[row][stride - 1];
+}
+
 }  // namespace nasfast::NASFAST_ISA

@@ -11,36 +11,6 @@
 
 namespace nasfast::NASFAST_ISA {
 
-template <class A>
-struct DepthwiseFns {
-  void (*row)(const A*, int, int, int, int, const A*, int, int, A*);
-  void (*grad_row)(const A*, int, int, int, int, const A*, int, int, A*);  // flipped, stride 1
-  void (*add_grad_row)(const A*, int, int, int, int, const A*, int, int, A*);
-  void (*weight_grad)(const A*, int, int, int, int, const A*, int, int, int, int, A*);
-  void (*scatter)(const A*, int, int, int, int, const A*, A*, int, int, int, int);
-};
-
-template <class A, int K, int S, int D>
-constexpr DepthwiseFns<A> depthwise_fns_of() {
-  return {depthwise_row<A, K, K, S, D, Write::kStore>, depthwise_row<A, K, K, 1, D, Write::kStore>,
-          depthwise_row<A, K, K, 1, D, Write::kAdd>, depthwise_weight_grad<A, K, K, S, D>,
-          depthwise_scatter<A, K, K, S, D>};
-}
-
-// The front of the op admits only these geometries.
-template <class A>
-const DepthwiseFns<A>& depthwise_fns(const ConvGeometry& g) {
-  static constexpr DepthwiseFns<A> table[5][2] = {
-      {depthwise_fns_of<A, 3, 1, 1>(), depthwise_fns_of<A, 3, 2, 1>()},
-      {depthwise_fns_of<A, 5, 1, 1>(), depthwise_fns_of<A, 5, 2, 1>()},
-      {depthwise_fns_of<A, 7, 1, 1>(), depthwise_fns_of<A, 7, 2, 1>()},
-      {depthwise_fns_of<A, 3, 1, 2>(), depthwise_fns_of<A, 3, 2, 2>()},
-      {depthwise_fns_of<A, 5, 1, 2>(), depthwise_fns_of<A, 5, 2, 2>()},
-  };
-  const int row = g.dilation == 1 ? (g.kernel - 3) / 2 : 3 + (g.kernel - 3) / 2;
-  return table[row][g.stride_h - 1];
-}
-
 NASFAST_INLINE bool reads_in_place(const ConvGeometry& g) {
   return g.front == Front::kTaps && g.taps == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == 0 &&
          g.tap_y[0] == 0 && g.tap_x[0] == 0;
@@ -81,7 +51,7 @@ const A* front_tile(const ConvGeometry& g, const A* x, const A* depthwise, int r
     visit_taps<A>(g, tile, *block, x, row0, rows, [](A* out, const A* in) { store(out, in ? load(in) : Vec<A>{}); });
     return tile;
   }
-  const auto row = depthwise_fns<A>(g).row;
+  const auto row = depthwise_fns<A>(g.kernel, g.stride_h, g.dilation).row;
   for (int b = 0; b < g.blocks_in; ++b)
     for (int r = 0; r < rows; ++r)
       row(x + b * image, g.H, Wp, g.pad - g.pad_w, g.pad_h, depthwise + b * g.kernel * g.kernel * kLanes, row0 + r, g.w,
@@ -241,7 +211,7 @@ NASFAST_INLINE void zero_columns(A* image, int rows, int width, int pad) {
 template <class A>
 void depthwise_backward(const ConvGeometry& g, const A* x, const PackedWeights<A>& weights, const A* gd, A* gx,
                         bool add, A* gw) {
-  const auto& fns = depthwise_fns<A>(g);
+  const auto& fns = depthwise_fns<A>(g.kernel, g.stride_h, g.dilation);
   const int Wp = g.padded_width(), Wg = g.dy_width(), origin = g.pad - g.pad_w, taps = g.kernel * g.kernel;
   for (int b = 0; b < g.blocks_in; ++b) {
     const ptrdiff_t in = static_cast<ptrdiff_t>(b) * g.H * Wp * kLanes;

@@ -73,12 +73,15 @@ class Space(ABC):
         image_size: Side of the images, in pixels, that costs are counted for.
         keep_unused: Keep operations that do not reach the output in the network and in its cost.
         fixed_wiring: All rows have the same nodes and inputs, and each node's operation follows one decision at most.
+        elastic: Operations of one name at one place differ in channels and settings only: in a shared network they are
+            cut from the largest.
         counter: What a FLOP is: multiply-adds, unless the space's publication counts otherwise.
     """
 
     operations: ClassVar[Mapping[str, Factory]] = {}
     keep_unused: ClassVar[bool] = False
     fixed_wiring: ClassVar[bool] = False
+    elastic: ClassVar[bool] = False
     image_size: int = 32
     counter: Counter = staticmethod(multiply_adds)
 

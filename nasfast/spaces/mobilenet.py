@@ -38,6 +38,7 @@ class MobileNetSpace(Space):
         "features": conv_bn_relu6,
         "head": Classifier,
     }
+    elastic = True
 
     def __init__(
         self,

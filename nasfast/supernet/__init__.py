@@ -1,5 +1,14 @@
 """Weight-shared search networks."""
 
+from nasfast.spaces.base import Space
 from nasfast.supernet.darts import SearchNetwork
+from nasfast.supernet.elastic import ElasticNetwork
+from nasfast.supernet.shared import SharedNetwork
 
-__all__ = ["SearchNetwork"]
+__all__ = ["ElasticNetwork", "SearchNetwork", "SharedNetwork", "make_supernet"]
+
+
+def make_supernet(space: Space, num_classes: int = 10, in_channels: int = 3) -> SharedNetwork:
+    """The network that all architectures of a space share: slices of the largest where the space is elastic."""
+    build = ElasticNetwork if space.elastic else SharedNetwork
+    return build(space, num_classes, in_channels)

@@ -12,8 +12,8 @@ from nasfast.reference import DilConv, ReLUConvBN, SepConv
 from nasfast.spaces.operations import BasicBlock, InvertedResidual
 
 # Numbers of csrc/child_eval/primitives.h.
-_CONV, _DEPTHWISE, _INVERTED_RESIDUAL, _AVERAGE_POOL, _MAXIMUM_POOL, _NORM, _HEAD, _SUM = range(8)
-_HAS_NORM, _HAS_BIAS, _RESIDUAL, _EXPAND = 1, 2, 4, 8
+CONV, DEPTHWISE, INVERTED_RESIDUAL, AVERAGE_POOL, MAXIMUM_POOL, NORM, HEAD, SUM = range(8)
+HAS_NORM, HAS_BIAS, RESIDUAL, EXPAND = 1, 2, 4, 8
 _ACTS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.ReLU6: 2}
 _NO_ACT = 0
 
@@ -72,7 +72,7 @@ class Lowering:
         added = self.primitives[self._start :]
         if not added:
             return self.add_identity(c_in)
-        pools = {_AVERAGE_POOL, _MAXIMUM_POOL}
+        pools = {AVERAGE_POOL, MAXIMUM_POOL}
         keeps_zero = all(primitive[0] in pools for primitive in added)
         return self._macro([0, self._start, len(added), c_in, c_out, self._halvings(added), int(keeps_zero), place])
 
@@ -101,7 +101,7 @@ class Lowering:
         if type(module) is BasicBlock:
             main = self._lower(module.conv_b, *self._lower(module.conv_a, source, channels))
             short, c_out = self._lower(module.shortcut, source, channels)
-            return self._append(_SUM, c_in=c_out, c_out=c_out, inputs=(short, main[0])), c_out
+            return self._append(SUM, c_in=c_out, c_out=c_out, inputs=(short, main[0])), c_out
         layers = list(self._leaves(module))
         while layers:
             source, channels = self._layer(layers, source, channels)
@@ -128,12 +128,12 @@ class Lowering:
             tensors = self._norm(layer)
             act = self._act_after(layers)
             number = self._append(
-                _NORM, act_after=act, c_in=channels, c_out=channels, flags=_HAS_NORM, tensors=tensors, inputs=(source,)
+                NORM, act_after=act, c_in=channels, c_out=channels, flags=HAS_NORM, tensors=tensors, inputs=(source,)
             )
             return number, channels
         if type(layer) in _ACTS:
             act = _ACTS[type(layer)]
-            return self._append(_NORM, act_after=act, c_in=channels, c_out=channels, inputs=(source,)), channels
+            return self._append(NORM, act_after=act, c_in=channels, c_out=channels, inputs=(source,)), channels
         if isinstance(layer, nn.AvgPool2d | nn.MaxPool2d):
             return self._pool(layer, source, channels), channels
         if type(layer) is nn.AdaptiveAvgPool2d and layer.output_size in (1, (1, 1)):
@@ -156,14 +156,14 @@ class Lowering:
         tensors: list[_Source] = [conv.weight]
         flags = 0
         if layers and type(layers[0]) is nn.BatchNorm2d:
-            flags = _HAS_NORM
+            flags = HAS_NORM
             gamma, beta, mean, variance = self._norm(layers.pop(0))
             tensors += [gamma, beta, mean if conv.bias is None else (mean, conv.bias), variance]
         elif conv.bias is not None:
-            flags = _HAS_BIAS
+            flags = HAS_BIAS
             tensors.append(conv.bias)
         return self._append(
-            _DEPTHWISE if depthwise else _CONV,
+            DEPTHWISE if depthwise else CONV,
             kernel=kernel,
             stride=stride,
             dilation=dilation,
@@ -195,7 +195,7 @@ class Lowering:
         shape = (size, stride, padding, pool.ceil_mode if size == 2 else False)
         if not (uncounted and plain and divides and shape in {(3, 1, 1, False), (3, 2, 1, False), (2, 2, 0, True)}):
             raise self._fail(f"{pool}")
-        kind = _MAXIMUM_POOL if isinstance(pool, nn.MaxPool2d) else _AVERAGE_POOL
+        kind = MAXIMUM_POOL if isinstance(pool, nn.MaxPool2d) else AVERAGE_POOL
         return self._append(kind, kernel=size, stride=stride, c_in=channels, c_out=channels, inputs=(source,))
 
     def _head(self, layers: list[nn.Module], source: int) -> tuple[int, int]:
@@ -206,10 +206,10 @@ class Lowering:
         layers.clear()
         bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
         number = self._append(
-            _HEAD,
+            HEAD,
             c_in=linear.in_features,
             c_out=linear.out_features,
-            flags=_HAS_BIAS,
+            flags=HAS_BIAS,
             tensors=[linear.weight, bias],
             inputs=(source,),
         )
@@ -224,13 +224,13 @@ class Lowering:
         for norm in norms:
             tensors += self._norm(norm)
         number = self._append(
-            _INVERTED_RESIDUAL,
+            INVERTED_RESIDUAL,
             kernel=spread.kernel_size[0],
             stride=spread.stride[0],
             c_in=convs[0].in_channels,
             c_hidden=spread.out_channels,
             c_out=project.out_channels,
-            flags=(_RESIDUAL if block.residual else 0) | (_EXPAND if expand else 0),
+            flags=(RESIDUAL if block.residual else 0) | (EXPAND if expand else 0),
             tensors=tensors,
             inputs=(source,),
         )

@@ -13,7 +13,11 @@ from nasfast.errors import ShapeError, SpaceError
 from nasfast.spaces.base import Space
 from nasfast.spaces.graph import Graph, Node, Op
 from nasfast.spaces.network import Zero, make_operation
+from nasfast.supernet.units import UnitLowering
 from nasfast.supernet.wiring import Place, find_wiring, single_changes, whole_graph
+
+PLANNER = "_planner"
+"""Where a network keeps what was read of it for training by paths."""
 
 
 class SharedNetwork(nn.Module):
@@ -59,6 +63,9 @@ class SharedNetwork(nn.Module):
             self._keys[node.weights, op] = key
             self.ops[key] = make_operation(graph, op)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != PLANNER}
+
     def key_of(self, node: Node) -> str:
         """Name in ``ops`` of a node's operation.
 
@@ -71,6 +78,17 @@ class SharedNetwork(nn.Module):
                 "a child of another space, or an operation that the space's covering_rows do not meet"
             )
         return self._keys[node.weights, node.op]
+
+    def compute(self, node: Node, x: Tensor) -> Tensor:
+        """A node's operation with the shared weights, in plain PyTorch."""
+        result: Tensor = self.ops[self.key_of(node)](x)
+        return result
+
+    def lower(self, node: Node, lowering: UnitLowering) -> int:
+        """Number of a node's operation among the units that csrc/supernet trains."""
+        assert node.op is not None
+        key = self.key_of(node)
+        return lowering.add_units(key, self.ops[key], node.op.c_in, node.op.c_out)
 
     def forward(self, images: Tensor, row: Any) -> Tensor:
         """Logits of the child that ``row`` chooses, in plain PyTorch."""
@@ -92,7 +110,7 @@ def run_graph(graph: Graph, network: SharedNetwork, images: Tensor) -> Tensor:
         elif node.op is not None and node.op.is_zero:
             values[index] = Zero(node.op.c_out, node.op.stride)(read[0])
         elif node.op is not None:
-            values[index] = network.ops[network.key_of(node)](read[0])
+            values[index] = network.compute(node, read[0])
         elif node.kind == "sum":
             values[index] = functools.reduce(torch.add, read)
         else:
