@@ -80,7 +80,7 @@ class ChildResults:
 
     Attributes:
         logits: float32 [distinct, N, classes], of the distinct children.
-        index: int64 [K], which of them each child is.
+        index: int64 [K], which of them each child is; on the device of the logits.
         counts, usage: What was merged, and what it took.
     """
 
@@ -228,7 +228,7 @@ class ChildPlan:
             logits, usage = torch.ops.nasfast.child_eval(images.detach(), calibration, *self.arguments(), memory_bound)
         except (RuntimeError, ValueError) as error:
             raise NasfastError(str(error).splitlines()[0]) from error
-        return ChildResults(logits, self.merged.index().to(logits.device), self.counts, Usage(*usage.tolist()))
+        return ChildResults(logits, _queued(self.merged.index(), logits.device), self.counts, Usage(*usage.tolist()))
 
 
 def evaluate_children(
@@ -265,6 +265,11 @@ def evaluate_children(
         torch.stack([network(images, row) for row in rows])
     """
     return ChildPlanner(network).plan(rows).evaluate(images, calibration=calibration, memory_bound=memory_bound)
+
+
+def _queued(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for it."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _table(rows: list[Any]) -> Tensor:

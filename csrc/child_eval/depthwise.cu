@@ -5,7 +5,8 @@
 //   sums     float32, tap by tap; statistics of a thread's pixels around the first of them, joined in the order of
 //            threads and runs (moments.cuh)
 //
-// A tap that several outputs share is read again from the first-level cache.
+// A thread takes a few pixels at a time, so that a weight is read once for all of them; an input that several outputs
+// share is read again from the first-level cache.
 #include "../core/launch.h"
 #include "../mixed_op/lanes.cuh"
 #include "kernels_cuda.h"
@@ -15,6 +16,10 @@ namespace nasfast::child_eval {
 namespace {
 
 static_assert(kLanesChannels == kLaneChannels);
+
+// Pixels that a thread works on at a time: a weight is read once for all of them.
+template <class S>
+constexpr int kPixels = sizeof(S) == 4 ? 4 : 2;
 
 template <class S>
 struct LaneShared {
@@ -48,24 +53,39 @@ struct LaneMoments {
   }
 };
 
-template <class S, int V>
-__device__ __forceinline__ void filtered(const ConvTask& task, const TaskShape& s, const PixelAt& at, int c,
-                                         float (&out)[V]) {
-  const float* weights = static_cast<const float*>(task.weights);
-  const int64_t image = static_cast<int64_t>(at.n) * s.H * s.W;
+// Where the window of an output pixel begins in the input, which may be outside of it.
+struct Window {
+  int64_t image;  // first pixel of the image
+  int y, x;
+};
+
+__device__ __forceinline__ Window window_of(const TaskShape& s, int64_t pixel) {
+  const PixelAt at = pixel_at(pixel, s.h, s.w);
+  return {static_cast<int64_t>(at.n) * s.H * s.W, at.y * s.stride - s.pad, at.x * s.stride - s.pad};
+}
+
+// out[j] += sum over the taps of the window of pixel j.
+template <class S, int V, int R>
+__device__ __forceinline__ void filter(const ConvTask& task, const TaskShape& s, const Window (&window)[R], int c,
+                                       float (&out)[R][V]) {
+  const float* weights = static_cast<const float*>(task.weights) + c;
   for (int ky = 0; ky < s.kernel; ++ky) {
-    const int y = at.y * s.stride - s.pad + ky * s.dilation;
-    if (y < 0 || y >= s.H) continue;
-    for (int kx = 0; kx < s.kernel; ++kx) {
-      const int x = at.x * s.stride - s.pad + kx * s.dilation;
-      if (x < 0 || x >= s.W) continue;
-      float v[V];
-      read_pixel<S>(task.x, image + static_cast<int64_t>(y) * s.W + x, s.in_ld, c, v);
+    for (int kx = 0; kx < s.kernel; ++kx, weights += s.in_ld) {
+      float w[V];
 #pragma unroll
       for (int k = 0; k < V; k += 4) {
-        const Pack<float, 4> w = gload_vec<float, 4>(weights + (ky * s.kernel + kx) * s.in_ld + c + k);
+        const Pack<float, 4> four = gload_vec<float, 4>(weights + k);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) out[k + i] += w[i] * v[k + i];
+        for (int i = 0; i < 4; ++i) w[k + i] = four[i];
+      }
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        const int y = window[j].y + ky * s.dilation, x = window[j].x + kx * s.dilation;
+        if (y < 0 || y >= s.H || x < 0 || x >= s.W) continue;
+        float v[V];
+        read_pixel<S>(task.x, window[j].image + static_cast<int64_t>(y) * s.W + x, s.in_ld, c, v);
+#pragma unroll
+        for (int i = 0; i < V; ++i) out[j][i] += w[i] * v[i];
       }
     }
   }
@@ -99,9 +119,9 @@ __device__ __forceinline__ void store_run(const ConvTask& task, const TaskShape&
 }
 
 template <class S>
-__global__ void __launch_bounds__(kLaneThreads, sizeof(S) == 4 ? 6 : 4)
+__global__ void __launch_bounds__(kLaneThreads, 4)
     child_depthwise_kernel(const NASFAST_TASK_PARAMETER ConvArgs args, bool statistics) {
-  constexpr int V = kVector<S>;
+  constexpr int V = kVector<S>, R = kPixels<S>;
   SharedArena arena;
   const LaneShared<S> shared(arena, statistics);
   const ConvTask& task = args.task[task_of_block(args.task, args.tasks)];
@@ -112,18 +132,26 @@ __global__ void __launch_bounds__(kLaneThreads, sizeof(S) == 4 ? 6 : 4)
   LaneMoments<V> moments;
   if (!lanes.idle()) {
     const int c = lanes.channel();
-    for (int64_t pixel = lanes.begin + lanes.lane; pixel < lanes.end; pixel += lanes.lanes) {
-      float v[V] = {};
-      if (task.weights)
-        filtered<S>(task, s, pixel_at(pixel, s.h, s.w), c, v);
-      else
-        read_pixel<S>(task.x, pixel, s.in_ld, c, v);
-      finish(task.after, s.out_ld, task.act, c, v);
-      if (task.out) gstore_vec(static_cast<S*>(task.out) + pixel * s.out_ld + c, pack<S>(v));
-      if (!statistics) continue;
+    for (int64_t first = lanes.begin + lanes.lane; first < lanes.end; first += R * lanes.lanes) {
+      float v[R][V] = {};
+      if (task.weights) {
+        Window window[R];
 #pragma unroll
-      for (int i = 0; i < V; ++i) v[i] = rounded<S>(v[i]);
-      moments.take(v);
+        for (int j = 0; j < R; ++j) window[j] = window_of(s, min(first + j * lanes.lanes, lanes.end - 1));
+        filter<S>(task, s, window, c, v);
+      }
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        const int64_t pixel = first + j * lanes.lanes;
+        if (pixel >= lanes.end) break;
+        if (!task.weights) read_pixel<S>(task.x, pixel, s.in_ld, c, v[j]);
+        finish(task.after, s.out_ld, task.act, c, v[j]);
+        if (task.out) gstore_vec(static_cast<S*>(task.out) + pixel * s.out_ld + c, pack<S>(v[j]));
+        if (!statistics) continue;
+#pragma unroll
+        for (int i = 0; i < V; ++i) v[j][i] = rounded<S>(v[j][i]);
+        moments.take(v[j]);
+      }
     }
   }
   if (!statistics || !task.statistics.counters) return;

@@ -1,9 +1,8 @@
 // What the CUDA kernels of batched child evaluation are told: plain structures, passed by value as kernel parameters.
 //
 // A value is one image batch, NHWC, with `ld` elements between pixels: its channels rounded up to whole 16-byte packs,
-// so that every access is one. What lies past the last channel is zero (or NaN where the pixel holds one), and weights
-// there are zero. A value can be kept before its normalisation: then whoever reads it applies scale, shift and
-// activation.
+// so that every access is one. What lies past the last channel is zero, as weights, scales and shifts are there. A
+// value can be kept before its normalisation: then whoever reads it applies scale, shift and activation.
 //
 // One launch computes many tasks: values of many nodes of the plan, of one or several shapes. Task k has the blocks
 // from task[k].block on. Letters: N images, H/W input size, h/w output size, S storage type.
@@ -45,8 +44,8 @@ struct Statistics {
   float eps;
 };
 
-// conv: out = act(after * conv(x) + residual-free shift) [+ residual]. depthwise: the same with one filter per channel;
-// kernel 1 and no weights: a normalisation or activation alone. `out` null: only the statistics are wanted.
+// conv: out = act(scale * conv(x) + shift) + residual. depthwise: the same with one filter per channel; without weights
+// a normalisation or activation alone. `out` null: only the statistics are wanted.
 struct ConvTask {
   Source x;
   const void* weights;   // conv: [taps*in_ld][out_ld] float, [out_ld][taps*in_ld] 16-bit; depthwise: [taps][ld] float
@@ -73,7 +72,7 @@ struct MapTask {
 struct HeadTask {
   Source x;
   const float* weights;  // [classes][in_ld]
-  const float* bias;     // shift at [classes_ld] of an affine
+  const float* bias;     // [classes]
   float* out;            // [N][classes]
   int block;
   int16_t shape;
@@ -96,7 +95,7 @@ struct MapArgs {
 };
 
 struct HeadArgs {
-  int N, tasks, classes, largest_ld;
+  int N, tasks, classes;
   TaskShape shape[kMaxShapes];
   HeadTask task[kHeadTasks];
 };
