@@ -313,6 +313,15 @@ def _update_running_stats_fake(stats, running_mean, running_var, batches, moment
     return None
 
 
+@torch.library.register_fake("nasfast::child_eval")
+def _child_eval_fake(  # type: ignore[no-untyped-def]
+    images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs, classes, memory_bound
+):
+    _check_devices("child_eval", images, calibration=[calibration], tensors=tensors)
+    logits = images.new_empty((outputs.shape[0], images.shape[0], classes), dtype=torch.float32)
+    return logits, torch.empty((_CHILD_EVAL_USAGE,), dtype=torch.int64, device=outputs.device)
+
+
 def _norm_count(graph: Sequence[int]) -> int:
     return _C.mixed_op_norm_count(list(graph))
 
@@ -352,12 +361,3 @@ def _shuffle_channels_backward_fake(grad, mixed_channels, groups):  # type: igno
     return tuple(
         grad.new_empty((n, k, h, w)).to(memory_format=torch.channels_last) for k in (mixed_channels, c - mixed_channels)
     )
-
-
-@torch.library.register_fake("nasfast::child_eval")
-def _child_eval_fake(  # type: ignore[no-untyped-def]
-    images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs, classes, memory_bound
-):
-    _check_devices("child_eval", images, calibration=[calibration], tensors=tensors)
-    logits = images.new_empty((outputs.shape[0], images.shape[0], classes), dtype=torch.float32)
-    return logits, torch.empty((_CHILD_EVAL_USAGE,), dtype=torch.int64, device=outputs.device)

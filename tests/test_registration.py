@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 import torch
-from child_eval_cases import SmallChain, shared_network
 from op_cases import EDGES
 from torch import nn
 
 import nasfast._C as extension
 from nasfast import ops, reference
-from nasfast.child_eval import ChildPlanner, Usage, evaluate_children
 from nasfast.modules import ParamList
 
 PUBLIC = {"mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"}
@@ -24,8 +20,8 @@ TWINS = {
 }
 INNER = {f"_{name}_{part}" for name in ("mixed_op", "relu_conv_bn") for part in ("forward", "backward")}
 INNER |= {"_shuffle_channels_backward"}
-OTHERS = {"child_eval": evaluate_children}  # without gradients; what Python offers of them
-EVERY = sorted(PUBLIC | INNER | set(OTHERS))
+OTHERS = {"child_eval"}  # has no gradients, and is called by nasfast.child_eval: tests/test_child_eval.py
+EVERY = sorted(PUBLIC | INNER | OTHERS)
 
 
 def registered() -> set[str]:
@@ -51,9 +47,9 @@ def test_every_op_has_a_cuda_kernel_where_the_build_has_cuda(name: str) -> None:
     assert kernel == (ops.build_info()["cuda"] is not None or name in {"mixed_op", "relu_conv_bn"})
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC | set(OTHERS)))
+@pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
-    doc = (OTHERS.get(name) or getattr(ops, name)).__doc__
+    doc = getattr(ops, name).__doc__
     assert "Args:" in doc
     assert "Equivalent to" in doc
 
@@ -102,24 +98,6 @@ def test_opcheck_update_running_stats() -> None:
     buffers = [[torch.zeros(3)], [torch.ones(3)], [torch.zeros((), dtype=torch.int64)]]
     arguments = (torch.rand(1, 2, 3), *buffers, 0.1, 12)
     torch.library.opcheck(torch.ops.nasfast.update_running_stats_.default, arguments)
-
-
-def child_eval_arguments(calibrated: bool) -> tuple:
-    network = shared_network(SmallChain())
-    planner = ChildPlanner(network)
-    plan = planner.plan([[0, 1, 2, 3], [0, 1, 2, 0]])
-    x = torch.randn(3, 3, 8, 8)
-    return (x, torch.randn(4, 3, 8, 8) if calibrated else None, *plan.arguments())
-
-
-@pytest.mark.parametrize("calibrated", [False, True], ids=["running", "calibrated"])
-def test_opcheck_child_eval(calibrated: bool) -> None:
-    torch.manual_seed(0)
-    arguments = (*child_eval_arguments(calibrated), 1 << 30)
-    torch.library.opcheck(torch.ops.nasfast.child_eval.default, arguments)
-    logits, usage = extension.child_eval(*arguments)
-    assert torch.equal(logits, torch.ops.nasfast.child_eval(*arguments)[0])
-    assert usage.numel() == len(fields(Usage))
 
 
 @pytest.mark.parametrize("wanted", [True, False], ids=["every gradient", "alphas only"])
