@@ -340,7 +340,7 @@ def test_a_wrong_claim_of_fixed_wiring_is_refused():
         ({"nodes": (0, 0, 7)}, "node 0 of the plan must be of kind 0 to 4"),
         ({"nodes": (1, 3, 99)}, "node 1 of the plan must be a known operation"),
         ({"nodes": (1, 2, 5)}, "node 1 of the plan must be an operation of its channels"),
-        ({"nodes": (1, 1, 0)}, "node 1 of the plan must be of the size that its operation gives"),
+        ({"nodes": (1, 1, 2)}, "node 1 of the plan must be of the size that its operation gives"),
         ({"inputs": (0, 3)}, "node 1 of the plan must read earlier nodes"),
         ({"outputs": (0, 99)}, r"outputs\[0\] must be 0 to"),
         ({"outputs": (0, 1)}, "the output of child 0 must be a classifier"),
