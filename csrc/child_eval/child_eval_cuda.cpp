@@ -26,9 +26,8 @@ class Evaluation {
  public:
   Evaluation(const DeviceCall& call, const Request& request, const DeviceBank& bank, int64_t bound)
       : call_(call), request_(request), bank_(bank), bound_(bound) {
-    std::vector<uint8_t> live = request.live;
-    for (size_t i = 0; i < live.size(); ++i)
-      operations_ += live[i] && request.plan.nodes[i].kind == NodeKind::kOperation;
+    for (size_t i = 0; i < request.live.size(); ++i)
+      operations_ += request.live[i] && request.plan.nodes[i].kind == NodeKind::kOperation;
   }
 
   void calibrate(const Tensor& images) {
@@ -99,7 +98,7 @@ class Evaluation {
       out.parts.push_back(std::move(whole));
       return out;
     }
-    for (int64_t count = std::min(N, kEnoughImages);; count = count / 2) {
+    for (int64_t count = std::min(N, kEnoughImages);; count /= 2) {
       try {
         return {count, divide(request_.plan, program, bytes(program, images, count), bound_)};
       } catch (const DoesNotFit&) {
