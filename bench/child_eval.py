@@ -7,7 +7,8 @@ must be identical to the loop's, and logits within 1e-4 of the same loop in floa
 off with recalibration: PyTorch sums channels_last batch statistics of large batches less exactly.)
 
 Populations: "random" is uniform; "evolved" is what regularized evolution (population 64, tournaments of 16, one
-mutation) holds after 400 children, with the number of decisions shared with a hidden row as fitness.
+mutation) holds after 400 children, with the number of decisions shared with a hidden row as fitness. With --device cuda
+see bench/child_eval_cuda.py.
 """
 
 from __future__ import annotations
@@ -90,21 +91,24 @@ def evolve(space: Space, count: int, generator: np.random.Generator, steps: int 
     return np.stack(members)
 
 
-def make_network(space: Space, pixels: int) -> SharedNetwork:
-    """A shared network of random weights whose statistics come from a few children, so that logits stay in range."""
+def make_network(space: Space, pixels: int, device: str = "cpu") -> SharedNetwork:
+    """A shared network of random weights whose statistics come from a few children, so that logits stay in range.
+
+    The same numbers on every device.
+    """
     torch.manual_seed(0)
     network = SharedNetwork(space, CLASSES).to(memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    batch = _images(16, pixels, seed=1)
+    batch = make_images(16, pixels, seed=1)
     with torch.no_grad():
         for row in space.sample(np.random.default_rng(1), 24):
             network.train()(batch, row)
-    return network.eval()
+    return network.eval().to(device)
 
 
-def _images(count: int, pixels: int, seed: int) -> Tensor:
+def make_images(count: int, pixels: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, pixels, pixels, generator=generator).to(memory_format=torch.channels_last)
 
@@ -133,11 +137,10 @@ class Loop:
                 norm.eval()
         return run_graph(self.graphs[child], self.network, self.images)
 
-    def correct(self, child: int) -> int:
-        return int((self.logits(child).argmax(-1) == self.labels).sum())
-
     def step(self) -> list[int]:
-        return [self.correct(child) for child in range(len(self.graphs))]
+        children = range(len(self.graphs))
+        correct = [(self.logits(child).argmax(-1) == self.labels).sum() for child in children]
+        return torch.stack(correct).tolist()
 
 
 class Batched:
@@ -230,8 +233,8 @@ def validate(case: Case, loop: Loop, batched: Batched, sampled: int) -> tuple[Er
 def measure(case: Case, calibrated: bool, rounds: int, sampled: int) -> Result:
     space = case.space()
     network, rows = make_network(space, case.pixels), case.rows(space)
-    images, labels = _images(case.batch, case.pixels, seed=2), torch.arange(case.batch) % CLASSES
-    calibration = _images(case.batch, case.pixels, seed=3) if calibrated else None
+    images, labels = make_images(case.batch, case.pixels, seed=2), torch.arange(case.batch) % CLASSES
+    calibration = make_images(case.batch, case.pixels, seed=3) if calibrated else None
     loop = Loop(network, rows, images, labels, calibration)
     batched = Batched(network, rows, images, labels, calibration)
     errors, results = validate(case, loop, batched, sampled)
@@ -257,14 +260,18 @@ def _once(step: Callable[[], object]) -> Timing:
     return Timing((time.perf_counter() - started,))
 
 
+def quick_cases() -> list[Case]:
+    return [
+        Case("Macro evolved", macro, True, 64, 8),
+        Case("Macro random", macro, False, 64, 8),
+        Case("NAS-Bench-201 random", nasbench201, False, 16, 8),
+    ]
+
+
 def run_cases(options: argparse.Namespace) -> list[Result]:
     small = ("NAS-Bench-201 all", small_nasbench201, False)
     if options.quick:
-        cases = [
-            Case("Macro evolved", macro, True, 64, 8),
-            Case("Macro random", macro, False, 64, 8),
-            Case("NAS-Bench-201 random", nasbench201, False, 16, 8),
-        ]
+        cases = quick_cases()
     else:
         cases = [
             *(Case("Macro evolved", macro, True, count, batch) for count, batch in ((64, 64), (64, 16), (16, 64))),
@@ -310,7 +317,7 @@ def run_memory(options: argparse.Namespace) -> list[dict[str, object]]:
     """One population under ever smaller bounds."""
     space = small_nasbench201()
     rows = space.sample(np.random.default_rng(0), 200)
-    network, images = make_network(space, 32), _images(16, 32, seed=2)
+    network, images = make_network(space, 32), make_images(16, 32, seed=2)
     plan = ChildPlanner(network).plan(rows)
     expected = plan.evaluate(images)
     table, results = [], []
@@ -334,7 +341,12 @@ def run_memory(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    options = arguments.parse("child_eval", __doc__, plot=False)
+    options = arguments.parse("child_eval", __doc__, plot=False, cuda=True, compiles=False)
+    if options.device == "cuda":
+        from bench import child_eval_cuda
+
+        child_eval_cuda.run(options)
+        return
     results: dict[str, object] = {"bench": "child_eval", "environment": arguments.print_environment(options)}
     results["planning"] = run_planning(options)
     results["memory"] = run_memory(options)

@@ -94,7 +94,7 @@ table() {
   local name
   {
     echo "# Measured on $card"
-    for name in mixed_op network search_step; do
+    for name in mixed_op network search_step child_eval; do
       printf '\n## python -m bench.%s --device cuda\n' "$name"
       cat "$work/$card-$name.md"
     done
@@ -160,4 +160,5 @@ step "racecheck" sanitize racecheck
 step "bench mixed_op" measure mixed_op --traffic "$traffic" --compile 600
 step "bench network" measure network --traffic "$traffic" --compile 1800
 step "bench search_step" measure search_step
+step "bench child_eval" measure child_eval
 step "table" table

@@ -8,6 +8,7 @@
 
 #include "aten/buffer_cache.h"
 #include "child_eval/child_eval.h"
+#include "child_eval/population.h"
 #include "core/isa.h"
 #include "core/peak.h"
 #include "mixed_op/channel_shuffle.h"
@@ -91,10 +92,13 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       .def_static("from_graphs", &Population::from_graphs)
       .def("counts", &Population::counts)
       .def("index", &Population::index)
-      .def("evaluate",
-           [](const Population& self, const at::Tensor& images, const std::vector<at::Tensor>& tensors,
-              const std::vector<double>& eps, const std::optional<at::Tensor>& calibration, int64_t memory_bound) {
-             const pybind11::gil_scoped_release unlocked;
-             return self.evaluate(images, tensors, eps, calibration, memory_bound);
-           });
+      .def("tables", &Population::tables);
+  m.def("child_eval", [](const at::Tensor& images, const std::optional<at::Tensor>& calibration,
+                         const std::vector<at::Tensor>& tensors, const std::vector<double>& eps,
+                         const at::Tensor& primitives, const at::Tensor& macros, const at::Tensor& nodes,
+                         const at::Tensor& inputs, const at::Tensor& outputs, int64_t classes, int64_t memory_bound) {
+    const pybind11::gil_scoped_release unlocked;
+    return child_eval::child_eval(images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs,
+                                  classes, memory_bound);
+  });
 }

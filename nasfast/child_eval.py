@@ -1,7 +1,8 @@
 """Many children of one shared network evaluated at once: what they have in common is computed once.
 
 The children's graphs are merged (equal operations on equal inputs are one; equal functions of the shared weights are
-one child), and the merged plan is walked within a memory bound. float32 on the CPU; no gradients.
+one child), and the merged plan is walked within a memory bound. float32 on the CPU, and float32, bfloat16 or float16 on
+CUDA; no gradients.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ class Usage:
         peak_bytes: Most memory of values and scratch at a time, all threads together; never above the bound.
         statistics_bytes: Of the calibrated normalisations, beside it.
         computed_again: Operations that were repeated because their results did not fit.
-        threads: That it ran on.
+        threads: That it ran on; 0 on CUDA.
         slice_images: Images that went through the plan together.
+        parts: Into which the population was divided, on CUDA; 1 on the CPU.
     """
 
     peak_bytes: int
@@ -70,6 +72,7 @@ class Usage:
     computed_again: int
     threads: int
     slice_images: int
+    parts: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class ChildResults:
 
     Attributes:
         logits: float32 [distinct, N, classes], of the distinct children.
-        index: int64 [K], which of them each child is.
+        index: int64 [K], which of them each child is; on the device of the logits.
         counts, usage: What was merged, and what it took.
     """
 
@@ -218,16 +221,20 @@ class ChildPlan:
         """What merging does to this population."""
         return PlanCounts(**_ints(self.merged.counts()))
 
+    def arguments(self) -> tuple[Any, ...]:
+        """What ``torch.ops.nasfast.child_eval`` takes between the images and the memory bound: weights and plan."""
+        return (*self.planner._weights(), *self.planner.tables(), *self.merged.tables())
+
     def evaluate(
         self, images: Tensor, *, calibration: Tensor | None = None, memory_bound: int = MEMORY_BOUND
     ) -> ChildResults:
         """Logits of every child; see :func:`evaluate_children`."""
-        tensors, eps = self.planner._weights()
+        calibration = None if calibration is None else calibration.detach()
         try:
-            logits, usage = self.merged.evaluate(images.detach(), tensors, eps, calibration, memory_bound)
+            logits, usage = torch.ops.nasfast.child_eval(images.detach(), calibration, *self.arguments(), memory_bound)
         except (RuntimeError, ValueError) as error:
             raise NasfastError(str(error).splitlines()[0]) from error
-        return ChildResults(logits, self.merged.index(), self.counts, Usage(**_ints(usage)))
+        return ChildResults(logits, _queued(self.merged.index(), logits.device), self.counts, Usage(*usage.tolist()))
 
 
 def evaluate_children(
@@ -246,10 +253,11 @@ def evaluate_children(
     memory bound.
 
     Args:
-        network: The shared network, float32 on the CPU.
+        network: The shared network, float32, on the images' device.
         rows: int64 [K, D], the children.
-        images: float32 [N, C, H, W], any layout.
-        calibration: float32 [M, C, h, w], None for the running statistics.
+        images: [N, C, H, W], any layout, float32; on CUDA also bfloat16 and float16, which values then have too
+            (products and statistics are float32).
+        calibration: [M, C, h, w], of the images' dtype, None for the running statistics.
         memory_bound: Bytes that values and scratch may take. Weights, packed for the kernels, logits and calibrated
             statistics come on top.
 
@@ -263,6 +271,11 @@ def evaluate_children(
         torch.stack([network(images, row) for row in rows])
     """
     return ChildPlanner(network).plan(rows).evaluate(images, calibration=calibration, memory_bound=memory_bound)
+
+
+def _queued(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for it."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _table(rows: list[Any]) -> Tensor:

@@ -36,6 +36,7 @@ _PRIMITIVE_CODES = {
 }
 _NORM_FACTOR = 16
 _LANES = 8  # channels of a block in csrc/core/types.h
+_CHILD_EVAL_USAGE = 6  # numbers of Usage in csrc/child_eval/tables.h
 _NORM_CODES = {"batch": 0, "affine": 1, "none": 2}
 
 
@@ -395,6 +396,15 @@ def _grads(params: Sequence[Tensor], wanted: bool) -> list[Tensor]:
 @torch.library.register_fake("nasfast::update_running_stats_")
 def _update_running_stats_fake(stats, running_mean, running_var, batches, momentum, count):  # type: ignore[no-untyped-def]
     return None
+
+
+@torch.library.register_fake("nasfast::child_eval")
+def _child_eval_fake(  # type: ignore[no-untyped-def]
+    images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs, classes, memory_bound
+):
+    _check_devices("child_eval", images, calibration=[calibration], tensors=tensors)
+    logits = images.new_empty((outputs.shape[0], images.shape[0], classes), dtype=torch.float32)
+    return logits, torch.empty((_CHILD_EVAL_USAGE,), dtype=torch.int64, device=outputs.device)
 
 
 def _norm_count(graph: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import arguments, cuda, cuda_bench, cuda_traffic, mixed_op, network, prediction, search_step
+from bench import arguments, child_eval_cuda, cuda, cuda_bench, cuda_traffic, mixed_op, network, prediction, search_step
 from bench.cuda import KernelTime
 from bench.prediction import Counted, Traffic
 from bench.timing import Timing
@@ -148,7 +148,7 @@ def test_a_step_is_counted_by_what_the_harness_saw() -> None:
     assert not state["enabled"]
 
 
-@pytest.mark.parametrize("bench", ["mixed_op", "network", "search_step"])
+@pytest.mark.parametrize("bench", ["mixed_op", "network", "search_step", "child_eval"])
 @pytest.mark.without_gpu
 def test_without_a_gpu_the_benches_say_so(bench: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -250,7 +250,7 @@ def stand_ins(folder: Path) -> Path:
     )
     (root / "bench/cuda_traffic.py").write_text("print('COUNTED')\n")
     (root / "pytest.py").write_text("import os\nprint('TESTED', os.environ['NASFAST_REQUIRE_CUDA'])\n")
-    for name in ("mixed_op", "network", "search_step"):
+    for name in ("mixed_op", "network", "search_step", "child_eval"):
         (root / f"bench/{name}.py").write_text(f"print('MEASURED {name}')\n")
     return root
 
@@ -304,9 +304,12 @@ def test_with_a_gpu_the_script_goes_through_all_steps_and_on_where_it_was(tmp_pa
     (root / "fails").unlink()
     result = run_script(root, "some-card")
     assert result.returncode == 0, result.stderr
-    assert re.findall("TESTED|MEASURED \\w+", result.stdout) == ["MEASURED network", "MEASURED search_step"]
+    assert re.findall("TESTED|MEASURED \\w+", result.stdout) == [
+        *("MEASURED network", "MEASURED search_step", "MEASURED child_eval"),
+    ]
     table = (root / "bench/results/some-card.md").read_text()
-    assert re.findall("MEASURED \\w+", table) == ["MEASURED mixed_op", "MEASURED network", "MEASURED search_step"]
+    measured = ["mixed_op", "network", "search_step", "child_eval"]
+    assert re.findall("MEASURED \\w+", table) == [f"MEASURED {name}" for name in measured]
     assert "TESTED" in run_script(root, "some-card", "--fresh").stdout
     assert "MEASURED mixed_op" in run_script(root, "other-card").stdout
     (root / "bench/search_step.py").write_text("print('MEASURED again')\n")
@@ -341,3 +344,14 @@ def test_the_table_of_an_edge_holds_every_way_beside_the_fused_one() -> None:
     assert [len(row) for row in rows] == [len(cuda_bench.TIME_HEADERS)] * 5
     assert rows[0] == ("eager", "8.00", "0%", "8.00x", "16.00x")
     assert rows[-1] == ("torch.compile", "6.00", "", "3.00x", "")  # over the fused step of the same process
+
+
+def test_the_table_of_a_population_has_a_cell_for_every_column() -> None:
+    case = child_eval_cuda.cases_for(quick=False)[0]
+    timings = {"loop": Timing((2.0,)), "batched": Timing((0.5,))}
+    memory = {name: cuda.StepMemory(1_000_000, 3_000_000) for name in timings}
+    errors = {"loop": 1e-5, "batched": 2e-6}
+    launches = {"loop": 5000, "batched": 40}
+    row = child_eval_cuda.table_row(case, "float32", True, 64, timings, launches, memory, errors)
+    assert len(row) == len(child_eval_cuda.HEADERS)
+    assert row[5:8] == ("32", "128", "4.00x")

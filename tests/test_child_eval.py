@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from child_eval_cases import Branches, OwnLayers, SmallChain, sequential, shared
 from torch import nn
 
 from nasfast import _C
-from nasfast.child_eval import ChildPlanner, evaluate_children
+from nasfast.child_eval import ChildPlanner, Usage, evaluate_children
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
@@ -231,6 +232,18 @@ def test_a_shared_network_trains():
     assert not any("layer1_mb1" in name for name in touched)
 
 
+@pytest.mark.parametrize("calibrated", [False, True], ids=["running", "calibrated"])
+def test_the_op_has_all_its_parts(calibrated):
+    plan = ChildPlanner(shared_network(SmallChain())).plan([[0, 1, 2, 3], [0, 1, 2, 0]])
+    arguments = (images(3, 8, 8), images(4, 8, 8) if calibrated else None, *plan.arguments(), 1 << 30)
+    torch.library.opcheck(torch.ops.nasfast.child_eval.default, arguments)
+    logits, usage = _C.child_eval(*arguments)
+    assert torch.equal(logits, torch.ops.nasfast.child_eval(*arguments)[0])
+    assert usage.numel() == len(fields(Usage))
+    assert "Args:" in evaluate_children.__doc__
+    assert "Equivalent to" in evaluate_children.__doc__
+
+
 # bad input
 
 
@@ -319,6 +332,34 @@ def test_a_wrong_claim_of_fixed_wiring_is_refused():
 
     with pytest.raises(SpaceError, match="not wired alike"):
         SharedNetwork(Claims())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nodes": (0, 0, 7)}, "node 0 of the plan must be of kind 0 to 4"),
+        ({"nodes": (1, 3, 99)}, "node 1 of the plan must be a known operation"),
+        ({"nodes": (1, 2, 5)}, "node 1 of the plan must be an operation of its channels"),
+        ({"nodes": (1, 1, 2)}, "node 1 of the plan must be of the size that its operation gives"),
+        ({"inputs": (0, 3)}, "node 1 of the plan must read earlier nodes"),
+        ({"outputs": (0, 99)}, r"outputs\[0\] must be 0 to"),
+        ({"outputs": (0, 1)}, "the output of child 0 must be a classifier"),
+        ({"classes": 3}, "classes must be the 7 of the classifiers, got 3"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_plans_that_make_no_sense_are_refused(change, message):
+    plan = ChildPlanner(shared_network(SmallChain())).plan([[0, 1, 2, 3]])
+    names = ("tensors", "eps", "primitives", "macros", "nodes", "inputs", "outputs", "classes")
+    arguments = dict(zip(names, plan.arguments(), strict=True))
+    for name, place in change.items():
+        if name == "classes":
+            arguments[name] = place
+        else:
+            arguments[name] = arguments[name].clone()
+            arguments[name][place[:-1]] = place[-1]
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.nasfast.child_eval(images(1, 8, 8), None, *arguments.values(), 1 << 30)
 
 
 def test_tables_from_elsewhere_are_refused():

@@ -111,6 +111,15 @@ for name, dtype in (("darts", torch.bfloat16), ("odd channels", torch.float32), 
     for result in fused_results(edge, edge.module(), *edge.inputs(), dtype):
         assert result.isfinite().all(), name
 assert len(m.launches()) > 0
+m.reset()
+from child_eval_cases import Branches, SmallChain, shared_network
+from nasfast.child_eval import evaluate_children
+for space in (SmallChain(), Branches()):
+    x = torch.randn(3, 3, 7, 6)
+    rows = [[value % size for size in space.sizes] for value in (0, 1, 3)]
+    for result in (evaluate_children(shared_network(space), rows, x, calibration=y) for y in (None, x)):
+        assert result.logits.isfinite().all(), space.name
+assert any(launch["name"] == "child_conv" for launch in m.launches())
 print("all done")
 """
     )

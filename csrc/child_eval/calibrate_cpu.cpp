@@ -38,7 +38,7 @@ class Calibrator {
     std::vector<Value> slots(schedule.slot_count);
     std::vector<int64_t> elements(schedule.slot_count, 0);
     for (const Step& step : schedule.steps) {
-      const Node& n = work_.plan.nodes()[step.node];
+      const Node& n = work_.plan.nodes[step.node];
       std::vector<const Value*> in;
       for (int32_t i = 0; i < n.inputs; ++i) in.push_back(&slots[schedule.slots[step.first_input + i]]);
       Value out = compute(step.node, n, in);
@@ -94,15 +94,15 @@ class Calibrator {
       }
       std::vector<std::pair<const float*, int>> parts;
       for (int32_t j = 0; j < n.inputs; ++j)
-        parts.emplace_back((*in[j])[i], work_.plan.nodes()[work_.plan.inputs(n)[j]].channels);
+        parts.emplace_back((*in[j])[i], work_.plan.nodes[work_.plan.inputs_of(n)[j]].channels);
       concat(parts, n.channels, pixels, out[i]);
     });
     return out;
   }
 
   Value operation(int32_t node, const Node& n, const Value& x) {
-    const Macro& macro = work_.plan.macros()[n.macro];
-    const Extent in = extent_of(images_, work_.plan.nodes()[work_.plan.inputs(n)[0]].halvings);
+    const Macro& macro = work_.plan.macros[n.macro];
+    const Extent in = extent_of(images_, work_.plan.nodes[work_.plan.inputs_of(n)[0]].halvings);
     const MacroPlan plan = macro_plan(work_, macro, in);
     own_.clear();
     start_statistics(node, macro);
@@ -270,7 +270,7 @@ Report calibrate(const Work& work, const PackedWeights& weights, const Images& i
   Arena arena(bound - scratch_bytes, meter), fixed(INT64_MAX, meter);
   std::vector<float*> buffers;
   for (int i = 0; i < threads; ++i) buffers.push_back(fixed.take(scratch));
-  statistics.offset.assign(work.plan.nodes().size(), -1);
+  statistics.offset.assign(work.plan.nodes.size(), -1);
   Calibrator(work, weights, images, threads, arena, buffers, statistics).run(schedule);
   for (float* p : buffers) fixed.give(p, scratch);
   return {meter.peak(), schedule.computed_again, threads, kSliceImages};

@@ -49,7 +49,7 @@ class Walker {
   }
 
   void compute(const Step& step) {
-    const Node& n = t_.work.plan.nodes()[step.node];
+    const Node& n = t_.work.plan.nodes[step.node];
     const Extent e = extent_of(t_.images, n.halvings);
     const int pixels = count_ * e.h * e.w, blocks = static_cast<int>(blocks_of(n.channels));
     const int64_t elements = value_elements(n.channels, pixels);
@@ -70,15 +70,15 @@ class Walker {
       default: {
         std::vector<std::pair<const float*, int>> parts;
         for (int32_t i = 0; i < n.inputs; ++i)
-          parts.emplace_back(slots_[in[i]].data, t_.work.plan.nodes()[t_.work.plan.inputs(n)[i]].channels);
+          parts.emplace_back(slots_[in[i]].data, t_.work.plan.nodes[t_.work.plan.inputs_of(n)[i]].channels);
         return concat(parts, n.channels, pixels, out);
       }
     }
   }
 
   void operation(const Step& step, const Node& n, const float* x) {
-    const Macro& macro = t_.work.plan.macros()[n.macro];
-    const Extent in = extent_of(t_.images, t_.work.plan.nodes()[t_.work.plan.inputs(n)[0]].halvings);
+    const Macro& macro = t_.work.plan.macros[n.macro];
+    const Extent in = extent_of(t_.images, t_.work.plan.nodes[t_.work.plan.inputs_of(n)[0]].halvings);
     const MacroPlan plan = macro_plan(t_.work, macro, in);
     const float* statistics = nullptr;
     if (t_.statistics && t_.statistics->offset[step.node] >= 0)

@@ -64,14 +64,14 @@ MacroPlan macro_plan(const Work& work, const Macro& macro, Extent in) {
 
 int64_t scratch_elements(const Work& work, const Images& images, int slice, bool calibration) {
   int64_t most = 0;
-  std::vector<uint64_t> seen(work.plan.macros().size(), 0);  // by number of halvings, one bit each
+  std::vector<uint64_t> seen(work.plan.macros.size(), 0);  // by number of halvings, one bit each
   for (size_t i = 0; i < work.live.size(); ++i) {
-    const Node& n = work.plan.nodes()[i];
+    const Node& n = work.plan.nodes[i];
     if (!work.live[i] || n.kind != NodeKind::kOperation) continue;
-    const int halvings = work.plan.nodes()[work.plan.inputs(n)[0]].halvings;
+    const int halvings = work.plan.nodes[work.plan.inputs_of(n)[0]].halvings;
     if (seen[n.macro] >> halvings & 1) continue;
     seen[n.macro] |= uint64_t{1} << halvings;
-    const Macro& macro = work.plan.macros()[n.macro];
+    const Macro& macro = work.plan.macros[n.macro];
     const MacroPlan plan = macro_plan(work, macro, extent_of(images, halvings));
     for (int64_t k = 0; k < macro.primitives; ++k)
       most = std::max(most, scratch_of(work.primitives[macro.first_primitive + k], slice, plan.in[k], calibration));
@@ -80,7 +80,7 @@ int64_t scratch_elements(const Work& work, const Images& images, int slice, bool
 }
 
 std::vector<NodeBytes> node_bytes(const Work& work, const Images& images, int slice, int64_t copies, bool calibration) {
-  const auto& nodes = work.plan.nodes();
+  const auto& nodes = work.plan.nodes;
   const int64_t unit = copies * static_cast<int64_t>(sizeof(float));
   std::vector<NodeBytes> out(nodes.size(), {0, 0});
   std::map<std::pair<int32_t, int>, NodeBytes> known;  // by operation and halvings
@@ -91,10 +91,10 @@ std::vector<NodeBytes> node_bytes(const Work& work, const Images& images, int sl
       out[i].value = unit * values(n.channels, slice, extent_of(images, n.halvings));
       continue;
     }
-    const int halvings = nodes[work.plan.inputs(n)[0]].halvings;
+    const int halvings = nodes[work.plan.inputs_of(n)[0]].halvings;
     const auto [it, fresh] = known.try_emplace({n.macro, halvings});
     if (fresh) {
-      const Macro& macro = work.plan.macros()[n.macro];
+      const Macro& macro = work.plan.macros[n.macro];
       const Primitive& last = work.primitives[macro.first_primitive + macro.primitives - 1];
       const bool head = last.kind == PrimitiveKind::kHead;
       it->second.value = head ? 0 : unit * values(n.channels, slice, extent_of(images, n.halvings));

@@ -10,11 +10,6 @@
 
 namespace nasfast::child_eval {
 
-inline int halved(int64_t side, int halvings) {
-  for (int i = 0; i < halvings; ++i) side = (side + 1) / 2;
-  return static_cast<int>(side);
-}
-
 struct Extent {
   int h, w;
 };

@@ -32,7 +32,7 @@ struct Report {
 };
 
 struct Work {
-  const Planner& plan;
+  const Plan& plan;
   const std::vector<Primitive>& primitives;
   const std::vector<uint8_t>& live;
 };

@@ -43,7 +43,7 @@ std::vector<int64_t> sorted_order(const int64_t* rows, int64_t count, const std:
 
 }  // namespace
 
-Planner::Planner(std::vector<Macro> macros, int64_t in_channels) : macros_(std::move(macros)), table_(1024) {
+Planner::Planner(std::vector<Macro> macros, int64_t in_channels) : plan_{std::move(macros), {}, {}, {}}, table_(1024) {
   const Node input{NodeKind::kInput, 0, static_cast<int32_t>(in_channels), -1, 0, 0, mix(1, in_channels)};
   intern(input, nullptr);
 }
@@ -51,10 +51,10 @@ Planner::Planner(std::vector<Macro> macros, int64_t in_channels) : macros_(std::
 void Planner::grow() {
   table_.assign(table_.size() * 4, {});
   const size_t mask = table_.size() - 1;
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    size_t at = nodes_[i].hash & mask;
+  for (size_t i = 0; i < plan_.nodes.size(); ++i) {
+    size_t at = plan_.nodes[i].hash & mask;
     while (table_[at].node >= 0) at = (at + 1) & mask;
-    table_[at] = {static_cast<int32_t>(i), static_cast<uint32_t>(nodes_[i].hash >> 32)};
+    table_[at] = {static_cast<int32_t>(i), static_cast<uint32_t>(plan_.nodes[i].hash >> 32)};
   }
 }
 
@@ -64,18 +64,18 @@ int32_t Planner::intern(const Node& node, const int32_t* xs) {
   size_t at = node.hash & mask;
   for (; table_[at].node >= 0; at = (at + 1) & mask) {
     if (table_[at].tag != tag) continue;
-    const Node& other = nodes_[table_[at].node];
+    const Node& other = plan_.nodes[table_[at].node];
     if (other.hash == node.hash && other.kind == node.kind && other.macro == node.macro &&
         other.channels == node.channels && other.halvings == node.halvings && other.inputs == node.inputs &&
-        std::equal(xs, xs + node.inputs, inputs(other)))
+        std::equal(xs, xs + node.inputs, plan_.inputs_of(other)))
       return table_[at].node;
   }
-  const int32_t id = static_cast<int32_t>(nodes_.size());
+  const int32_t id = static_cast<int32_t>(plan_.nodes.size());
   table_[at] = {id, tag};
-  nodes_.push_back(node);
-  nodes_.back().first_input = static_cast<int32_t>(inputs_.size());
-  inputs_.insert(inputs_.end(), xs, xs + node.inputs);
-  if (nodes_.size() * 2 > table_.size()) grow();
+  plan_.nodes.push_back(node);
+  plan_.nodes.back().first_input = static_cast<int32_t>(plan_.inputs.size());
+  plan_.inputs.insert(plan_.inputs.end(), xs, xs + node.inputs);
+  if (plan_.nodes.size() * 2 > table_.size()) grow();
   return id;
 }
 
@@ -84,8 +84,8 @@ int32_t Planner::zero(int32_t channels, uint8_t halvings) {
 }
 
 int32_t Planner::operation(int32_t macro, int32_t x) {
-  const Macro& m = macros_[macro];
-  const Node& source = nodes_[x];
+  const Macro& m = plan_.macros[macro];
+  const Node& source = plan_.nodes[x];
   if (source.channels != m.c_in)
     fail("operation " + std::to_string(macro) + " must read " + std::to_string(m.c_in) + " channels, got " +
          std::to_string(source.channels) + ": a child of another space");
@@ -98,17 +98,17 @@ int32_t Planner::operation(int32_t macro, int32_t x) {
 }
 
 int32_t Planner::sum(const int32_t* xs, int32_t count) {
-  const int32_t channels = nodes_[xs[0]].channels;
-  const uint8_t halvings = nodes_[xs[0]].halvings;
+  const int32_t channels = plan_.nodes[xs[0]].channels;
+  const uint8_t halvings = plan_.nodes[xs[0]].halvings;
   terms_.clear();
   for (int32_t i = 0; i < count; ++i) {
-    const Node& n = nodes_[xs[i]];
+    const Node& n = plan_.nodes[xs[i]];
     if (n.channels != channels || n.halvings != halvings)
       fail("a sum must add values of one shape, got " + std::to_string(channels) + " and " +
            std::to_string(n.channels) + " channels at 1/" + std::to_string(1 << halvings) + " and 1/" +
            std::to_string(1 << n.halvings) + " of the image's size");
     if (n.kind == NodeKind::kSum)
-      terms_.insert(terms_.end(), inputs(n), inputs(n) + n.inputs);
+      terms_.insert(terms_.end(), plan_.inputs_of(n), plan_.inputs_of(n) + n.inputs);
     else if (n.kind != NodeKind::kZero)
       terms_.push_back(xs[i]);
   }
@@ -116,10 +116,10 @@ int32_t Planner::sum(const int32_t* xs, int32_t count) {
   if (terms_.size() == 1) return terms_[0];
   // By hash and not by number: the order of summation must not depend on the rest of the population.
   std::sort(terms_.begin(), terms_.end(), [&](int32_t a, int32_t b) {
-    return nodes_[a].hash != nodes_[b].hash ? nodes_[a].hash < nodes_[b].hash : a < b;
+    return plan_.nodes[a].hash != plan_.nodes[b].hash ? plan_.nodes[a].hash < plan_.nodes[b].hash : a < b;
   });
   uint64_t hash = 4;
-  for (int32_t t : terms_) hash = mix(hash, nodes_[t].hash);
+  for (int32_t t : terms_) hash = mix(hash, plan_.nodes[t].hash);
   return intern({NodeKind::kSum, halvings, channels, -1, 0, static_cast<int32_t>(terms_.size()), hash}, terms_.data());
 }
 
@@ -128,12 +128,12 @@ int32_t Planner::concat(const int32_t* xs, int32_t count) {
   uint64_t hash = 5;
   int32_t channels = 0;
   for (int32_t i = 0; i < count; ++i) {
-    const Node& n = nodes_[xs[i]];
-    if (n.halvings != nodes_[xs[0]].halvings) fail("a concatenation must join images of one size");
+    const Node& n = plan_.nodes[xs[i]];
+    if (n.halvings != plan_.nodes[xs[0]].halvings) fail("a concatenation must join images of one size");
     hash = mix(hash, n.hash);
     channels += n.channels;
   }
-  return intern({NodeKind::kConcat, nodes_[xs[0]].halvings, channels, -1, 0, count, hash}, xs);
+  return intern({NodeKind::kConcat, plan_.nodes[xs[0]].halvings, channels, -1, 0, count, hash}, xs);
 }
 
 int32_t Planner::value(const Template& space, int32_t entry, const int64_t* row, const std::vector<int32_t>& values,
@@ -177,8 +177,8 @@ void Planner::add_rows(const Template& space, const int64_t* rows, int64_t count
       if (d == 0 || depends[e] >= d) changed[d].push_back(e);
 
   const auto order = sorted_order(rows, count, space.sizes);
-  const size_t base = outputs_.size();
-  outputs_.resize(base + count);
+  const size_t base = plan_.outputs.size();
+  plan_.outputs.resize(base + count);
   std::vector<int32_t> values(entries, -1);
   const int64_t* before = nullptr;
   for (int64_t k : order) {
@@ -186,17 +186,17 @@ void Planner::add_rows(const Template& space, const int64_t* rows, int64_t count
     const int64_t first = before ? std::mismatch(row, row + D, before).first - row : 0;
     if (first < D || !before)
       for (int32_t e : changed[first]) values[e] = value(space, e, row, values, 0);
-    outputs_[base + k] = values[entries - 1];
+    plan_.outputs[base + k] = values[entries - 1];
     before = row;
   }
   for (const auto& e : space.entries) {
     if (e.kind != NodeKind::kOperation) continue;
     if (e.decision < 0) {
-      asked_ += macros_[space.macros[e.first_macro]].kind == MacroKind::kOperation ? count : 0;
+      asked_ += plan_.macros[space.macros[e.first_macro]].kind == MacroKind::kOperation ? count : 0;
       continue;
     }
     for (int64_t k = 0; k < count; ++k)
-      asked_ += macros_[space.macros[e.first_macro + rows[k * D + e.decision]]].kind == MacroKind::kOperation;
+      asked_ += plan_.macros[space.macros[e.first_macro + rows[k * D + e.decision]]].kind == MacroKind::kOperation;
   }
 }
 
@@ -208,9 +208,9 @@ void Planner::add_graphs(const Template& graphs, const std::vector<int64_t>& sta
       values[e] = value(graphs, e, nullptr, values, base);
       const auto& entry = graphs.entries[e];
       if (entry.kind == NodeKind::kOperation)
-        asked_ += macros_[graphs.macros[entry.first_macro]].kind == MacroKind::kOperation;
+        asked_ += plan_.macros[graphs.macros[entry.first_macro]].kind == MacroKind::kOperation;
     }
-    outputs_.push_back(values[starts[k + 1] - 1]);
+    plan_.outputs.push_back(values[starts[k + 1] - 1]);
   }
 }
 

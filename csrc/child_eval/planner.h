@@ -9,31 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "plan.h"
+
 namespace nasfast::child_eval {
-
-enum class MacroKind : int64_t { kOperation = 0, kIdentity = 1, kZero = 2 };
-
-// An operation of the supernet, as the search space names it: a few primitives that the executor knows.
-struct Macro {
-  static constexpr int kFields = 8;
-  MacroKind kind;
-  int64_t first_primitive, primitives;
-  int64_t c_in, c_out;
-  int64_t halvings;  // of the image, each rounding up
-  bool keeps_zero;   // gives zero for zero
-  int64_t place;     // which of the supernet's operations it is: the same number in every population
-};
-
-enum class NodeKind : uint8_t { kInput, kOperation, kSum, kConcat, kZero };
-
-struct Node {
-  NodeKind kind;
-  uint8_t halvings;
-  int32_t channels;
-  int32_t macro;  // -1: none
-  int32_t first_input, inputs;
-  uint64_t hash;  // of the function: the same in every population
-};
 
 // How all architectures of a space are wired: node by node, the operation of some chosen by a decision.
 struct Template {
@@ -59,10 +37,7 @@ class Planner {
   // [starts[k], starts[k + 1]), whose inputs count from its first entry.
   void add_graphs(const Template& graphs, const std::vector<int64_t>& starts);
 
-  const std::vector<Node>& nodes() const { return nodes_; }
-  const int32_t* inputs(const Node& n) const { return inputs_.data() + n.first_input; }
-  const std::vector<Macro>& macros() const { return macros_; }
-  const std::vector<int32_t>& outputs() const { return outputs_; }  // node of each child, in the order they were given
+  const Plan& plan() const { return plan_; }  // outputs in the order in which the children were given
   int64_t operations_asked() const { return asked_; }
 
  private:
@@ -75,15 +50,12 @@ class Planner {
   int32_t intern(const Node& node, const int32_t* xs);
   void grow();
 
-  std::vector<Macro> macros_;
-  std::vector<Node> nodes_;
-  std::vector<int32_t> inputs_;
+  Plan plan_;
   struct Place {
     int32_t node = -1;  // -1: free
     uint32_t tag = 0;   // upper half of its hash: most others are told apart without a look at the node
   };
-  std::vector<Place> table_;  // open addressing
-  std::vector<int32_t> outputs_;
+  std::vector<Place> table_;            // open addressing
   std::vector<int32_t> given_, terms_;  // scratch
   int64_t asked_ = 0;
 };

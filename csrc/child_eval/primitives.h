@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "child_eval_kernels.h"
-#include "planner.h"
+#include "plan.h"
 
 namespace nasfast::child_eval {
 
@@ -38,6 +38,14 @@ struct Primitive {
   // Channels of each normalisation, in order.
   std::vector<int64_t> norms() const;
 };
+
+// Shapes of a primitive's tensors, in order; then follow gamma, beta, mean and variance of each norm.
+struct ExpectedTensors {
+  std::vector<std::vector<int64_t>> weights;
+  int64_t bias = 0;  // its size; 0: none
+};
+ExpectedTensors expected_tensors(const Primitive& p);
+bool is_depthwise_weight(const Primitive& p, size_t number);
 
 // One normalisation: what its running statistics make of it, and what is needed to make it of others.
 struct Norm {

@@ -9,13 +9,8 @@ constexpr int32_t kNever = INT32_MAX;
 
 class Walk {
  public:
-  Walk(const Planner& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes, int64_t bound)
-      : plan_(plan),
-        nodes_(plan.nodes()),
-        bytes_(bytes),
-        bound_(bound),
-        slot_(nodes_.size(), -1),
-        pins_(nodes_.size()) {
+  Walk(const Plan& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes, int64_t bound)
+      : plan_(plan), nodes_(plan.nodes), bytes_(bytes), bound_(bound), slot_(nodes_.size(), -1), pins_(nodes_.size()) {
     // Readers of every node, in order, one list after the other.
     first_use_.assign(nodes_.size() + 1, 0);
     each_use(live, [&](int32_t source, int32_t) { ++first_use_[source + 1]; });
@@ -35,7 +30,8 @@ class Walk {
   template <class F>
   void each_use(const std::vector<uint8_t>& live, F&& f) const {
     for (size_t i = 0; i < nodes_.size(); ++i)
-      for (int32_t k = 0; live[i] && k < nodes_[i].inputs; ++k) f(plan_.inputs(nodes_[i])[k], static_cast<int32_t>(i));
+      for (int32_t k = 0; live[i] && k < nodes_[i].inputs; ++k)
+        f(plan_.inputs_of(nodes_[i])[k], static_cast<int32_t>(i));
   }
 
   int32_t next_use(int32_t node) const {
@@ -47,16 +43,16 @@ class Walk {
     compute(node);
     const Node& n = nodes_[node];
     for (int32_t k = 0; k < n.inputs; ++k) {
-      const int32_t source = plan_.inputs(n)[k];
+      const int32_t source = plan_.inputs_of(n)[k];
       while (next_use(source) <= node) ++next_use_[source];
     }
-    for (int32_t k = 0; k < n.inputs; ++k) drop_unused(plan_.inputs(n)[k]);
+    for (int32_t k = 0; k < n.inputs; ++k) drop_unused(plan_.inputs_of(n)[k]);
     drop_unused(node);
   }
 
   void compute(int32_t node) {
     const Node& n = nodes_[node];
-    const int32_t* in = plan_.inputs(n);
+    const int32_t* in = plan_.inputs_of(n);
     for (int32_t k = 0; k < n.inputs; ++k) {
       if (slot_[in[k]] < 0) {
         compute(in[k]);
@@ -73,7 +69,7 @@ class Walk {
   void emit(int32_t node) {
     const Node& n = nodes_[node];
     Step step{node, -1, static_cast<int32_t>(out_.slots.size()), 0, 0};
-    for (int32_t k = 0; k < n.inputs; ++k) out_.slots.push_back(slot_[plan_.inputs(n)[k]]);
+    for (int32_t k = 0; k < n.inputs; ++k) out_.slots.push_back(slot_[plan_.inputs_of(n)[k]]);
     if (free_.empty()) free_.push_back(slots_++);
     step.slot = free_.back();
     free_.pop_back();
@@ -118,7 +114,7 @@ class Walk {
     }
   }
 
-  const Planner& plan_;
+  const Plan& plan_;
   const std::vector<Node>& nodes_;
   const std::vector<NodeBytes>& bytes_;
   const int64_t bound_;
@@ -131,17 +127,7 @@ class Walk {
 
 }  // namespace
 
-std::vector<uint8_t> live_nodes(const Planner& plan) {
-  std::vector<uint8_t> live(plan.nodes().size(), 0);
-  for (int32_t node : plan.outputs()) live[node] = 1;
-  for (size_t i = live.size(); i-- > 0;) {
-    const Node& n = plan.nodes()[i];
-    for (int32_t k = 0; live[i] && k < n.inputs; ++k) live[plan.inputs(n)[k]] = 1;
-  }
-  return live;
-}
-
-Schedule make_schedule(const Planner& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes,
+Schedule make_schedule(const Plan& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes,
                        int64_t bound) {
   return Walk(plan, live, bytes, bound).take();
 }

@@ -7,7 +7,7 @@
 
 #include <stdexcept>
 
-#include "planner.h"
+#include "plan.h"
 
 namespace nasfast::child_eval {
 
@@ -37,11 +37,8 @@ struct NodeBytes {
   int64_t beside;  // needed during its step
 };
 
-// Nodes that reach an output, and, in their order, how each output's function is numbered.
-std::vector<uint8_t> live_nodes(const Planner& plan);
-
 // Throws DoesNotFit. `bound` in bytes.
-Schedule make_schedule(const Planner& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes,
+Schedule make_schedule(const Plan& plan, const std::vector<uint8_t>& live, const std::vector<NodeBytes>& bytes,
                        int64_t bound);
 
 }  // namespace nasfast::child_eval

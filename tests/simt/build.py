@@ -25,7 +25,10 @@ ROOT = HERE.parents[1]
 CSRC = ROOT / "csrc"
 MODULES = ("_simt", "_simt_faulty")
 # What the CUDA host side calls of the rest of csrc. Sources that register ops stay out: nasfast._C does that.
-HOST_SOURCES = ("mixed_op/graph.cpp", "mixed_op/contract.cpp")
+HOST_SOURCES = (
+    *("mixed_op/graph.cpp", "mixed_op/contract.cpp"),
+    *("child_eval/plan.cpp", "child_eval/primitives.cpp", "child_eval/tables.cpp"),
+)
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-O2"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
 

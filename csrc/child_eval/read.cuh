@@ -1,0 +1,57 @@
+// Reading and finishing values inside the CUDA kernels of batched child evaluation.
+#pragma once
+
+#include "../core/device.h"
+#include "task_args.h"
+
+namespace nasfast::child_eval {
+
+__device__ __forceinline__ float activated(float v, int act) {  // NaN passes
+  if (act >= kActRelu) v = v < 0 ? 0.0f : v;
+  return act == kActRelu6 && v > 6 ? 6.0f : v;
+}
+
+// act(scale * v + shift) of N channels from c on.
+template <int N>
+__device__ __forceinline__ void finish(const float* affine, int ld, int act, int c, float (&v)[N]) {
+  if (affine) {
+#pragma unroll
+    for (int k = 0; k < N; k += 4) {
+      constexpr int kPart = N < 4 ? N : 4;
+      const Pack<float, kPart> scale = gload_vec<float, kPart>(affine + c + k);
+      const Pack<float, kPart> shift = gload_vec<float, kPart>(affine + ld + c + k);
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) v[k + i] = scale[i] * v[k + i] + shift[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) v[i] = activated(v[i], act);
+}
+
+// N channels from c on of a pixel, as its readers see it.
+template <class S, int N>
+__device__ __forceinline__ void read_pixel(const Source& x, int64_t pixel, int ld, int c, float (&v)[N]) {
+  unpack(gload_vec<S, N>(static_cast<const S*>(x.data) + pixel * ld + c), v);
+  finish(x.affine, ld, x.act, c, v);
+}
+
+template <class S>
+__device__ __forceinline__ float rounded(float v) {  // as storage keeps it
+  return to_float(from_float<S>(v));
+}
+
+// The last entry whose first block is not behind this one.
+template <class Entry>
+__device__ __forceinline__ int task_of_block(const Entry* entries, int count) {
+  int low = 0, high = count - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (entries[middle].block <= static_cast<int>(blockIdx.x))
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+}  // namespace nasfast::child_eval
