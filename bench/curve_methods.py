@@ -40,7 +40,10 @@ class Scores:
         found = {"curves": len(error), "mae": float(error.mean()), "seconds": self.seconds}
         if self.crps:
             off = np.abs(np.concatenate(self.rank) - 0.5)
-            found |= {"crps": float(np.concatenate(self.crps).mean()), "log_score": float(np.concatenate(self.log).mean())}
+            found |= {
+                "crps": float(np.concatenate(self.crps).mean()),
+                "log_score": float(np.concatenate(self.log).mean()),
+            }
             found |= {f"coverage_{level}": float((off < level / 200).mean() * 100) for level in INTERVALS}
             # How far coverage is off, on average over the three intervals: what calibration comes down to.
             found["miscoverage"] = float(np.mean([abs(found[f"coverage_{level}"] - level) for level in INTERVALS]))

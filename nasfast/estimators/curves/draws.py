@@ -37,7 +37,9 @@ def draw(
     moved = np.arange(draws)[:, None] * np.array(_STEPS) + np.random.default_rng(seed).random(2)
     for_noise, for_slope = (np.clip(moved % 1.0, 1e-9, 1 - 1e-9)).T
     noise = np.sqrt(posterior.rate[at] / gammaincinv(posterior.shape[at], for_noise))
-    slope = _between(for_slope, posterior.slope[at], posterior.slope_scale[at] * noise, posterior.least[at], posterior.most[at])
+    slope = _between(
+        for_slope, posterior.slope[at], posterior.slope_scale[at] * noise, posterior.least[at], posterior.most[at]
+    )
     level = posterior.level[at] - posterior.tilt[at] * (slope - posterior.slope[at])
 
     first, last = seen.times[0], seen.times[-1]

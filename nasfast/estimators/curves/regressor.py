@@ -118,7 +118,9 @@ class _Model:
             self.model = search.best_estimator_
             self.errors = np.sort(y - cross_val_predict(self.model, x, y, cv=folds))
         else:
-            kernel = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(np.sqrt(x.shape[1]), (0.1, 1e4)) + WhiteKernel(0.1, (1e-8, 10))
+            kernel = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(np.sqrt(x.shape[1]), (0.1, 1e4)) + WhiteKernel(
+                0.1, (1e-8, 10)
+            )
             self.model = GaussianProcessRegressor(kernel, random_state=seed)
             with warnings.catch_warnings():
                 # A length or a noise at its bound is a straight line or exact data, and no failure.

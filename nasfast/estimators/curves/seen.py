@@ -47,7 +47,9 @@ def check_curves(curves: Floats, times: Floats | None, fewest: int = FEWEST) -> 
     if not (np.isfinite(times).all() and (times > 0).all() and (np.diff(times) > 0).all()):
         raise DataError("times must be positive, finite and increasing")
     if np.isinf(curves).any():
-        raise DataError(f"curve {int(np.isinf(curves).any(1).argmax())} has an infinite value; expected numbers, or NaN")
+        raise DataError(
+            f"curve {int(np.isinf(curves).any(1).argmax())} has an infinite value; expected numbers, or NaN"
+        )
     few = (~np.isnan(curves)).sum(1) < fewest
     if few.any():
         worst = int(few.argmax())
@@ -92,7 +94,7 @@ def _dips(curves: Floats) -> np.ndarray:
     off = curves - middle
     scale = _NORMAL_MAD * np.median(np.abs(off), 1, keepdims=True)
     # A rising curve's end lies above the median of what is before it, and its start below that of what comes after.
-    earlier = np.nanmax(around[:, :, : _WINDOW], -1, initial=-np.inf, where=~np.isnan(around[:, :, :_WINDOW]))
+    earlier = np.nanmax(around[:, :, :_WINDOW], -1, initial=-np.inf, where=~np.isnan(around[:, :, :_WINDOW]))
     return (off < -_DIP * scale) & (curves < earlier - _DIP * scale)
 
 
