@@ -1,7 +1,7 @@
 """Real learning curves, read from files that are not part of nasfast, and how they are split.
 
-NAAP-440 (Hakim, 2023): networks trained for 90 epochs on CIFAR-10, with its own split. LCDB (Mohr, Viering, Loog, van Rijn,
-ECML 2022): learners of scikit-learn, accuracy against the size of the training set, split here by data set.
+NAAP-440 (Hakim, 2023): networks trained for 90 epochs on CIFAR-10, with its own split. LCDB (Mohr, Viering, Loog, van
+Rijn, ECML 2022): learners of scikit-learn, accuracy against the size of the training set, split here by data set.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The ensemble of Domhan, Springenberg, Hutter (IJCAI 2015) as they run it, by a Markov chain: what nasfast's is measured against.
+"""The ensemble of Domhan, Springenberg, Hutter (IJCAI 2015) as they run it, by a Markov chain, to measure against.
 
 A curve is the weighted sum of all families plus white noise; weights, parameters and noise are sampled together by
-the affine-invariant ensemble sampler (Goodman, Weare, CAMCoS 2010), from a start at the least-squares fits. Prior: even within
-bounds, with the last value above the first, and below the upper bound of the values. All curves at once.
+the affine-invariant ensemble sampler (Goodman, Weare, CAMCoS 2010), from a start at the least-squares fits. Prior: even
+within bounds, with the last value above the first, and below the upper bound of the values. All curves at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasfast.estimators.curves.families import Family, Floats, family
 from nasfast.estimators.curves.fit import fit_family
@@ -17,6 +18,7 @@ from nasfast.estimators.curves.prediction import Prediction
 
 _STRETCH = 2.0
 _LOG_NOISE = (-12.0, -1.0)
+_KEPT = 256
 
 LogDensity = Callable[[Floats], Floats]
 
@@ -56,7 +58,7 @@ def sample(log_density: LogDensity, start: Floats, steps: int, keep: int, seed: 
 
 
 class WeightedFamilies:
-    """Points are, one after the other: of each family its weight, then its free parameters; last, the log of the noise."""
+    """Points are, one after the other: of each family its weight and its free parameters; last, the noise's log."""
 
     def __init__(self, names: tuple[str, ...], curves: Floats, horizon: float) -> None:
         self.families = [family(name) for name in names]
@@ -91,12 +93,12 @@ class WeightedFamilies:
         residual = value[..., :-1] - self.curves[:, None]
         seen = ~np.isnan(self.curves)[:, None]
         error = np.where(seen, residual, 0.0) ** 2
-        inside &= (value[..., -1] > value[..., 0]) & (value[..., -1] < 1)
-        inside &= (noise > _LOG_NOISE[0]) & (noise < _LOG_NOISE[1])
+        rises = (value[..., -1] > value[..., 0]) & (value[..., -1] < 1)
+        plausible = (noise > _LOG_NOISE[0]) & (noise < _LOG_NOISE[1])
         log = -0.5 * error.sum(-1) * np.exp(-2 * noise) - seen.sum(-1) * noise
-        return np.where(inside & np.isfinite(log), log, -np.inf)
+        return np.where(inside & rises & plausible & np.isfinite(log), log, -np.inf)
 
-    def value(self, points: Floats, times: Floats) -> tuple[Floats, Floats]:
+    def value(self, points: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Curves [K, W, T] at points [K, W, P], and whether each is within bounds [K, W]."""
         flat = points.reshape(-1, points.shape[-1])
         total, weights = np.zeros((len(flat), len(times))), np.zeros(len(flat))
@@ -116,11 +118,8 @@ class WeightedFamilies:
 
     @staticmethod
     def _free(f: Family) -> list[int]:
-        return [
-            i
-            for i in range(2 + len(f.theta))
-            if not (i == 0 and f.kind == "scale") and not (i == 1 and f.kind == "shift")
-        ]
+        fixed = {"scale": 0, "shift": 1, "affine": -1}[f.kind]
+        return [i for i in range(2 + len(f.theta)) if i != fixed]
 
 
 def extrapolate(
@@ -129,11 +128,10 @@ def extrapolate(
     horizon: float,
     steps: int,
     walkers: int = 100,
-    keep: int = 256,
     seed: int = 0,
 ) -> Prediction:
     """Distributions of the values of curves [K, T], seen at epochs 1 ... T, at the horizon."""
     model = WeightedFamilies(names, curves, horizon)
-    points = sample(model.log_density, model.start(walkers, seed), steps, keep, seed)
+    points = sample(model.log_density, model.start(walkers, seed), steps, _KEPT, seed)
     value, _ = model.value(points, np.array([horizon]))
     return Prediction(value[:, None, :, 0], np.exp(points[:, None, :, -1]))

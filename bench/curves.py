@@ -3,14 +3,15 @@
     python -m bench.estimators curves --naap lc_naap440.npz --lcdb lc_lcdb_accuracy.npz --json OUT.json --plot OUT.svg
 
 The curves are not part of nasfast. Predicted is the last value of a curve from its first part. All that is learned is
-learned on training curves: NAAP-440 has its own split, LCDB is split by data set. The prior that nasfast ships was learned on LCDB's
-training half, and written by --learn-prior FILE; so NAAP-440's curves are of another kind than it has seen.
+learned on training curves: NAAP-440 has its own split, LCDB is split by data set. The prior that nasfast ships was
+learned on LCDB's training half, and written by --learn-prior FILE; NAAP-440's curves are of a kind it has not seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +101,7 @@ def mean_over_shares(summaries: Summaries, measure: str) -> dict[str, float]:
 
 
 def verdicts(summaries: Summaries) -> dict[str, dict[str, Any]]:
-    """The ensemble beside last seen value and the best single family, chosen by the test curves themselves, per measure."""
+    """The ensemble beside last seen value and the best single family, which the test curves themselves choose."""
     found: dict[str, dict[str, Any]] = {}
     for measure, sign in (("mae", 1), ("crps", 1), ("log_score", -1), ("miscoverage", 1)):
         means = mean_over_shares(summaries, measure)
@@ -116,9 +117,7 @@ def verdicts(summaries: Summaries) -> dict[str, dict[str, Any]]:
 
 def compare_mcmc(test: Curves, steps: int) -> dict[str, dict[str, float]]:
     """Domhan et al.'s chain beside the sum over a grid, on the same curves."""
-    seen, times, truth = test.seen(MCMC_SHARE)
-    import time
-
+    seen, _, truth = test.seen(MCMC_SHARE)
     found = {}
     for count in (steps // 4, steps):
         scores, started = Scores(), time.process_time()
@@ -166,12 +165,33 @@ def print_scores(label: str, summaries: Summaries) -> None:
 
 def print_verdicts(label: str, found: dict[str, dict[str, Any]]) -> None:
     rows = [
-        (measure, f"{v[ENSEMBLE]:.4f}", f"{v[LAST]:.4f}", f"{v['its']:.4f}", v["best single family"], _word(v["beats last"]),
-         _word(v["beats best single"]))
+        (measure, f"{v[ENSEMBLE]:.4f}", f"{v[LAST]:.4f}", f"{v['its']:.4f}", v["best single family"],
+         _word(v["beats last"]), _word(v["beats best single"]))
         for measure, v in found.items()
     ]  # fmt: skip
     header = ("mean over shares seen", ENSEMBLE, LAST, "best single family", "which is", "beats last", "beats single")
     print(section(label, header, rows), flush=True)
+
+
+def print_chains(chains: dict[str, dict[str, float]]) -> None:
+    rows = [
+        (name, f"{100 * v['mae']:.2f}", f"{100 * v['crps']:.2f}", f"{v['log_score']:.2f}", f"{v['miscoverage']:.0f}",
+         f"{1000 * v['seconds'] / v['curves']:.1f}")
+        for name, v in chains.items()
+    ]  # fmt: skip
+    title = f"NAAP-440, {100 * MCMC_SHARE:.0f} % seen: the ensemble by Markov chains and by the grid"
+    header = ("", "MAE, points", "CRPS, points", "log score", "coverage off by, %", "CPU ms a curve")
+    print(section(title, header, rows), flush=True)
+
+
+def print_stopping(stopped: dict[str, list[tuple[float, Outcome]]], trials: int) -> None:
+    rows = [
+        (f"{name}, bound {bound:g}" if bound else name, f"{100 * o.saved:.0f}",
+         f"{100 * o.regret:.3f} ± {100 * o.regret_std:.3f}", f"{100 * o.found:.0f}")
+        for name, found in stopped.items() for bound, o in found
+    ]  # fmt: skip
+    title = f"early termination of NAAP-440's {trials} test networks, {ORDERS} random orders"
+    print(section(title, ("", "epochs saved, %", "regret, points", "best found, %"), rows))
 
 
 def _word(yes: bool) -> str:
@@ -235,32 +255,13 @@ def main(arguments: list[str]) -> int:
     if "NAAP-440" in data:
         train, test = data["NAAP-440"]
         if options.mcmc is not None:
-            chains = compare_mcmc(test[0], options.mcmc)
-            results["markov_chain"] = chains
-            rows = [
-                (name, f"{100 * v['mae']:.2f}", f"{100 * v['crps']:.2f}", f"{v['log_score']:.2f}", f"{v['miscoverage']:.0f}",
-                 f"{1000 * v['seconds'] / v['curves']:.1f}")
-                for name, v in chains.items()
-            ]  # fmt: skip
-            title = f"NAAP-440, {100 * MCMC_SHARE:.0f} % seen: the ensemble by Markov chains and by the grid"
-            print(
-                section(
-                    title,
-                    ("", "MAE, points", "CRPS, points", "log score", "coverage off by, %", "CPU ms a curve"),
-                    rows,
-                )
-            )
+            results["markov_chain"] = chains = compare_mcmc(test[0], options.mcmc)
+            print_chains(chains)
         stopped = stopping(train, test[0])
         results["early_termination"] = {
             name: [{"bound": bound, **asdict(outcome)} for bound, outcome in found] for name, found in stopped.items()
         }
-        rows = [
-            (f"{name}, bound {bound:g}" if bound else name, f"{100 * o.saved:.0f}", f"{100 * o.regret:.3f} ± {100 * o.regret_std:.3f}",
-             f"{100 * o.found:.0f}")
-            for name, found in stopped.items() for bound, o in found
-        ]  # fmt: skip
-        title = f"early termination of NAAP-440's {len(test[0].values)} test networks, {ORDERS} random orders"
-        print(section(title, ("", "epochs saved, %", "regret, points", "best found, %"), rows))
+        print_stopping(stopped, len(test[0].values))
     draw(options.plot, {label: SHARES[label] for label in summaries}, summaries, stopped)
     write_json(options.json, results)
     missed = [

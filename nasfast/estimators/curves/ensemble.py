@@ -35,17 +35,17 @@ class CurveEnsemble:
     Families, their parameters, the noise and a drift away from the family are averaged by their posterior probability
     (posterior.py), in the line of Domhan, Springenberg, Hutter, IJCAI 2015, but summed on a grid with everything linear
     in closed form, where they run a Markov chain for every curve. The prior over shapes is learned from finished
-    curves, as Klein, Falkner, Springenberg, Hutter, "Learning Curve Prediction with Bayesian Neural Networks", ICLR 2017, learn
-    theirs in a network: from a published collection to start with, and from a user's own by :meth:`learn`.
+    curves, as Klein, Falkner, Springenberg, Hutter, "Learning Curve Prediction with Bayesian Neural Networks", ICLR
+    2017, learn theirs in a network: from half of LCDB to start with, and from a user's own by :meth:`learn`.
 
-    Momentary dips, as a cyclic learning rate makes them, are left out, and not predicted (seen.py). A curve is assumed to
-    rise to a bound, as accuracy does; of an error or a loss, give the negative. A prediction does not depend on the other
-    curves that are asked for together with it, nor, but for rounding, on the unit of the values.
+    Momentary dips, as a cyclic learning rate makes them, are left out, and not predicted (seen.py). A curve is assumed
+    to rise to a bound, as accuracy does; of an error or a loss, give the negative. A prediction does not depend on the
+    other curves that are asked for together with it, nor, but for rounding, on the unit of the values.
 
     Args:
         families: Names, of nasfast.estimators.curves.FAMILIES.
         bounds: Lowest and highest value that a curve can have: (0, 100) for accuracy in percent.
-        prior: "learned" from a published collection, or "even" over families and their parameters.
+        prior: "learned" from half of LCDB (Mohr et al., ECML 2022), or "even" over families and their parameters.
         draws: Components of a prediction.
         seed: Of the draws. The same seed gives the same bits.
 
@@ -109,8 +109,8 @@ class CurveEnsemble:
         Args:
             curves: float64 [K, T], what was seen; NaN where nothing is known, but at least three values each.
             targets: Times to predict, [M].
-            times: Of the columns of ``curves``, positive and increasing, in units of the first possible measurement; 1 ... T by
-                default, for epochs.
+            times: Of the columns of ``curves``, positive and increasing, in units of the first possible measurement;
+                1 ... T by default, for epochs.
             horizon: The time at which a curve ends, for the prior; by default the last of targets and times.
 
         Raises:

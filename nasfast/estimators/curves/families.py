@@ -6,8 +6,8 @@ Each family is one shape g(t; theta) of at most two parameters, and two more tha
 
 so that a fit has a closed form but for theta, which is bounded. Time t > 0 counts in units of the first measurement
 (epoch 1, or the smallest training set). Names and formulas as in Domhan, Springenberg, Hutter, "Speeding up Automatic
-Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning Curves", IJCAI 2015, table 1, and Viering,
-Loog, "The Shape of Learning Curves: a Review", TPAMI 2022. Some published families are one function in two
+Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning Curves", IJCAI 2015, table 1, and
+Viering, Loog, "The Shape of Learning Curves: a Review", TPAMI 2022. Some published families are one function in two
 parametrisations; DISTINCT holds one of each.
 """
 
@@ -81,7 +81,7 @@ class Family:
         return np.array(low, float), np.array(high, float)
 
     def grid(self, horizon: float) -> Floats:
-        """Start values, which are also the points that the posterior is summed over: float64 [N, D] within the bounds."""
+        """Start values of fits, and the points that the posterior is summed over: float64 [N, D] within the bounds."""
         lows, highs = self.bounds(horizon)
         axes = [
             np.geomspace(low, high, p.points) if p.log else np.linspace(low, high, p.points)
@@ -191,8 +191,9 @@ FAMILIES: dict[str, Family] = {
             lambda t, alpha: -(t**-alpha), lambda t, alpha: (t**-alpha * np.log(t),),
         ),
         Family(
-            "pow4", "c - (a' t + b')^-alpha; c = a, a' = b^(-1/alpha), b' = shift a'", f"{_DOMHAN}; Kolachina et al., ACL 2012",
-            "affine", (Parameter("alpha", 0.05, 4.0, 14), Parameter("shift", 0.002, 0.6, 8, unit="time")), _pow4, _pow4_gradient,
+            "pow4", "c - (a' t + b')^-alpha; c = a, a' = b^(-1/alpha), b' = shift a'",
+            f"{_DOMHAN}; Kolachina et al., ACL 2012", "affine",
+            (Parameter("alpha", 0.05, 4.0, 14), Parameter("shift", 0.002, 0.6, 8, unit="time")), _pow4, _pow4_gradient,
         ),
         Family(
             "log-power", "a' / (1 + (t / e^b')^c'); a' = b", _DOMHAN, "scale",
@@ -212,12 +213,13 @@ FAMILIES: dict[str, Family] = {
         Family(
             "weibull", "alpha' - (alpha' - beta') exp(-(kappa t)^delta); beta' = a, alpha' = a + b, kappa = 1 / scale",
             f"{_DOMHAN}; Weibull, J. Applied Mechanics 1951", "affine",
-            (Parameter("scale", 0.002, 4.0, 14, unit="time"), Parameter("delta", 0.15, 2.0, 10)), _weibull, _weibull_gradient,
+            (Parameter("scale", 0.002, 4.0, 14, unit="time"), Parameter("delta", 0.15, 2.0, 10)),
+            _weibull, _weibull_gradient,
         ),
         Family(
-            "janoschek", "alpha' - (alpha' - beta') exp(-kappa t^delta); beta' = a, alpha' = a + b; weibull with kappa^(1/delta)",
-            f"{_DOMHAN}; Janoschek, 1957", "affine", (Parameter("kappa", 1e-4, 4.0, 18), Parameter("delta", 0.15, 2.0, 10)),
-            _janoschek, _janoschek_gradient,
+            "janoschek", "alpha' - (alpha' - beta') exp(-kappa t^delta); beta' = a, alpha' = a + b; also weibull",
+            f"{_DOMHAN}; Janoschek, 1957", "affine",
+            (Parameter("kappa", 1e-4, 4.0, 18), Parameter("delta", 0.15, 2.0, 10)), _janoschek, _janoschek_gradient,
         ),
         Family(
             "exp3", "c - exp(-a' t + b'); c = a + b, a' = 1 / scale, b' = log b", _VIERING, "affine",
@@ -230,11 +232,12 @@ FAMILIES: dict[str, Family] = {
         ),
         Family("log2", "c + a' log t; c = a, a' = b", _VIERING, "affine", (), lambda t: np.log(t), lambda t: ()),
         Family(
-            "log-log-linear", "log(a' log t + b'); b' = e^a, a' = s b'", _DOMHAN, "shift", (Parameter("s", 0.003, 3.0, 24),),
+            "log-log-linear", "log(a' log t + b'); b' = e^a, a' = s b'", _DOMHAN, "shift",
+            (Parameter("s", 0.003, 3.0, 24),),
             lambda t, s: np.log1p(s * np.log(t)), lambda t, s: (np.log(t) / (1 + s * np.log(t)),),
         ),
         Family(
-            "vapor-pressure", "exp(a' + b' / t + c' log t); a' = log b, b' = -theta_1, c' = theta_2", _DOMHAN, "scale",
+            "vapor-pressure", "exp(a' + b' / t + c' log t); a' = log b", _DOMHAN, "scale",
             (Parameter("-b'", 0.01, 8.0, 14), Parameter("c'", 0.0, 0.5, 12, log=False)), _vapor, _vapor_gradient,
         ),
     )

@@ -121,7 +121,7 @@ class _Problem:
 
 def _levenberg_marquardt(problem: _Problem, theta: Floats, low: Floats, high: Floats) -> Floats:
     """Every curve takes its own steps, with its own damping, until none of them gains."""
-    a, b, residual = problem.project(theta)
+    _, b, residual = problem.project(theta)
     error = (residual**2).sum(1)
     damping = np.full(len(theta), 1e-3)
     stalled = np.zeros(len(theta), int)
@@ -137,7 +137,7 @@ def _levenberg_marquardt(problem: _Problem, theta: Floats, low: Floats, high: Fl
         diagonal = normal[:, index, index]
         normal[:, index, index] = diagonal * (1 + damping[:, None]) + np.where(fixed | (diagonal <= 0), 1.0, 0.0)
         tried = np.clip(theta + np.linalg.solve(normal, push[..., None])[..., 0], low, high)
-        a, tried_b, tried_residual = problem.project(tried)
+        _, tried_b, tried_residual = problem.project(tried)
         tried_error = (tried_residual**2).sum(1)
         better = tried_error < error
         stalled = np.where(better & (error - tried_error > _LEAST_GAIN * error), 0, stalled + 1)

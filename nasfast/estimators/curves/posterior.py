@@ -23,7 +23,7 @@ from nasfast.estimators.curves.noise import NoiseModel, precisions
 from nasfast.estimators.curves.seen import Seen
 
 NOISE_SHAPE, NOISE_SCALE = 1.0, 5e-3
-"""Prior of the noise's variance: inverse-gamma of this shape, and the rate shape x scale^2, in units of the bounds' span."""
+"""Prior of the noise's variance, in units of the bounds' span: inverse-gamma of this shape, rate shape x scale^2."""
 
 _LEAST_MASS = 1e-12
 _LEAST_ROOM = 1e-3  # to the upper bound, for curves that noise has taken beyond it

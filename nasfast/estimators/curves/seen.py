@@ -68,10 +68,10 @@ def check_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
 def dips(curves: Floats) -> np.ndarray:
     """Where curves [K, T] fall out of line for a moment: bool [K, T].
 
-    A cyclic learning rate makes an accuracy fall and recover every few epochs. Such values say little of where the curve
-    goes, and there are too many of them to be noise. A dip lies below the median of its neighbours (two seen ones on each
-    side) by more than four robust standard deviations of the curve around that median. Those that are lower
-    because the curve still rises are not: each is compared with earlier ones too.
+    A cyclic learning rate makes an accuracy fall and recover every few epochs. Such values say little of where the
+    curve goes, and there are too many of them to be noise. A dip lies below the median of its neighbours (two seen ones
+    on each side) by more than four robust standard deviations of the curve around that median, and as far below the
+    higher of the two before it: where a curve just rises, values are lower than what follows, not than what was before.
     """
     found = np.zeros(curves.shape, bool)
     seen = ~np.isnan(curves)

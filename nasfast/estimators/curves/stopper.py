@@ -18,9 +18,9 @@ _RELEARN = 10
 class CurveStopper:
     """Says when a trial may stop: when the probability that it beats the incumbent at the last epoch is under a bound.
 
-    The incumbent is the best value at the last epoch of all trials that got there: Domhan, Springenberg, Hutter, IJCAI 2015.
-    After every ten of them, the prior of the ensemble is learned anew from those that finished first. What it decides depends on
-    what was observed and on its settings alone, and all of that is in :meth:`state`.
+    The incumbent is the best value at the last epoch of all trials that got there (Domhan, Springenberg, Hutter, IJCAI
+    2015). After every ten of them, the prior of the ensemble is learned anew from all of them. What is decided depends
+    on what was observed and on the settings alone, and all of that is in :meth:`state`.
 
     Args:
         last_epoch: Of a trial that is not stopped.
@@ -34,8 +34,13 @@ class CurveStopper:
     """
 
     def __init__(
-        self, last_epoch: int, bound: float = 0.05, first_epoch: int = 5, bounds: tuple[float, float] = (0.0, 1.0), seed: int = 0
-    ) -> None:  # fmt: skip
+        self,
+        last_epoch: int,
+        bound: float = 0.05,
+        first_epoch: int = 5,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+    ) -> None:
         if not 0 < bound < 1:
             raise ConfigError(f"bound must be between 0 and 1, got {bound}")
         if not FEWEST <= first_epoch < last_epoch:
