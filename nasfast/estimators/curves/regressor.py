@@ -159,7 +159,7 @@ def _fill(curves: Floats) -> Floats:
     """NaN by linear interpolation; beyond the first and the last value, by that value."""
     places = np.arange(curves.shape[1])
     filled = curves.copy()
-    for row in filled[np.isnan(curves).any(1)]:
+    for row in (filled[i] for i in np.flatnonzero(np.isnan(curves).any(1))):
         there = ~np.isnan(row)
         row[:] = np.interp(places, places[there], row[there])
     return filled
