@@ -31,9 +31,9 @@ def test_splits_share_no_curve():
 
 def test_a_file_of_another_kind(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.ones(3))
-    with pytest.raises(DataError, match="other.npz: expected arrays test_acc, features, is_test; features is missing"):
+    with pytest.raises(DataError, match=r"other\.npz: expected arrays test_acc, features, is_test; features is missing"):
         read_naap(tmp_path / "other.npz")
-    with pytest.raises(DataError, match="none.npz cannot be read"):
+    with pytest.raises(DataError, match=r"none\.npz cannot be read"):
         read_lcdb(tmp_path / "none.npz")
 
 
@@ -62,7 +62,12 @@ def test_verdict_takes_the_best_single_family_of_each_measure():
     def row(value):
         return {0.5: {"mae": value, "crps": value, "log_score": -value, "miscoverage": value}}
 
-    summaries = {ENSEMBLE: row(2.0), LAST: row(3.0), "pow3, Bayesian": row(2.5), "pow4, least squares": {0.5: {"mae": 1.0}}}
+    summaries = {
+        ENSEMBLE: row(2.0),
+        LAST: row(3.0),
+        "pow3, Bayesian": row(2.5),
+        "pow4, least squares": {0.5: {"mae": 1.0}},
+    }
     found = verdicts(summaries)
     assert (found["mae"]["best single family"], found["mae"]["beats best single"]) == ("pow4, least squares", False)
     assert (found["crps"]["best single family"], found["crps"]["beats best single"]) == ("pow3, Bayesian", True)

@@ -144,7 +144,9 @@ def test_a_curve_does_not_depend_on_others_or_on_the_order():
     together = CurveEnsemble().extrapolate(curves, [90.0])
     alone = CurveEnsemble().extrapolate(curves[3:4], [90.0])
     np.testing.assert_allclose(alone.median[0], together.median[3], rtol=1e-7)
-    np.testing.assert_allclose(CurveEnsemble().extrapolate(curves[::-1], [90.0]).median[::-1], together.median, rtol=1e-7)
+    np.testing.assert_allclose(
+        CurveEnsemble().extrapolate(curves[::-1], [90.0]).median[::-1], together.median, rtol=1e-7
+    )
 
 
 def test_same_seed_same_bits_and_seeds_agree():

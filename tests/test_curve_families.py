@@ -134,7 +134,11 @@ def test_fit_of_a_curve_does_not_depend_on_others():
         (("pow3", np.ones((1, 5)), np.arange(4.0)), ShapeError, r"times must be \[5\].*got \[4\]"),
         (("pow3", np.ones((1, 5)), np.array([1.0, 2, 2, 3, 4])), DataError, "times must be positive, finite and incre"),
         (("pow3", np.array([[1.0, np.inf, 1, 1]])), DataError, "curve 0 has an infinite value"),
-        (("pow3", np.array([[1.0, 1, 1], [np.nan, 1, 1]])), DataError, "curve 1 has 2 values that are not NaN, expected"),
+        (
+            ("pow3", np.array([[1.0, 1, 1], [np.nan, 1, 1]])),
+            DataError,
+            "curve 1 has 2 values that are not NaN, expected",
+        ),
         (("pow3", np.ones((1, 5)), None, 0.5), ConfigError, "horizon must be finite and at least the first time"),
     ],
 )
