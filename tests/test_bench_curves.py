@@ -31,7 +31,7 @@ def test_splits_share_no_curve():
 
 def test_a_file_of_another_kind(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.ones(3))
-    with pytest.raises(DataError, match=r"other\.npz: expected arrays test_acc, features, is_test; features is missing"):
+    with pytest.raises(DataError, match=r"other\.npz: expected arrays test_acc.*; features is missing"):
         read_naap(tmp_path / "other.npz")
     with pytest.raises(DataError, match=r"none\.npz cannot be read"):
         read_lcdb(tmp_path / "none.npz")

@@ -234,6 +234,11 @@ CURVES = np.linspace(0.1, 0.5, 10)[None]
         (lambda: CurveEnsemble().extrapolate(CURVES, [0.5]), DataError, "targets must be .* from 1 up"),
         (lambda: CurveEnsemble().extrapolate(CURVES, [20], horizon=15), ConfigError, "horizon must be finite and no"),
         (lambda: CurveEnsemble().extrapolate(CURVES[:, :2], [20]), DataError, "curve 0 has 2 values that are not NaN"),
+        (
+            lambda: CurveEnsemble().extrapolate(100 * CURVES, [20]),
+            DataError,
+            "curve 0 has the value 10, expected 0 to 1",
+        ),
         (lambda: CurveEnsemble().learn(np.zeros((0, 5))), DataError, "expected at least one finished curve"),
         (lambda: CurveEnsemble().learn(CURVES, smoothing=0), ConfigError, "smoothing must be positive"),
         (lambda: CurveEnsemble().extrapolate(CURVES, [20]).quantile(1.0), ConfigError, "q must be between 0 and 1"),

@@ -23,6 +23,7 @@ PRIOR = Path(__file__).parent / "prior.npz"
 
 _MOST_BINS = 32
 _CHUNK = 32  # curves at a time, to bound the memory
+_SLACK = 0.05  # of the bounds' span: a value may lie that far outside
 _ROUNDS = 50  # of expectation maximisation
 
 Group = tuple[Floats, Floats | None]
@@ -152,6 +153,12 @@ class CurveEnsemble:
     def _chunks(self, curves: Floats, times: Floats) -> Iterator[Seen]:
         low, high = self.bounds
         scaled = (curves - low) / (high - low)
+        outside = (scaled < -_SLACK) | (scaled > 1 + _SLACK)
+        if outside.any():
+            row, column = np.argwhere(outside)[0].tolist()
+            raise DataError(
+                f"curve {row} has the value {curves[row, column]:g}, expected {low:g} to {high:g}: see bounds"
+            )
         seen = bin_curves(np.where(dips(scaled), np.nan, scaled), times, _MOST_BINS)
         for start in range(0, len(curves), _CHUNK):
             part = slice(start, start + _CHUNK)

@@ -4,8 +4,8 @@ A curve is y(t) = a + b g(t; theta) + drift + noise (families.py, noise.py). Giv
 noise's variance have a normal-inverse-gamma posterior, and the marginal likelihood is known. What is left, theta (two
 numbers at most) and the choice of family and noise model, is summed over a grid: an *atom* is one noise model and one
 *shape*, that is one family at one theta. Averaging over families (Domhan et al., IJCAI 2015) is the same sum, and
-there is no chain to wait for: the sum is exact but for the grid and the bound on the last value, which is applied at
-the posterior mean of a.
+there is no chain to wait for. The sum is exact but for the grid, and for the bounds on b: their probability is taken
+from a normal instead of a t distribution, and the upper one at the posterior mean of the last value seen.
 
 Letters: K curves, n times, R noise models, J shapes, N = R J atoms, noise model by noise model. Prior: the values at
 the first time and at the horizon even between the bounds, 0 and 1 here; f rising; noise variance inverse-gamma.
