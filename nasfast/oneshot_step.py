@@ -8,7 +8,7 @@ which weights are used: nothing is looked for, and ranks send exactly those, in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,11 +30,18 @@ class StepSums(NamedTuple):
 
 
 def accumulate_paths(
-    network: SharedNetwork, images: Tensor, labels: Tensor, rows: Rows, *, bf16: bool = False, distill: bool = False
+    forward: Callable[[Tensor, Rows], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    rows: Rows,
+    *,
+    bf16: bool = False,
+    distill: bool = False,
 ) -> StepSums:
     """Add the gradients of the loss of every path on the whole batch; memory is that of one path.
 
     Args:
+        forward: The shared network, or :class:`nasfast.oneshot_forward.PathForward` of it: images and a row to logits.
         images: float32 [N, C, H, W], normalised.
         labels: int64 [N].
         rows: int64 [K, D].
@@ -46,7 +53,7 @@ def accumulate_paths(
     target = labels
     for row in rows:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            logits = network(images, row)
+            logits = forward(images, row)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits, target)
         loss.backward()

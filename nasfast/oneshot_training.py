@@ -22,6 +22,7 @@ from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.layout import training_layout
 from nasfast.oneshot_config import OneShotConfig
+from nasfast.oneshot_forward import PathForward
 from nasfast.oneshot_step import accumulate_paths, average_over_ranks
 from nasfast.optim import weight_optimizer
 from nasfast.ranks import Ranks
@@ -29,7 +30,7 @@ from nasfast.search_loop import data_fingerprint, peak_memory
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.darts import cosine_rate, set_rate
 from nasfast.strategies.paths import ControllerPaths
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernet import SharedNetwork, make_supernet
 
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
 _SEED_TRAIN, _SEED_HELD_OUT, _SEED_PATHS = 1, 2, 3
@@ -72,6 +73,7 @@ class SupernetTraining:
         self.train_sampler = Sampler(own, config.batch_size, config.seed + _SEED_TRAIN, "train part")
         self.augmentation = _augmentation(config, dataset)
         self.network = self._build()
+        self.forward = PathForward(self.network, bf16=config.bf16)
         self.optimizer = weight_optimizer(self.network, config)
         self.sampler = config.make_sampler().init(space, config.seed + _SEED_PATHS)
         self.paths = config.paths or self.sampler.paths
@@ -90,7 +92,7 @@ class SupernetTraining:
         config, data = self.config, self.dataset
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = make_network(self.space, data.num_classes, data.channels)
+            network = make_supernet(self.space, data.num_classes, data.channels)
         self.layout = training_layout(network, config.device)
         return network.to(config.device).to(memory_format=self.layout)
 
@@ -146,7 +148,7 @@ class SupernetTraining:
         rows = rows_of_ranks[self.ranks.index]
         self.optimizer.zero_grad(set_to_none=True)
         taken = accumulate_paths(
-            self.network, inputs, data.train_labels[indices], rows, bf16=config.bf16, distill=config.distill
+            self.forward, inputs, data.train_labels[indices], rows, bf16=config.bf16, distill=config.distill
         )
         flag = average_over_ranks(self.network, self.ranks, rows_of_ranks, [flag])[0]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip, foreach=True)
@@ -243,11 +245,6 @@ class SupernetTraining:
         self.counts.seconds, self.step = state["seconds"], state["step"]
         if self.controller_steps:
             self.reward_sampler.load_state(state["reward_sampler"])
-
-
-def make_network(space: Space, num_classes: int, in_channels: int) -> SharedNetwork:
-    """The shared network of a space."""
-    return SharedNetwork(space, num_classes, in_channels)
 
 
 def _augmentation(config: OneShotConfig, dataset: DataSet) -> Augmentation:

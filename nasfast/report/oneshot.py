@@ -104,15 +104,16 @@ def _training(search: Search) -> str:
         ["training time", sections.duration(seconds)],
         ["epochs", str(len(epochs))],
         ["images times paths per second", f"{sum(speed) / len(speed):,.0f}" if speed else "–"],
-        ["children were computed", escape(_way(search))],
+        ["paths were computed", escape(_way(search, "training"))],
+        ["children were computed", escape(_way(search, "estimator"))],
     ]
     drawn = f'<div class="charts">{"".join(line_chart(chart) for chart in charts)}</div>'
     return sections.section("training", title, "", drawn + sections.table(["", ""], facts))
 
 
-def _way(search: Search) -> str:
+def _way(search: Search, kind: str) -> str:
     rows: list[dict[str, Any]] = list(RunFolder(search.data.path).metrics.rows())
-    return next((str(row["way"]) for row in rows if row.get("kind") == "estimator"), "not yet")
+    return next((str(row["way"]) for row in rows if row.get("kind") == kind), "not yet")
 
 
 def _retraining(search: Search) -> str:
