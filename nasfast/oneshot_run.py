@@ -199,9 +199,8 @@ def _train(training: SupernetTraining, run: RunFolder | None, progress: Progress
     """Take the steps that are left."""
     config, saved_at = training.config, time.monotonic()
     if run is not None and training.step == 0:
-        if run.metrics.position == 0:
-            run.metrics.append({"kind": "training", "way": training.forward.way})
         _save(run, training)
+        run.metrics.append({"kind": "training", "way": training.forward.way})
     if training.done():
         return
     progress.say(f"paths are computed {training.forward.way}")

@@ -182,7 +182,7 @@ def test_wrong_usage_is_exit_code_2(finished):
     result = invoke("search", "--resume", finished, "--epochs", 3)
     assert result.exit_code == 2
     assert "leave out --epochs" in " ".join(result.stderr.split())
-    expect_error("--strategy must be one of darts, pcdarts, spos", "search", "--strategy", "enos")
+    expect_error("--strategy must be one of darts, pcdarts, gdas, snas, drnas, spos", "search", "--strategy", "enos")
 
 
 def test_resume_of_nothing(tmp_path):
