@@ -44,7 +44,8 @@ def test_collapse_is_seen_and_the_guard_judged(table):
     assert [row["epoch"] for row in found] == [1, 2, 3, 4]
     end = verdict(found)
     assert end == {
-        "collapsed": True,
+        "epochs with nothing but skip connections": 1,
+        "no convolution is left": True,
         "without a guard": 0,
         "guard=cap": 40,
         "guard=stop": 40,
@@ -54,7 +55,8 @@ def test_collapse_is_seen_and_the_guard_judged(table):
 
 def test_a_search_that_does_not_collapse_is_not_said_to(table):
     end = verdict(judge([epoch_of(0, 0), epoch_of(1, 1)], table.space, table, 2))
-    assert end == {"collapsed": False, "without a guard": 50, "guard=cap": 50}
+    assert end.pop("epochs with nothing but skip connections") == 0
+    assert end == {"no convolution is left": False, "without a guard": 50, "guard=cap": 50}
 
 
 def test_images_are_averaged_down_and_the_classes_stay_even():
