@@ -44,6 +44,7 @@ from nasfast.strategies.rows import best_row
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy of what DARTS (first order) finds, and of random search.
 PUBLISHED = {"DARTS": 54.30, "random search": 93.70, "optimum": 94.37}
+_SIDES = {"DARTS": "bottom", "random search": "top", "optimum": "bottom"}  # of its line, that a name is written on
 SKIPS = [{OPERATIONS.index("skip_connect")}] * 6
 
 Row = dict[str, Any]
@@ -128,7 +129,7 @@ def draw(path: Path, found: list[Row], title: str, max_skips: int) -> None:
     left.plot(epochs, [row["capped_accuracy"] for row in found], color="#4477aa", marker="o", ms=3, label=label)
     for name, value in PUBLISHED.items():
         left.axhline(value, color="0.2", lw=0.7, ls=":")
-        left.annotate(f"published: {name} {value:.2f}", (epochs[0], value), fontsize=6.5, va="bottom")
+        left.annotate(f"published: {name} {value:.2f}", (epochs[-1], value), fontsize=6.5, ha="right", va=_SIDES[name])
     for row in found:
         if row["guard"]:
             left.axvline(row["epoch"], color="0.5", lw=0.8, ls="--")
