@@ -13,7 +13,7 @@ from torch import Tensor
 from nasfast.ops import PathGraph
 
 _ACTS: tuple[Callable[[Tensor], Tensor], ...] = (lambda x: x, F.relu, F.relu6)
-_CONV, _DEPTHWISE, _, _AVERAGE, _MAXIMUM, _NORM, _HEAD, _SUM = range(8)
+_CONV, _DEPTHWISE, _, _AVERAGE, _MAXIMUM, _NORM, _HEAD, _SUM, _PICK, _JOIN = range(10)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,12 @@ class _Network:
         results: list[Tensor] = []
         for unit in self.units[first : first + count]:
             read = [x if i < 0 else results[i] for i in (unit.first, unit.second)]
-            results.append(read[0] + read[1] if unit.kind == _SUM else self.unit(unit, read[0]))
+            if unit.kind == _SUM:
+                results.append(read[0] + read[1])
+            elif unit.kind == _JOIN:
+                results.append(torch.cat(read, 1))
+            else:
+                results.append(self.unit(unit, read[0]))
         return results[-1]
 
     def unit(self, unit: _Unit, x: Tensor) -> Tensor:
@@ -98,6 +103,8 @@ class _Network:
         if unit.kind in (_AVERAGE, _MAXIMUM):
             return _pool(unit, x)
         y = _ACTS[unit.before](x)
+        if unit.kind == _PICK:
+            return y[:, :, unit.kernel - 1 :: 2, unit.kernel - 1 :: 2]
         if unit.kind in (_CONV, _DEPTHWISE):
             y = F.conv2d(
                 y,

@@ -13,7 +13,7 @@ import nasfast._C as extension
 from nasfast import ops
 from nasfast.reference_paths import run_paths
 
-CONV, DEPTHWISE, _, AVERAGE, MAXIMUM, NORM, HEAD, SUM = range(8)
+CONV, DEPTHWISE, _, AVERAGE, MAXIMUM, NORM, HEAD, SUM, PICK, JOIN = range(10)
 NONE, RELU, RELU6 = range(3)
 
 
@@ -180,6 +180,27 @@ def test_running_statistics_normalise(name: str) -> None:
     assert_near(results(graph, params, images, index, running=running), expected, 1e-9)
 
 
+@pytest.mark.parametrize("before", [NONE, RELU, RELU6])
+def test_factorized_reduction(before: int) -> None:
+    b = Builder()
+    first = b.operation(b.unit(CONV, 3, 9, norm=True, after=RELU6 if before == NONE else NONE))
+    halves = [
+        unit
+        for pixel in (0, 1)
+        for unit in (
+            b.unit(PICK, 9, 9, kernel=pixel + 1, stride=2, before=before),
+            b.unit(CONV, 9, 5 - pixel, inputs=(2 * pixel, -1)),
+        )
+    ]
+    last = [b.unit(JOIN, 5, 9, inputs=(1, 3)), b.unit(NORM, 9, 9, norm=True, inputs=(4, -1))]
+    graph = b.graph([(0, [], []), (1, [0], [first]), (1, [1], [b.operation(*halves, *last)])])
+    images, index = torch.randn(6, 3, 6, 4, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
+    expected = results(graph, b.params, images, index, plain=True)
+    assert_near(results(graph, b.params, images, index), expected, 1e-9)
+    with pytest.raises(RuntimeError, match="even height and width at a factorized reduction, got 5 x 4"):
+        results(graph, b.params, images[:, :, :5], index)
+
+
 def places() -> tuple[ops.PathGraph, list[Tensor]]:
     """Two places of six operations each, sums and a concatenation, and a head."""
     b = Builder()
@@ -341,7 +362,7 @@ def test_wrong_arguments_are_named(changes: dict[str, object], error: type[Excep
     ("at", "value", "message"),
     [
         (3, 2, "not be an inverted residual"),
-        (3, 9, "kind of a unit must be 0 to 7, got 9"),
+        (3, 11, "kind of a unit must be 0 to 9, got 11"),
         (4, 2, "kernel 1, 3, 5 or 7"),
         (5, 3, "stride must be 1 to 2, got 3"),
         (11, -1, "have a weight where it is a convolution"),

@@ -17,6 +17,8 @@ from torch import Tensor
 from nasfast import _C
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Space
+from nasfast.spaces.cells import darts, enas_micro
+from nasfast.spaces.enas_macro import enas_macro
 from nasfast.supernet.paths import forward_paths
 from nasfast.supernet.shared import SharedNetwork
 
@@ -125,6 +127,23 @@ def test_bits_do_not_depend_on_threads(name, groups, statistics, threads):
         threads(count)
         found = step(network, forward, images, rows)
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+CELLS = {
+    "darts": lambda: darts(3, 4),
+    "enas-micro": lambda: enas_micro(3, 4),
+    "enas-macro": lambda: enas_macro(3, 1, 8),
+    "enas-macro of two branches": lambda: enas_macro(3, 2, 6),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_spaces_that_wire_their_rows_differently(name):
+    space = CELLS[name]()
+    known = space.neighbours(np.zeros(len(space.sizes), np.int64))
+    rows, images = known[:: len(known) // 3][:3], batch(6, 8, 8)
+    network = SharedNetwork(space, num_classes=7).double().train()
+    assert_same(step(network, forward_paths, images, rows), step(network, loop, images, rows), 1e-8)
 
 
 @pytest.mark.parametrize("name", ["chain", "nasbench201"])

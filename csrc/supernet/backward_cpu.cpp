@@ -357,6 +357,8 @@ class Backward : private Executor<A> {
       case UnitKind::kMaximumPool:
         return k_.pool_grad(shape, u.kind == UnitKind::kMaximumPool ? PoolKind::kMaximum : PoolKind::kAverage, r, dy,
                             add, scratch, gx);
+      case UnitKind::kPick:
+        return pick_grad_slice(shape, u.kernel - 1, r, dy, add, gx);
       case UnitKind::kHead: {
         const int64_t first = s.group * tape_.images + static_cast<int64_t>(slice) * kSliceImages;
         return k_.head_input_grad(shape.images, this->blocks(from), from.h * from.w,

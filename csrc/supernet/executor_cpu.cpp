@@ -1,5 +1,6 @@
 #include "executor_cpu.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace nasfast::supernet {
@@ -129,6 +130,59 @@ void unpack_slice(const Read<A>& r, const at::Tensor& images, int64_t first, int
   }
 }
 
+namespace {
+
+// f(block, element of the input, element of the output) for every pixel that is picked.
+template <class F>
+void each_pick(const ConvShape& s, int offset, const F& f) {
+  for (int b = 0; b < s.blocks_in; ++b)
+    for (int n = 0; n < s.images; ++n)
+      for (int y = 0; y < s.h; ++y)
+        for (int x = 0; x < s.w; ++x) {
+          const int64_t in = (static_cast<int64_t>(n) * s.H + 2 * y + offset) * s.W + 2 * x + offset;
+          const int64_t out = (static_cast<int64_t>(n) * s.h + y) * s.w + x;
+          f(b, b * block_stride(s.pixels_in()) + in * kLanes, b * block_stride(s.pixels_out()) + out * kLanes);
+        }
+}
+
+template <class A>
+A activate(A v, Act act) {
+  if (act != Act::kNone && v < A(0)) v = A(0);
+  return act == Act::kRelu6 && v > A(6) ? A(6) : v;
+}
+
+template <class A>
+A value_at(const Read<A>& x, int block, int64_t at, int lane) {
+  const A scale = x.scale ? x.scale[block * kLanes + lane] : A(1);
+  const A shift = x.scale ? x.shift[block * kLanes + lane] : A(0);
+  return activate(x.x[at + lane] * scale + shift, x.act);
+}
+
+}  // namespace
+
+template <class A>
+void pick_slice(const ConvShape& s, int offset, const Read<A>& x, A* out) {
+  each_pick(s, offset, [&](int b, int64_t in, int64_t to) {
+    for (int i = 0; i < kLanes; ++i) out[to + i] = activate(value_at(x, b, in, i), x.then);
+  });
+}
+
+template <class A>
+void pick_grad_slice(const ConvShape& s, int offset, const Read<A>& x, const A* dy, bool add, A* gx) {
+  if (!add) std::fill(gx, gx + value_elements(s.blocks_in * kLanes, s.pixels_in()), A(0));
+  each_pick(s, offset, [&](int b, int64_t in, int64_t from) {
+    for (int i = 0; i < kLanes; ++i) {
+      const A v = x.then == Act::kNone ? A(1) : value_at(x, b, in, i);
+      const bool closed = v <= A(0) || (x.then == Act::kRelu6 && v >= A(6));  // never for NaN
+      gx[in + i] += closed ? A(0) : dy[from + i];
+    }
+  });
+}
+
+template void pick_slice(const ConvShape&, int, const Read<float>&, float*);
+template void pick_slice(const ConvShape&, int, const Read<double>&, double*);
+template void pick_grad_slice(const ConvShape&, int, const Read<float>&, const float*, bool, float*);
+template void pick_grad_slice(const ConvShape&, int, const Read<double>&, const double*, bool, double*);
 template class Executor<float>;
 template class Executor<double>;
 template void pack_slice(const at::Tensor&, int64_t, int, float*);

@@ -110,6 +110,12 @@ void pack_slice(const at::Tensor& images, int64_t first, int count, A* out);
 template <class A>
 void unpack_slice(const Read<A>& x, const at::Tensor& images, int64_t first, int count);
 
+// Every second pixel of every second row, from `offset` on, as they are read; and its gradient.
+template <class A>
+void pick_slice(const ConvShape& s, int offset, const Read<A>& x, A* out);
+template <class A>
+void pick_grad_slice(const ConvShape& s, int offset, const Read<A>& x, const A* dy, bool add, A* gx);
+
 template <class A>
 struct ForwardResult {
   at::Tensor out, kept, stats;

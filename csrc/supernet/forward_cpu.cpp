@@ -160,6 +160,8 @@ class Forward : private Executor<A> {
       case UnitKind::kMaximumPool:
         return k_.pool(shape, u.kind == UnitKind::kMaximumPool ? PoolKind::kMaximum : PoolKind::kAverage, r, scratch,
                        out);
+      case UnitKind::kPick:
+        return pick_slice(shape, u.kernel - 1, r, out);
       case UnitKind::kHead:
         return k_.head(shape.images, this->blocks(from), from.h * from.w, r, w.weight, w.bias,
                        static_cast<int>(u.c_out), out, result_.out.template data_ptr<A>() + first * u.c_out, u.c_out);

@@ -30,7 +30,7 @@ constexpr int64_t kMany = 1 << 24;
 
 Unit read_unit(Reader& r) {
   Unit u;
-  u.kind = static_cast<UnitKind>(r.next("kind of a unit", 0, 7));
+  u.kind = static_cast<UnitKind>(r.next("kind of a unit", 0, 9));
   u.kernel = static_cast<int>(r.next("kernel", 1, 7));
   u.stride = static_cast<int>(r.next("stride", 1, 2));
   u.dilation = static_cast<int>(r.next("dilation", 1, 64));
@@ -49,13 +49,16 @@ void check_unit(const Unit& u, int64_t at) {
     TORCH_CHECK(ok, "supernet_paths: graph: unit ", at, " must ", what);
   };
   const bool weighted = u.is_conv() || u.kind == UnitKind::kHead;
-  want(u.kind != UnitKind::kInvertedResidual, "not be an inverted residual: write its convolutions");
+  want(static_cast<int64_t>(u.kind) != 2, "not be an inverted residual: write its convolutions");
   want(weighted == (u.weight >= 0), "have a weight where it is a convolution or a head, and only there");
   want((u.norm >= 0) == (u.gamma >= 0) && (u.gamma >= 0) == (u.beta >= 0),
        "have gamma, beta and a normalisation, or none of them");
   want(u.norm < 0 || u.is_conv() || u.kind == UnitKind::kNorm, "not be normalised");
   want(u.bias < 0 || (weighted && u.norm < 0), "not have a bias");
-  want(u.kind == UnitKind::kConv || u.kind == UnitKind::kHead || u.c_in == u.c_out, "keep its channels");
+  const bool changes = u.kind == UnitKind::kConv || u.kind == UnitKind::kHead || u.kind == UnitKind::kJoin;
+  want(changes || u.c_in == u.c_out, "keep its channels");
+  if (u.kind == UnitKind::kPick) want(u.kernel <= 2 && u.stride == 2 && u.after == Act::kNone, "pick at stride 2");
+  if (u.kind == UnitKind::kJoin) want(u.stride == 1 && u.before == Act::kNone && u.after == Act::kNone, "only join");
   if (u.kind == UnitKind::kConv) want(u.kernel % 2 == 1, "have kernel 1, 3, 5 or 7");
   if (u.kind == UnitKind::kDepthwise) {
     want(u.kernel == 3 || u.kernel == 5 || u.kernel == 7, "have a depthwise kernel of 3, 5 or 7");

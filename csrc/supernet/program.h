@@ -19,7 +19,19 @@
 namespace nasfast::supernet {
 
 using child_eval::Act;
-using UnitKind = child_eval::PrimitiveKind;  // all but kInvertedResidual, which is several units
+
+// Numbered as child_eval's primitives, as far as both have them.
+enum class UnitKind : int64_t {
+  kConv = 0,
+  kDepthwise = 1,
+  kAveragePool = 3,
+  kMaximumPool = 4,
+  kNorm = 5,
+  kHead = 6,
+  kSum = 7,
+  kPick = 8,  // every second pixel of every second row, from the first (kernel 1) or the second (kernel 2) on
+  kJoin = 9,  // two values, channels one after the other
+};
 
 struct Unit {
   static constexpr int kFields = 15;

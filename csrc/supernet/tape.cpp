@@ -126,6 +126,7 @@ class Tape::Builder {
     const UnitKind kind = s.unit->kind;
     if (s.unit->is_conv() || kind == UnitKind::kMaximumPool) keep(x);
     if (kind == UnitKind::kNorm && (s.unit->norm < 0 || s.unit->before != Act::kNone)) keep(x);
+    if (kind == UnitKind::kPick && s.unit->before != Act::kNone) keep(x);
   }
 
   int add_value(int group, int64_t channels, int h, int w) {
@@ -191,17 +192,19 @@ class Tape::Builder {
       for (int g = 0; g < t_.groups; ++g) {
         if (j >= units_of(*chosen[g])) continue;
         const Unit& u = p_.units[chosen[g]->first_unit + j];
-        if (!u.is_pool() && u.kind != UnitKind::kSum) solid(source(g, u.input[0]));
+        if (!u.is_pool() && !joins(u)) solid(source(g, u.input[0]));
       }
       close_stage();
       uses_.clear();
       for (int g = 0; g < t_.groups; ++g) {
         if (j >= units_of(*chosen[g])) continue;
         const Unit& u = p_.units[chosen[g]->first_unit + j];
-        if (u.kind == UnitKind::kSum)
-          results[g].push_back(sum(g, {source(g, u.input[0]), source(g, u.input[1])}));
-        else
+        if (joins(u)) {
+          const std::vector<int> both{source(g, u.input[0]), source(g, u.input[1])};
+          results[g].push_back(u.kind == UnitKind::kSum ? sum(g, both) : concat(g, both));
+        } else {
           results[g].push_back(unit(g, u, source(g, u.input[0])));
+        }
         out[g] = results[g].back();
       }
       close_stage();
@@ -209,6 +212,7 @@ class Tape::Builder {
     return out;
   }
 
+  static bool joins(const Unit& u) { return u.kind == UnitKind::kSum || u.kind == UnitKind::kJoin; }
   static int64_t units_of(const Operation& o) { return o.kind == OperationKind::kUnits ? o.units : 0; }
 
   int unit(int g, const Unit& u, int x) {
@@ -216,6 +220,9 @@ class Tape::Builder {
     TORCH_CHECK(from.channels == u.c_in, "supernet_paths: graph: unit ", &u - p_.units.data(), " reads ", u.c_in,
                 " channels, got ", from.channels);
     const int h = (from.h - 1) / u.stride + 1, w = (from.w - 1) / u.stride + 1;
+    TORCH_CHECK(u.kind != UnitKind::kPick || (from.h % 2 == 0 && from.w % 2 == 0),
+                "supernet_paths: images must have an even height and width at a factorized reduction, got ", from.h,
+                " x ", from.w, "; pad the input");
     if (from.zero && u.is_pool()) return add_zero(g, u.c_out, h, w);
     x = solid(x);
     const int y = add_value(g, u.kind == UnitKind::kHead ? u.c_in : u.c_out, h, w);

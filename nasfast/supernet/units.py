@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.ops import PathGraph
+from nasfast.reference import FactorizedReduce
 from nasfast.spaces.operations import InvertedResidual
 from nasfast.supernet.lowering import (
     CONV,
@@ -16,6 +17,7 @@ from nasfast.supernet.lowering import (
     HAS_BIAS,
     HAS_NORM,
     HEAD,
+    NORM,
     SUM,
     Lowering,
     NoKernelError,
@@ -23,6 +25,7 @@ from nasfast.supernet.lowering import (
 
 # Numbers of csrc/supernet/program.h.
 UNITS, IDENTITY, ZERO = range(3)
+PICK, JOIN = 8, 9  # kinds of units beside those of lowering.py
 _PARAMS, _NORM = slice(8, 12), 12  # of the fields of a unit
 ENTRY_KINDS = {"input": 0, "op": 1, "sum": 2, "concat": 3, "join": 3}
 
@@ -146,6 +149,26 @@ class UnitLowering(Lowering):
         if conv.bias is not None and layers and type(layers[0]) is nn.BatchNorm2d:
             return super()._conv(conv, [], before, source)  # the normalisation is a unit of its own
         return super()._conv(conv, layers, before, source)
+
+    def _lower(self, module: nn.Module, source: int, channels: int) -> tuple[int, int]:
+        if type(module) is FactorizedReduce:
+            return self._factorized_reduce(module, source, channels)
+        return super()._lower(module, source, channels)
+
+    def _factorized_reduce(self, module: FactorizedReduce, source: int, channels: int) -> tuple[int, int]:
+        """Every second pixel, from the first and from the second on, each through a 1x1 convolution of its own."""
+        halves = []
+        for first, conv in ((1, module.conv_1), (2, module.conv_2)):
+            picked = self._append(
+                PICK, kernel=first, stride=2, act_before=1, c_in=channels, c_out=channels, inputs=(source,)
+            )
+            halves.append(
+                self._append(CONV, c_in=channels, c_out=conv.out_channels, tensors=[conv.weight], inputs=(picked,))
+            )
+        c_out = module.bn.num_features
+        joined = self._append(JOIN, c_in=module.conv_1.out_channels, c_out=c_out, inputs=(halves[0], halves[1]))
+        tensors = self._norm(module.bn)
+        return self._append(NORM, c_in=c_out, c_out=c_out, flags=HAS_NORM, tensors=tensors, inputs=(joined,)), c_out
 
     def _inverted_residual(self, block: InvertedResidual, source: int) -> tuple[int, int]:
         first = next(layer for layer in block.conv if isinstance(layer, nn.Conv2d))
