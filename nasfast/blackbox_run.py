@@ -18,7 +18,7 @@ import torch
 
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.environment import describe_environment
+from nasfast.environment import describe_environment, use_threads
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.table import TableEstimator
@@ -86,7 +86,7 @@ def run_blackbox(
         if config.space_set:
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
-    _set_threads(config)
+    use_threads(config.threads)
     # The run goes on with the thread count that it had: other counts may round differently.
     config = replace(config, threads=torch.get_num_threads())
     search = _make_search(config, space, estimator)
@@ -114,7 +114,7 @@ def resume_blackbox(
         config = BlackBoxConfig.of(stored)
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
-        _set_threads(config)
+        use_threads(config.threads)
         search = _make_search(config, space, estimator)
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             _load(run, search)
@@ -124,11 +124,6 @@ def resume_blackbox(
         if finished:
             return _result(run, search, run.report_path, True)
         return _finish(run, config, search, progress or Progress(quiet=True))
-
-
-def _set_threads(config: BlackBoxConfig) -> None:
-    if config.threads:
-        torch.set_num_threads(config.threads)
 
 
 def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimator | None) -> BlackBoxSearch:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
 from nasfast.spaces.base import Space
@@ -29,38 +29,9 @@ _DATA, _NET, _TRAIN, _ARCH, _GUARD = "Data", "Search network", "Weights", "Archi
 _RUN, _RETRAIN, _SPACE = "Run", "Retraining", "Search of a space"
 
 
-class DataOptions(Protocol):
-    """The settings of every search that learns from images: which, and how they are split."""
-
-    @property
-    def data(self) -> str: ...
-
-    @property
-    def data_root(self) -> str: ...
-
-    @property
-    def download(self) -> bool: ...
-
-    @property
-    def skip_bad(self) -> bool: ...
-
-    @property
-    def test_fraction(self) -> float: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def threads(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class SearchConfig:
-    """Settings of a search. The defaults are those of the DARTS paper on CIFAR-10; see :meth:`for_data`.
-
-    Raises:
-        ConfigError: A value is out of range, or two do not go together; the message names the option.
-    """
+class ImageSearchConfig:
+    """Settings of every search that learns from images: which they are, and how it runs."""
 
     data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
@@ -72,6 +43,23 @@ class SearchConfig:
     )
     flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
     cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
+
+    seed: int = option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
+    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
+    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
+    checkpoint_seconds: float = option(
+        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
+    )
+
+
+@dataclass(frozen=True)
+class SearchConfig(ImageSearchConfig):
+    """Settings of a search. The defaults are those of the DARTS paper on CIFAR-10; see :meth:`for_data`.
+
+    Raises:
+        ConfigError: A value is out of range, or two do not go together; the message names the option.
+    """
 
     space: str = option(
         "", "Search this space, by name; without, or with darts, a normal and a reduction cell by gradients.", _SPACE
@@ -125,14 +113,6 @@ class SearchConfig:
     )
     stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
     guard_from: int = option(0, "First epoch that the guard judges.", _GUARD, 0)
-
-    seed: int = option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
-    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
-    checkpoint_seconds: float = option(
-        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
-    )
 
     retrain: bool = option(True, "Train the derived network, and a random one beside it.", _RETRAIN)
     retrain_epochs: int = option(600, "Epochs of each retraining.", _RETRAIN, 1)
@@ -246,11 +226,14 @@ def default_of(name: str) -> Any:
 
 
 def field_type(name: str) -> Any:
-    """Type of a field: bool, int, float or str, or a ``Literal`` of its choices. Optional ones without their None."""
-    kind = _TYPES[name]
-    if get_origin(kind) is UnionType:
-        return next(option for option in get_args(kind) if option is not type(None))
-    return kind
+    """Type of a field: bool, int, float, str, a tuple, or a ``Literal``. Optional ones without their None."""
+    return _without_none(_TYPES[name])
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) is UnionType:
+        return next(option for option in get_args(hint) if option is not type(None))
+    return hint
 
 
 def _refuse_cell_options(given: Mapping[str, Any], space: str) -> None:
@@ -288,21 +271,30 @@ def check_value(f: Field[Any], kind: Any, value: Any) -> None:
 
 
 def _convert(name: str, value: Any) -> Any:
-    """A value from a file or a caller in the type of its field. A whole number may stand for a float."""
+    """See :func:`convert_value`."""
     if name not in _FIELDS:
         close = difflib.get_close_matches(name, _FIELDS, 1)
         raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-    kind = field_type(name)
-    kind = str if get_origin(kind) is Literal else kind
+    return convert_value(name, _TYPES[name], value)
+
+
+def convert_value(name: str, hint: Any, value: Any) -> Any:
+    """A value from a file or a caller in the type of the field ``name``. A whole number may stand for a float.
+
+    Raises:
+        ConfigError: It is of another type.
+    """
+    kind = _without_none(hint)
+    if value is None and kind is not hint:
+        return None
     if get_origin(kind) is tuple:
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise ConfigError(f"setting {name!r} must be a list of texts, got {value!r}")
-    if value is None and get_origin(_TYPES[name]) is UnionType:
-        return None
+    kind = str if get_origin(kind) is Literal else kind
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, got {value!r}")
     return value
 

@@ -13,6 +13,12 @@ from nasfast.extension import load_extension
 from nasfast.run import nasfast_version
 
 
+def use_threads(count: int) -> None:
+    """Compute on so many CPU threads; 0: on as many as torch has decided."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def describe_environment() -> dict[str, Any]:
     """Versions and machine, as plain values for config.json and ``nasfast info``."""
     return {

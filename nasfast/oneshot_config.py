@@ -5,15 +5,13 @@ children. The command line is made from these fields, as from those of SearchCon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_type_hints
 
-from nasfast.config import check_value, named_texts, option, option_name
+from nasfast.config import ImageSearchConfig, check_value, convert_value, named_texts, option, option_name
 from nasfast.errors import ConfigError
-from nasfast.objectives import Constraint, Objective
-from nasfast.spaces.base import Space
+from nasfast.space_options import SPACE_PANEL, SpaceOptions
 from nasfast.spaces.registry import DIGITS as SPACE_DIGITS
-from nasfast.spaces.registry import make_space
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
@@ -22,37 +20,23 @@ from nasfast.strategies.registry import STRATEGIES, make_strategy
 ONE_SHOT = ("spos", "fairnas", "enas")
 """Strategies that are ways to train a weight-shared network by sampled paths."""
 
-_DATA, _SPACE, _TRAIN, _SHARED = "Data", "Search of a space", "Weights", "Shared network"
-_RUN, _RETRAIN = "Run", "Retraining"
+_TRAIN, _SHARED, _RETRAIN = "Weights", "Shared network", "Retraining"
 _ENAS: dict[str, Any] = {"policy": "lstm", "batch": 10, "lr": 0.01, "entropy": 0.05, "baseline_decay": 0.95}
 _DEFAULT_SEARCH = {"spos": "regularized-evolution", "fairnas": "nsga2", "enas": "controller"}
 
 
 @dataclass(frozen=True)
-class OneShotConfig:
+class OneShotConfig(SpaceOptions, ImageSearchConfig):
     """Settings of a one-shot search; :meth:`of` has defaults that suit a data set.
 
     Raises:
         ConfigError: A value is out of range, or two do not go together; the message names the option.
     """
 
-    data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
-    data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
-    download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
-    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
-    test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9)
-    crop_pad: int | None = option(
-        None, "Shift train images by up to so many pixels. Default: as the data set.", _DATA, 0
+    strategy: str = option(
+        "spos", "How to train the shared network, or how to search it once it is trained.", SPACE_PANEL
     )
-    flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
-    cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
-
-    space: str = option("nasbench201", "Search this space, by name.", _SPACE)
-    space_set: tuple[str, ...] = option(
-        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", _SPACE
-    )
-    strategy: str = option("spos", "How to train the shared network, or how to search it once it is trained.", _SPACE)
-    estimator: Literal["oneshot"] = option("oneshot", "What says how good an architecture is.", _SPACE)
+    estimator: Literal["oneshot"] = option("oneshot", "What says how good an architecture is.", SPACE_PANEL)
 
     epochs: int = option(100, "Passes over the train images that are not held out.", _TRAIN, 1)
     batch_size: int = option(64, "Images per step.", _TRAIN, 2)
@@ -86,28 +70,9 @@ class OneShotConfig:
     reward_images: int = option(128, "Held-out images that a reward is measured on.", _SHARED, 2)
 
     search: str = option(
-        "", "Strategy that searches the trained network. Default: regularized-evolution; fairnas nsga2.", _SPACE
+        "", "Strategy that searches the trained network. Default: regularized-evolution; fairnas nsga2.", SPACE_PANEL
     )
-    evaluations: int = option(300, "Architectures to evaluate.", _SPACE, 1)
-    ask: int = option(10, "Architectures that the strategy proposes at a time.", _SPACE, 1)
-    objective: tuple[str, ...] = option(
-        (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front.", _SPACE
-    )
-    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.", _SPACE)
-    latency: str = option(
-        "", "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added.", _SPACE
-    )
-    set: tuple[str, ...] = option(
-        (), "Setting of the strategy, like population=20; of enas: of its controller. May be repeated.", _SPACE
-    )
-
-    seed: int = option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
-    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
-    checkpoint_seconds: float = option(
-        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
-    )
+    ask: int = option(10, "Architectures that the strategy proposes at a time.", SPACE_PANEL, 1)
 
     retrain: bool = option(False, "Train the best architecture from scratch, and a random one beside it.", _RETRAIN)
     retrain_epochs: int = option(200, "Epochs of each retraining.", _RETRAIN, 1)
@@ -169,7 +134,7 @@ class OneShotConfig:
                     f"{option_name(name)} does not go with --estimator oneshot; it has "
                     f"{', '.join(map(option_name, _TYPES))}"
                 )
-            given[name] = _convert(name, value)
+            given[name] = convert_value(name, _TYPES[name], value)
         if given.get("data", "digits") == "digits":
             space = given.get("space", "nasbench201")
             chosen = {**SPACE_DIGITS.get(space, {}), **named_texts("--space-set", given.get("space_set", ()))}
@@ -177,18 +142,10 @@ class OneShotConfig:
             given = DIGITS | fair | given | {"space_set": tuple(f"{key}={value}" for key, value in chosen.items())}
         return cls(**given)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
     @property
     def search_name(self) -> str:
         """What searches the trained network: a black-box strategy, or "controller"."""
         return self.search or _DEFAULT_SEARCH.get(self.strategy, self.strategy)
-
-    def make_space(self) -> Space:
-        """The space."""
-        return make_space(self.space, named_texts("--space-set", self.space_set))
 
     def make_sampler(self) -> PathSampler:
         """What draws the paths of the training, before its ``init``."""
@@ -206,19 +163,6 @@ class OneShotConfig:
         """The strategy that searches the trained network, where that is not the controller."""
         return make_strategy(self.search_name, self.strategy_settings())
 
-    def strategy_settings(self) -> dict[str, str]:
-        """Settings of the strategy, or of enas' controller, as text by name."""
-        return named_texts("--set", self.set)
-
-    def objectives(self) -> tuple[Objective, ...]:
-        """What to search for; by default the score, for NSGA-II with as few parameters as it takes."""
-        default = ("score", "-params") if self.search_name == "nsga2" else ("score",)
-        return tuple(Objective.parse(text) for text in self.objective or default)
-
-    def constraints(self) -> tuple[Constraint, ...]:
-        """Hard limits."""
-        return tuple(Constraint.parse(text) for text in self.constraint)
-
 
 _TYPES: dict[str, Any] = get_type_hints(OneShotConfig)
 
@@ -235,21 +179,3 @@ DIGITS: dict[str, Any] = {
 """Settings for the digits: a small network learns them in few epochs."""
 
 _DIGITS_FAIR = {"epochs": 10}  # each has several paths per step
-
-
-def _convert(name: str, value: Any) -> Any:
-    """A value from a file or a caller in the type of its field. A whole number may stand for a float."""
-    kind = _TYPES[name]
-    if kind == tuple[str, ...]:
-        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ConfigError(f"setting {name!r} must be a list of texts, got {value!r}")
-    if value is None and type(None) in get_args(kind):
-        return None
-    kind = next((part for part in get_args(kind) if part is not type(None) and isinstance(part, type)), kind)
-    kind = str if get_origin(kind) is Literal or get_origin(_TYPES[name]) is Literal else kind
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, got {value!r}")
-    return value

@@ -23,7 +23,7 @@ import torch
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_run import logged_trials, take_steps, write_found
 from nasfast.data import DataSet
-from nasfast.environment import check_device, describe_environment
+from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.interrupt import deferred_interrupt
@@ -95,7 +95,7 @@ def run_oneshot(
     RunFolder.check_free(out)
     if space is not None:
         config = replace(config, space=space.name, space_set=())
-    _set_threads(config)
+    use_threads(config.threads)
     # The run goes on from any folder, and with the thread count that it had: other counts round differently.
     config = replace(
         config,
@@ -121,13 +121,8 @@ def resume_oneshot(
     config = OneShotConfig.of(stored)
     if space is not None and space.name != config.space:
         raise SpaceError(f"run {out} searches {config.space}, got the space {space.name}")
-    _set_threads(config)
+    use_threads(config.threads)
     return _run(config, Path(out), progress or Progress(quiet=True), space, new=False)
-
-
-def _set_threads(config: OneShotConfig) -> None:
-    if config.threads:
-        torch.set_num_threads(config.threads)
 
 
 def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | None, new: bool) -> OneShotResult | None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasfast.data import Augmentation, DataSet, Sampler, augment, normalize, split_indices
+from nasfast.data import DataSet, Sampler, augment, normalize, split_indices
 from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.layout import training_layout
@@ -26,7 +26,7 @@ from nasfast.oneshot_forward import PathForward
 from nasfast.oneshot_step import accumulate_paths, average_over_ranks
 from nasfast.optim import weight_optimizer
 from nasfast.ranks import Ranks
-from nasfast.search_loop import data_fingerprint, peak_memory
+from nasfast.search_loop import augmentation_of, data_fingerprint, peak_memory
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.darts import cosine_rate, set_rate
 from nasfast.strategies.paths import ControllerPaths
@@ -71,7 +71,7 @@ class SupernetTraining:
         own, other = split_indices(len(dataset.train_labels), 1 - config.held_out, config.seed)
         self.train_indices, self.held_out = own, other
         self.train_sampler = Sampler(own, config.batch_size, config.seed + _SEED_TRAIN, "train part")
-        self.augmentation = _augmentation(config, dataset)
+        self.augmentation = augmentation_of(config, dataset)
         self.network = self._build()
         self.forward = PathForward(self.network, bf16=config.bf16)
         self.optimizer = weight_optimizer(self.network, config)
@@ -245,12 +245,3 @@ class SupernetTraining:
         self.counts.seconds, self.step = state["seconds"], state["step"]
         if self.controller_steps:
             self.reward_sampler.load_state(state["reward_sampler"])
-
-
-def _augmentation(config: OneShotConfig, dataset: DataSet) -> Augmentation:
-    usual = dataset.augmentation
-    return Augmentation(
-        usual.pad if config.crop_pad is None else config.crop_pad,
-        usual.flip if config.flip is None else config.flip,
-        config.cutout,
-    )

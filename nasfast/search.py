@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nasfast.config import DataOptions, SearchConfig
+from nasfast.config import ImageSearchConfig, SearchConfig
 from nasfast.data import DataSet, load_data
-from nasfast.environment import check_device, describe_environment
+from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.progress import Progress
 from nasfast.report import build_report
@@ -80,7 +80,7 @@ def run_search(
     progress = progress or Progress(quiet=True)
     RunFolder.check_free(out)
     check_device(config.device)
-    _set_threads(config)
+    use_threads(config.threads)
     # The run goes on from any folder, and with the thread count that it had: other counts round differently.
     config = replace(
         config,
@@ -125,7 +125,7 @@ def resume_search(
         if done is not None:
             return done
         check_device(config.device)
-        _set_threads(config)
+        use_threads(config.threads)
         state = None
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             state = load_checkpoint(run.checkpoint_path, KIND)
@@ -141,12 +141,7 @@ def absolute_path(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> 
     return path if path in names else str(Path(path).resolve())
 
 
-def _set_threads(config: SearchConfig) -> None:
-    if config.threads:
-        torch.set_num_threads(config.threads)
-
-
-def load_run_data(config: DataOptions, progress: Progress) -> DataSet:
+def load_run_data(config: ImageSearchConfig, progress: Progress) -> DataSet:
     """The data set of a run with these settings."""
     dataset = load_data(
         config.data,

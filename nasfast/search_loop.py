@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasfast.config import SearchConfig
+from nasfast.config import ImageSearchConfig, SearchConfig
 from nasfast.data import Augmentation, DataSet, Sampler, augment, split_indices
 from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.interrupt import deferred_interrupt
@@ -51,7 +51,7 @@ class SearchLoop:
         self.train_sampler = Sampler(own, config.batch_size, config.seed + _SEED_TRAIN, "train half")
         self.valid_sampler = Sampler(other, config.batch_size, config.seed + _SEED_VALID, "validation half")
         self.augmenter = torch.Generator(config.device).manual_seed(config.seed + _SEED_AUGMENT)
-        self.augmentation = _augmentation(config, dataset)
+        self.augmentation = augmentation_of(config, dataset)
         # oneDNN's backward of a strided 1x1 convolution to one channel writes out of bounds where its input is a slice
         # of channels in channels_last, as plain partial channels have it.
         self.plain_partial = config.strategy == "pcdarts" and not config.fused
@@ -206,7 +206,8 @@ class SearchLoop:
             run.metrics.truncate(state["metrics_position"])
 
 
-def _augmentation(config: SearchConfig, dataset: DataSet) -> Augmentation:
+def augmentation_of(config: ImageSearchConfig, dataset: DataSet) -> Augmentation:
+    """How a run changes its train images: as the data set, where the settings do not say."""
     usual = dataset.augmentation
     return Augmentation(
         usual.pad if config.crop_pad is None else config.crop_pad,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,8 @@ from require_cuda import (  # noqa: F401  hooks of pytest
     pytest_make_collect_report,
     pytest_runtest_makereport,
 )
+
+from nasfast import _C
 
 
 def simt_build() -> Any:
@@ -71,3 +73,20 @@ def device(request: pytest.FixtureRequest) -> Device:
 def simt_faulty() -> ModuleType:
     """Kernels that the harness must reject, and kernels that measure the harness."""
     return simt_build().load("_simt_faulty")
+
+
+@pytest.fixture(params=_C.build_info()["isa_usable"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this machine has, in turn."""
+    active = _C.build_info()["isa"]
+    _C.set_isa(request.param)
+    yield request.param
+    _C.set_isa(active)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of CPU threads; the test's end puts it back."""
+    count = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(count)

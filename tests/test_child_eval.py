@@ -25,22 +25,6 @@ SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Bra
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(params=_C.build_info()["isa_usable"])
-def isa(request):
-    """Each instruction set that this machine has, in turn."""
-    active = _C.build_info()["isa"]
-    _C.set_isa(request.param)
-    yield request.param
-    _C.set_isa(active)
-
-
-@pytest.fixture
-def threads():
-    count = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(count)
-
-
 def population(space: Space, count: int, seed: int = 0) -> np.ndarray:
     return space.sample(np.random.default_rng(seed), count)
 

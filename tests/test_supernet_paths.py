@@ -14,7 +14,6 @@ import torch
 from child_eval_cases import Branches, OwnLayers, SmallChain, shared_network, small_nasbench201
 from torch import Tensor
 
-from nasfast import _C
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Space
 from nasfast.spaces.cells import darts, enas_micro
@@ -25,22 +24,6 @@ from nasfast.supernet.shared import SharedNetwork
 SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches, "own": OwnLayers}
 # Of the largest value of the float64 reference.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
-
-
-@pytest.fixture(params=_C.build_info()["isa_usable"])
-def isa(request):
-    """Each instruction set that this machine has, in turn."""
-    active = _C.build_info()["isa"]
-    _C.set_isa(request.param)
-    yield request.param
-    _C.set_isa(active)
-
-
-@pytest.fixture
-def threads():
-    count = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(count)
 
 
 def population(space: Space, count: int, seed: int = 3) -> np.ndarray:

@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor<S, NB>)
     child_conv_kernel(const NASFAST_TASK_PARAMETER ConvArgs args, bool statistics) {
   SharedArena arena;
   const ConvShared<S, NB> shared(arena, statistics);
-  const ConvTask& task = args.task[task_of_block(args.task, args.tasks)];
+  const ConvTask& task = args.task[entry_of_block(args.task, args.tasks)];
   const TaskShape& s = args.shape[task.shape];
   const int groups = (s.out_ld + NB - 1) / NB, local = static_cast<int>(blockIdx.x) - task.block;
   const int run = local / groups, group = local - run * groups, n0 = group * NB;

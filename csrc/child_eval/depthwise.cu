@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kLaneThreads, 4)
   constexpr int V = kVector<S>, R = kPixels<S>;
   SharedArena arena;
   const LaneShared<S> shared(arena, statistics);
-  const ConvTask& task = args.task[task_of_block(args.task, args.tasks)];
+  const ConvTask& task = args.task[entry_of_block(args.task, args.tasks)];
   const TaskShape& s = args.shape[task.shape];
   const int groups = lane_groups(s.out_ld), local = static_cast<int>(blockIdx.x) - task.block;
   const int run = local / groups, group = local - run * groups;

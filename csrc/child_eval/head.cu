@@ -44,7 +44,7 @@ template <class S>
 __global__ void __launch_bounds__(kThreads) child_head_kernel(const NASFAST_TASK_PARAMETER HeadArgs args, int room) {
   SharedArena arena;
   const Shared<float> means = arena.take<float>(room);
-  const HeadTask& task = args.task[task_of_block(args.task, args.tasks)];
+  const HeadTask& task = args.task[entry_of_block(args.task, args.tasks)];
   const TaskShape& s = args.shape[task.shape];
   const int n = static_cast<int>(blockIdx.x) - task.block;
   image_means<S>(task.x, s, n, means);

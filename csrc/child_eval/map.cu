@@ -79,7 +79,7 @@ __device__ __forceinline__ void pool(const Source& x, const TaskShape& s, bool m
 template <class S>
 __global__ void __launch_bounds__(kMapThreads) child_map_kernel(const NASFAST_TASK_PARAMETER MapArgs args) {
   constexpr int V = kVector<S>;
-  const MapTask& task = args.task[task_of_block(args.task, args.tasks)];
+  const MapTask& task = args.task[entry_of_block(args.task, args.tasks)];
   const TaskShape& s = args.shape[task.shape];
   const Source* term = args.term + task.first_term;
   const int packs = s.out_ld / V;

@@ -17,11 +17,7 @@ __device__ __forceinline__ void finish_norm(const Statistics& s, const TaskShape
   sum_runs<WIDTH, 3, THREADS>(
       shape.runs, min(WIDTH, ld - c0), scratch,
       [&](int run, int c, double (&v)[3]) {
-        const Moments m = load_moments(s.partial + static_cast<int64_t>(run) * kMomentRows * ld, ld, c0 + c);
-        const double mean = static_cast<double>(m.shift) + m.off;
-        v[0] = m.count;
-        v[1] = m.count * mean;
-        v[2] = m.m2 + m.count * mean * mean;
+        moment_sums(load_moments(s.partial + static_cast<int64_t>(run) * kMomentRows * ld, ld, c0 + c), v);
       },
       [&](int channel, const double (&v)[3]) {
         const int c = c0 + channel;

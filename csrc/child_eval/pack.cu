@@ -88,7 +88,7 @@ __device__ __forceinline__ int64_t pack_elements(const PackTask& t) {
 
 template <class S>
 __global__ void __launch_bounds__(kPackThreads) child_pack_kernel(const NASFAST_TASK_PARAMETER PackArgs args) {
-  const PackTask& task = args.task[task_of_block(args.task, args.tasks)];
+  const PackTask& task = args.task[entry_of_block(args.task, args.tasks)];
   const int64_t first = (static_cast<int64_t>(blockIdx.x) - task.block) * kPackItems;
   const int64_t all = pack_elements(task), end = all < first + kPackItems ? all : first + kPackItems;
   for (int64_t i = first + threadIdx.x; i < end; i += kPackThreads) pack_element<S>(task, i);

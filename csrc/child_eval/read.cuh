@@ -35,23 +35,4 @@ __device__ __forceinline__ void read_pixel(const Source& x, int64_t pixel, int l
   finish(x.affine, ld, x.act, c, v);
 }
 
-template <class S>
-__device__ __forceinline__ float rounded(float v) {  // as storage keeps it
-  return to_float(from_float<S>(v));
-}
-
-// The last entry whose first block is not behind this one.
-template <class Entry>
-__device__ __forceinline__ int task_of_block(const Entry* entries, int count) {
-  int low = 0, high = count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (entries[middle].block <= static_cast<int>(blockIdx.x))
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
-}
-
 }  // namespace nasfast::child_eval

@@ -174,8 +174,28 @@ __device__ __forceinline__ Pack<T, N> pack(const float (&v)[N]) {
   return out;
 }
 
+// A value as storage of type T keeps it.
+template <class T>
+__device__ __forceinline__ float rounded(float v) {
+  return to_float(from_float<T>(v));
+}
+
 // Elements of one 16-byte access.
 template <class T>
 inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));
+
+// The last entry whose first block is not behind this one.
+template <class Entry>
+__device__ __forceinline__ int entry_of_block(const Entry* entries, int count) {
+  int low = 0, high = count - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (entries[middle].block <= static_cast<int>(blockIdx.x))
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
 
 }  // namespace nasfast

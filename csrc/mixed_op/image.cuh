@@ -48,12 +48,6 @@ __device__ __forceinline__ void store_channels(S* pixel, int c, int C, bool vect
   }
 }
 
-// What an image of storage type S holds of v.
-template <class S>
-__device__ __forceinline__ float rounded(float v) {
-  return to_float(from_float<S>(v));
-}
-
 __device__ __forceinline__ float load_param(const ParamView& p, int64_t i) {
   switch (p.type) {
     case Element::kBFloat16:
@@ -88,20 +82,6 @@ struct NormAt {  // a BatchNorm at one channel: z = scale*y + shift
 __device__ __forceinline__ NormAt norm_at(const NormView& n, int C, int c, float eps) {
   return {gload(n.stats + c), 1.0f / sqrtf(gload(n.stats + C + c) + eps), n.gamma.data ? load_param(n.gamma, c) : 1.0f,
           n.beta.data ? load_param(n.beta, c) : 0.0f};
-}
-
-// The last entry whose first block is not behind this one.
-template <class Entry>
-__device__ __forceinline__ int entry_of_block(const Entry* entries, int count) {
-  int low = 0, high = count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (entries[middle].block <= static_cast<int>(blockIdx.x))
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
 }
 
 // A tile of kTile x kTile pixels, counted row by row, image by image.

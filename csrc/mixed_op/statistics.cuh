@@ -57,6 +57,14 @@ __device__ __forceinline__ Moments tile_moments(const TileAt& tile, const Shared
   return {count, first, mean, square - sum * mean};
 }
 
+// Count, sum and sum of squares.
+__device__ __forceinline__ void moment_sums(const Moments& m, double (&v)[3]) {
+  const double mean = static_cast<double>(m.shift) + m.off;
+  v[0] = m.count;
+  v[1] = m.count * mean;
+  v[2] = m.m2 + m.count * mean * mean;
+}
+
 // Adds up COLUMNS values of every channel over `runs` slots in their order: value(run, channel, column) for `channels`
 // <= WIDTH channels; done(channel, sums) is called by one thread per channel. scratch: COLUMNS * THREADS doubles.
 template <int WIDTH, int COLUMNS, int THREADS, class Value, class Done>
@@ -92,13 +100,7 @@ __device__ __forceinline__ void finish_statistics(const float* partial, int64_t 
                                                   int channels, const Shared<double>& scratch, const Store& store) {
   sum_runs<WIDTH, 3, THREADS>(
       runs, channels, scratch,
-      [&](int run, int c, double (&v)[3]) {
-        const Moments m = load_moments(partial + run * slot, C, c0 + c);
-        const double mean = static_cast<double>(m.shift) + m.off;
-        v[0] = m.count;
-        v[1] = m.count * mean;
-        v[2] = m.m2 + m.count * mean * mean;
-      },
+      [&](int run, int c, double (&v)[3]) { moment_sums(load_moments(partial + run * slot, C, c0 + c), v); },
       [&](int c, const double (&v)[3]) {
         const double mean = v[1] / v[0], variance = v[2] / v[0] - mean * mean;
         store(c0 + c, static_cast<float>(mean), static_cast<float>(variance < 0 ? 0 : variance));

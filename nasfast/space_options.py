@@ -1,0 +1,64 @@
+"""What the settings of every search that proposes architectures of a space by name have in common."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nasfast.config import named_texts, option
+from nasfast.objectives import Constraint, Objective
+from nasfast.spaces.base import Space
+from nasfast.spaces.registry import make_space
+
+SPACE_PANEL = "Search of a space"
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """The space, and what is searched for in it."""
+
+    space: str = option("nasbench201", "Search this space, by name.", SPACE_PANEL)
+    space_set: tuple[str, ...] = option(
+        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", SPACE_PANEL
+    )
+    strategy: str = option("", "How to search.", SPACE_PANEL)
+    evaluations: int = option(300, "Architectures to evaluate.", SPACE_PANEL, 1)
+    ask: int = option(1, "Architectures that the strategy proposes at a time.", SPACE_PANEL, 1)
+    objective: tuple[str, ...] = option(
+        (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front.", SPACE_PANEL
+    )
+    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.", SPACE_PANEL)
+    latency: str = option(
+        "",
+        "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added.",
+        SPACE_PANEL,
+    )
+    set: tuple[str, ...] = option(
+        (), "Setting of the strategy, like population=20; of enas: of its controller. May be repeated.", SPACE_PANEL
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def search_name(self) -> str:
+        """What proposes architectures."""
+        return self.strategy
+
+    def make_space(self) -> Space:
+        """The space, at the size of its paper where ``space_set`` does not say otherwise."""
+        return make_space(self.space, named_texts("--space-set", self.space_set))
+
+    def strategy_settings(self) -> dict[str, str]:
+        """Settings of the strategy, as text by name."""
+        return named_texts("--set", self.set)
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """What to search for; by default the score, for NSGA-II with as few parameters as it takes."""
+        default = ("score", "-params") if self.search_name == "nsga2" else ("score",)
+        return tuple(Objective.parse(text) for text in self.objective or default)
+
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Hard limits."""
+        return tuple(Constraint.parse(text) for text in self.constraint)
