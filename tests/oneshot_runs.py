@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_training import SupernetTraining
 from nasfast.progress import Progress
 from nasfast.search import load_run_data
-from tests.runs import assert_same_bits, without_times
+from tests.runs import assert_same_checkpoints, without_times
 
 TINY: dict[str, Any] = {
     "space": "nasbench201",
@@ -53,16 +51,7 @@ def log_of(run: Path) -> list[Any]:
 
 def assert_same_searches(one: Path, other: Path) -> None:
     """Two run folders hold the same bits: weights, optimizer, samplers, trials, found architectures, networks."""
-    names = sorted(path.name for path in one.glob("*.pt"))
-    assert {"checkpoint.pt", "search.pt"} <= set(names)
-    assert names == sorted(path.name for path in other.glob("*.pt"))
-    for name in names:
-        contents = []
-        for run in (one, other):
-            content = without_times(torch.load(run / name, weights_only=True))
-            content.pop("metrics_position", None)  # the log holds times, of varying length
-            contents.append(content)
-        assert_same_bits(*contents, name)
+    assert {"checkpoint.pt", "search.pt"} <= set(assert_same_checkpoints(one, other))
     assert log_of(one) == log_of(other)
     for path in [one / "architectures.json", *one.glob("*.safetensors")]:
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name

@@ -70,8 +70,8 @@ def _lines(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
 
 
-def assert_same_runs(one: Path, other: Path) -> None:
-    """Two run folders hold the same bits: weights, architecture, optimizers, order, random states, log, networks."""
+def assert_same_checkpoints(one: Path, other: Path) -> list[str]:
+    """Two run folders hold checkpoints of the same names with the same bits; returns the names."""
     checkpoints = sorted(path.name for path in one.glob("*.pt"))
     assert checkpoints
     assert checkpoints == sorted(path.name for path in other.glob("*.pt"))
@@ -82,6 +82,12 @@ def assert_same_runs(one: Path, other: Path) -> None:
             content.pop("metrics_position", None)  # the log holds times, of varying length
             contents.append(content)
         assert_same_bits(*contents, name)
+    return checkpoints
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    """Two run folders hold the same bits: weights, architecture, optimizers, order, random states, log, networks."""
+    assert_same_checkpoints(one, other)
     derived = [path for path in (one / "genotype.json", one / "architectures.json") if path.exists()]
     assert derived
     for path in [*derived, *one.glob("*.safetensors")]:

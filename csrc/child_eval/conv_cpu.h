@@ -137,13 +137,6 @@ NASFAST_INLINE void taps_product(const Padded& in, ptrdiff_t at, const float* w,
     }
 }
 
-// A row as tiles of 6, 4 and fewer pixels: as many of 6 as leave a multiple of 4, if there is such a number.
-NASFAST_INLINE int tiles_of_six(int width) {
-  for (int six = width / 6; six >= 0; --six)
-    if ((width - 6 * six) % 4 == 0) return six;
-  return width / 6;
-}
-
 template <int S, int NR>
 void conv_row(const Padded& in, ptrdiff_t at, int width, const float* w, ptrdiff_t panel, const Affine& after,
               int block, float* out, ptrdiff_t out_block) {

@@ -46,6 +46,13 @@ NASFAST_INLINE void pointwise_panel(const A* d, ptrdiff_t d_block, int kb, const
   if (p < pixels) run.template operator()<1>();
 }
 
+// A row as tiles of 6, 4 and fewer pixels: as many of 6 as leave a multiple of 4, if there is such a number.
+NASFAST_INLINE int tiles_of_six(int width) {
+  for (int six = width / 6; six >= 0; --six)
+    if ((width - 6 * six) % 4 == 0) return six;
+  return width / 6;
+}
+
 // Output blocks [first, last) of w, whose panels lie `panel` elements apart; `emit` counts blocks from 0.
 template <class A, class Emit>
 NASFAST_INLINE void pointwise_tile(const A* d, ptrdiff_t d_block, int kb, const A* w, ptrdiff_t panel, int pixels,

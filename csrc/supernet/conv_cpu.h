@@ -77,13 +77,6 @@ NASFAST_INLINE void taps_product(const TapImage<A>& in, ptrdiff_t at, const Taps
     }
 }
 
-// A row as tiles of 6, 4 and fewer pixels: as many of 6 as leave a multiple of 4, if there is such a number.
-NASFAST_INLINE int tiles_of_six(int width) {
-  for (int six = width / 6; six >= 0; --six)
-    if ((width - 6 * six) % 4 == 0) return six;
-  return width / 6;
-}
-
 // emit(first pixel, acc) for the tiles of a row of `width` pixels, S apart in what is read.
 template <class A, int S, int NR, class Emit>
 NASFAST_INLINE void taps_row(const TapImage<A>& in, ptrdiff_t at, int width, const Taps& taps, const A* w,
