@@ -16,7 +16,7 @@ import typer
 
 from nasfast.cli_options import with_search_options
 from nasfast.config import SearchConfig, option_name
-from nasfast.errors import ConfigError, NasfastError, RunError
+from nasfast.errors import ConfigError, NasfastError
 from nasfast.progress import Progress
 
 INTERRUPTED = 130
@@ -76,7 +76,10 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")]
-LabelOption = Annotated[str, typer.Option(help="Which retrained network of the run: derived, random, ...")]
+LabelOption = Annotated[
+    str | None,
+    typer.Option(help="Which retrained network of the run: derived, best, random ... Default: what it found."),
+]
 DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
@@ -231,103 +234,123 @@ def _print_table(results: list[Any]) -> None:
         print(f"{row.label:<10} {accuracy:>13} {row.test_loss:>10.4f} {row.params:>12,} {row.seconds:>8.1f}")
 
 
-def _stored_config(run: Path) -> tuple[Any, SearchConfig]:
-    """A run, opened for reading, and its settings."""
-    from nasfast.run import RunFolder
-
-    folder = RunFolder.open(run, lock=False)
-    content = folder.read_config()
-    stored = content.get("search")
-    if "blackbox" in content or "oneshot" in content:
-        raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
-    if not isinstance(stored, dict):
-        raise RunError(f"{folder.config_path} holds no search settings")
-    config = SearchConfig.for_data(**stored)
-    if config.of_space:
-        raise RunError(f"{run} is a search of a space: it has no network of cells to train or export")
-    return folder, config
-
-
-def _load_data(config: SearchConfig, quiet: bool) -> Any:
-    from nasfast.search import load_run_data
-
-    return load_run_data(config, Progress(quiet=quiet))
-
-
 @app.command()
 @_one_line_errors
 def retrain(
     run: RunArgument,
-    label: Annotated[str, typer.Option(help="Name of this training within the run.")] = "derived",
+    label: Annotated[
+        str | None, typer.Option(help="Name of this training within the run. Default: derived, or best.")
+    ] = None,
     genotype: Annotated[
         Path | None,
-        typer.Option(help="File of a genotype: JSON, or as published. Default: RUN/genotype.json."),
+        typer.Option(help="Of cells: a genotype's file, JSON or as published. Default: RUN/genotype.json."),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Of a space: the architecture's text. Default: what the run has found.")
+    ] = None,
+    space_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a space: its setting, like channels=16. Default: as the run. May be repeated."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs. Default: as the run.")] = None,
-    channels: Annotated[int | None, typer.Option(help="Channels of the first cell. Default: as the run.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Number of cells. Default: as the run.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Of cells: channels of the first cell. Default: as the run.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Of cells: how many. Default: as the run.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. Default: as the run.")] = None,
     lr: Annotated[float | None, typer.Option(help="First epoch's learning rate. Default: as the run.")] = None,
     drop_path: Annotated[
         float | None,
-        typer.Option(help="Probability that a path is dropped, at the end. Default: as the run."),
+        typer.Option(help="Of cells: probability that a path is dropped, at the end. Default: as the run."),
     ] = None,
     cutout: Annotated[
         int | None,
         typer.Option(help="Side of the blanked square in pixels, 0: none. Default: by the image's size."),
     ] = None,
-    auxiliary: Annotated[bool, typer.Option(help="Train with the auxiliary head.")] = True,
+    auxiliary: Annotated[
+        bool | None, typer.Option(help="Of cells: train with the auxiliary head. Default: with it.")
+    ] = None,
     inherit: Annotated[
-        bool, typer.Option("--inherit", help="Start from the search network's weights; needs its channels and layers.")
+        bool,
+        typer.Option(
+            "--inherit", help="Of cells: start from the search network's weights; needs its channels and layers."
+        ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed. Default: as the run.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to compute. Default: as the run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start again where this label was trained already.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a derived network; goes on where an earlier training of this label was stopped."""
-    from dataclasses import replace
-
-    from nasfast.environment import check_device
+    """Train the network that a search has found; goes on where an earlier training of this label was stopped."""
     from nasfast.report import build_report
     from nasfast.run import RunFolder
-    from nasfast.search import inherited_weights, retrain_config
-    from nasfast.spaces.genotype import Genotype
-    from nasfast.train import retrain as train
+    from nasfast.stored_search import read_stored_search, retrain_of_space
 
-    _, config = _stored_config(run)
-    given: dict[str, Any] = {
-        "epochs": epochs, "channels": channels, "layers": layers, "batch_size": batch_size, "lr": lr,
-        "drop_path": drop_path, "cutout": cutout, "seed": seed, "device": device,
+    stored, progress = read_stored_search(run), Progress(quiet=quiet)
+    every: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "cutout": cutout, "seed": seed, "device": device
     }  # fmt: skip
-    options = {name: value for name, value in given.items() if value is not None}
-    settings = replace(retrain_config(config), auxiliary=auxiliary, **options)
-    check_device(settings.device)
-    cells = Genotype.load(genotype or run / "genotype.json")
-    dataset = _load_data(config, quiet)
+    of_cells: dict[str, Any] = {"genotype": genotype, "channels": channels, "layers": layers, "drop_path": drop_path,
+                "auxiliary": auxiliary, "inherit": inherit or None}  # fmt: skip
+    of_spaces: dict[str, Any] = {"arch": arch, "space_set": tuple(space_set) if space_set else None}
+    options, cells, choices = map(_given, (every, of_cells, of_spaces))
+    foreign = cells if stored.space else choices
+    if foreign:
+        what = f"of the space {stored.space}" if stored.space else "of cells"
+        raise ConfigError(f"{option_name(next(iter(foreign)))} does not go with {run}, a search {what}")
     with RunFolder.open(run) as folder:
-        weights = inherited_weights(folder) if inherit else None
         try:
-            result = train(cells, dataset, folder, settings, label, weights, Progress(quiet=quiet), overwrite=force)
+            name = stored.label if label is None else label
+            if stored.space:
+                result = retrain_of_space(
+                    stored, folder, label=name, options=options, progress=progress, overwrite=force, **choices
+                )
+            else:
+                result = _retrain_cells(stored, folder, name, options | cells, progress, force)
         except KeyboardInterrupt as error:
             raise _fail("interrupted; the state was saved, the same command goes on", INTERRUPTED) from error
         _print_table([result])
         print(f"report     {build_report(folder)}")
 
 
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _retrain_cells(stored: Any, folder: Any, label: str, given: dict[str, Any], progress: Progress, force: bool) -> Any:
+    """Train the network of a genotype."""
+    from dataclasses import replace
+
+    from nasfast.environment import check_device
+    from nasfast.search import inherited_weights
+    from nasfast.spaces.genotype import Genotype
+    from nasfast.train import retrain as train
+
+    genotype, inherit = given.pop("genotype", folder.genotype_path), given.pop("inherit", False)
+    settings = replace(stored.retrain_config(), **given)
+    check_device(settings.device)
+    cells = Genotype.load(genotype)
+    dataset = stored.load_data(progress)
+    weights = inherited_weights(folder) if inherit else None
+    return train(cells, dataset, folder, settings, label, weights, progress, overwrite=force)
+
+
 @app.command()
 @_one_line_errors
 def evaluate(
-    run: RunArgument, label: LabelOption = "derived", device: DeviceOption = "cpu", quiet: QuietOption = False
+    run: RunArgument, label: LabelOption = None, device: DeviceOption = "cpu", quiet: QuietOption = False
 ) -> None:
     """Test a retrained network on the test images of its run."""
     from nasfast.environment import check_device
+    from nasfast.stored_search import read_stored_search
     from nasfast.train import evaluate as test
 
     check_device(device)
-    folder, config = _stored_config(run)
-    accuracy, loss = test(folder, _load_data(config, quiet), label, device)
-    print(f"{label}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")
+    stored = read_stored_search(run)
+    name = stored.label if label is None else label
+    accuracy, loss = test(stored.folder, stored.load_data(Progress(quiet=quiet)), name, device)
+    print(f"{name}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")
 
 
 @app.command()
@@ -336,17 +359,20 @@ def export(
     run: RunArgument,
     format: Annotated[str, typer.Option(metavar="onnx|pt2", help="ONNX, or torch.export's program.")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="File to write. Default: RUN/model-LABEL.FORMAT.")] = None,
-    label: LabelOption = "derived",
+    label: LabelOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Export a retrained network, checked to give the same outputs before it is written."""
     from nasfast.export import export_onnx, export_pt2
+    from nasfast.stored_search import read_stored_search
 
     writers = {"onnx": export_onnx, "pt2": export_pt2}
     if format not in writers:
         raise ConfigError(f"--format must be onnx or pt2, got {format!r}")
-    target = out or run / f"model-{label}.{format}"
-    difference = writers[format](run, target, label, force=force)
+    stored = read_stored_search(run)
+    name = stored.label if label is None else label
+    target = out or run / f"model-{name}.{format}"
+    difference = writers[format](stored.folder, target, name, force=force)
     print(f"wrote {target}; its outputs differ from PyTorch's by at most {difference:.1e}")
 
 

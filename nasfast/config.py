@@ -156,7 +156,11 @@ class SearchConfig(ImageSearchConfig):
         Raises:
             SpaceError: An unknown space or setting.
         """
-        return make_space(self.space, named_texts("--space-set", self.space_set)) if self.of_space else None
+        return make_space(self.space, self.space_settings()) if self.of_space else None
+
+    def space_settings(self) -> dict[str, str]:
+        """Settings of the space, as text by name."""
+        return named_texts("--space-set", self.space_set)
 
     def temperatures(self) -> tuple[float | None, float | None]:
         """Of the first and the last epoch; None for the strategy's own."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nasfast.errors import ExportError
 from nasfast.run import RunFolder, atomic_write
+from nasfast.spaces.base import Space
 from nasfast.weights import LoadedModel, load_model
 
 TOLERANCE = 1e-4
@@ -51,8 +52,18 @@ class Classifier(nn.Module):
         return logits
 
 
-def export_onnx(run: RunFolder | str | Path, path: str | Path, label: str = "derived", *, force: bool = False) -> float:
+def export_onnx(
+    run: RunFolder | str | Path,
+    path: str | Path,
+    label: str = "derived",
+    *,
+    force: bool = False,
+    space: Space | None = None,
+) -> float:
     """Write ``path`` as an ONNX model with input "images", output "logits" and a free batch size.
+
+    Args:
+        space: That the architecture is of, where that is a space of your own.
 
     Returns:
         The largest relative difference that was seen between its outputs (onnxruntime) and PyTorch's.
@@ -63,18 +74,26 @@ def export_onnx(run: RunFolder | str | Path, path: str | Path, label: str = "der
         RunError: The run has no retrained network of this label.
     """
     _check_onnx_packages()
-    return _export(run, path, label, force, "ONNX", _to_onnx, _run_onnx)
+    return _export(run, path, label, space, force, "ONNX", _to_onnx, _run_onnx)
 
 
-def export_pt2(run: RunFolder | str | Path, path: str | Path, label: str = "derived", *, force: bool = False) -> float:
+def export_pt2(
+    run: RunFolder | str | Path,
+    path: str | Path,
+    label: str = "derived",
+    *,
+    force: bool = False,
+    space: Space | None = None,
+) -> float:
     """Write ``path`` for ``torch.export.load``, with a free batch size; otherwise as :func:`export_onnx`."""
-    return _export(run, path, label, force, "torch.export", _to_pt2, _run_pt2)
+    return _export(run, path, label, space, force, "torch.export", _to_pt2, _run_pt2)
 
 
 def _export(
     run: RunFolder | str | Path,
     path: str | Path,
     label: str,
+    space: Space | None,
     force: bool,
     what: str,
     convert: Callable[[Classifier, Tensor, dict[str, str]], bytes],
@@ -87,10 +106,10 @@ def _export(
     if not target.parent.is_dir():
         raise ExportError(f"{target}: there is no folder {target.parent}")
     run = run if isinstance(run, RunFolder) else RunFolder.open(run, lock=False)
-    model = load_model(run, label)
+    model = load_model(run, label, space)
     classifier = Classifier(model).eval()
     images = _check_images(model)
-    metadata = {"class_names": json.dumps(model.info.class_names), "genotype": model.info.genotype}
+    metadata = {"class_names": json.dumps(model.info.class_names), **model.info.architecture}
     try:
         with torch.no_grad(), _quiet():
             content = convert(classifier, images[:_TRACE_BATCH], metadata)

@@ -297,8 +297,11 @@ def _finish(run: RunFolder, training: SupernetTraining, progress: Progress) -> O
     if training.config.retrain:
         for label, row in _to_retrain(training, search).items():
             trained |= not _has_result(run, label)
-            config = _retrain_config(training.config)
-            results[label] = retrain_row(training.space, row, training.dataset, run, config, label, progress)
+            config = retrain_config(training.config)
+            settings = training.config.space_settings()
+            results[label] = retrain_row(
+                training.space, row, training.dataset, run, config, label, progress, settings=settings
+            )
     was_finished &= not trained
     report = run.report_path if was_finished else build_report(run)
     return OneShotResult(
@@ -329,7 +332,7 @@ def _has_result(run: RunFolder, label: str) -> bool:
     return any(row.get("kind") == "result" and row.get("label") == label for row in run.metrics.rows())
 
 
-def _retrain_config(config: OneShotConfig) -> RetrainConfig:
+def retrain_config(config: OneShotConfig) -> RetrainConfig:
     return RetrainConfig(
         epochs=config.retrain_epochs,
         batch_size=config.retrain_batch_size,

@@ -48,7 +48,11 @@ class SpaceOptions:
 
     def make_space(self) -> Space:
         """The space, at the size of its paper where ``space_set`` does not say otherwise."""
-        return make_space(self.space, named_texts("--space-set", self.space_set))
+        return make_space(self.space, self.space_settings())
+
+    def space_settings(self) -> dict[str, str]:
+        """Settings of the space, as text by name."""
+        return named_texts("--space-set", self.space_set)
 
     def strategy_settings(self) -> dict[str, str]:
         """Settings of the strategy, as text by name."""

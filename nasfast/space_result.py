@@ -78,7 +78,9 @@ def finish_space(
             result.metrics[label] |= {"score": estimate.score, **estimate.metrics}
     elif config.retrain:
         for label in ("derived", "random"):
-            results[label] = retrain_row(space, rows[label], loop.dataset, run, training, label, progress)
+            results[label] = retrain_row(
+                space, rows[label], loop.dataset, run, training, label, progress, settings=loop.config.space_settings()
+            )
             result.metrics[label] |= {"test_accuracy": 100 * results[label].test_acc}
     atomic_write(run.architectures_path, json.dumps(_content(result), indent=2) + "\n")
     return result, results

@@ -2,75 +2,91 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import save as serialize
-from torch import Tensor, nn
 
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError
 from nasfast.progress import Progress
-from nasfast.run import FORMAT, RunFolder, atomic_write
+from nasfast.run import RunFolder
+from nasfast.space_model import SpaceModelInfo, WholeNetwork
 from nasfast.spaces.base import Space
+from nasfast.spaces.registry import SPACES
 from nasfast.trainer import RetrainConfig, RetrainResult, ScratchTrainer
-from nasfast.weights import model_path
-
-
-class _Whole(nn.Module):
-    """A network as the trainer takes it: without an auxiliary head, and without paths to drop."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.drop_path_prob = 0.0
-        self.drop_path_generator: torch.Generator | None = None
-
-    def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        return self.network(images), None
+from nasfast.weights import save_model
 
 
 class SpaceTrainer(ScratchTrainer):
     """Trains ``space.build(row)``; writes ``retrain-<label>.pt`` and ``model-<label>.safetensors``.
 
-    The model file holds the state dict of ``space.build(row, classes)``, and the space's name, the architecture as
-    text and the images' normalisation as its metadata.
+    The model file holds the state dict of ``space.build(row, classes)``, and as its metadata what builds that network
+    and normalises its images.
+
+    Args:
+        settings: Of the space, where it has a name; see :func:`retrain_row`.
     """
 
     def __init__(
-        self, space: Space, row: Any, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str
+        self,
+        space: Space,
+        row: Any,
+        dataset: DataSet,
+        run: RunFolder,
+        config: RetrainConfig,
+        label: str,
+        settings: Mapping[str, str] | None,
     ) -> None:
         self.space, self.row = space, space.check(row)[0]
+        self.settings = None if settings is None or space.name not in SPACES else dict(settings)
         super().__init__(dataset, run, config, label, False)
 
-    def _build(self) -> _Whole:
+    def _build(self) -> WholeNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            return _Whole(self.space.build(self.row, self.data.num_classes, self.data.channels))
+            return WholeNetwork(self.space.build(self.row, self.data.num_classes, self.data.channels))
 
     def _text(self) -> str:
         return self.space.decode(self.row)
 
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "space": self.space.name, "settings of the space": self.settings}
+
     def _save_model(self) -> None:
-        state = self.network.network.state_dict()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        info = {
-            "format": FORMAT,
-            "label": self.label,
-            "space": self.space.name,
-            "arch": self._text(),
-            "mean": self.data.mean,
-            "std": self.data.std,
-            "class_names": self.data.class_names,
-        }
-        atomic_write(model_path(self.run, self.label), serialize(tensors, metadata={"nasfast": json.dumps(info)}))
+        data = self.data
+        info = SpaceModelInfo(
+            label=self.label,
+            space=self.space.name,
+            settings=self.settings,
+            arch=self._text(),
+            in_channels=data.channels,
+            size=data.size,
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            class_names=tuple(data.class_names),
+        )
+        save_model(self.run, info, self.network.network.state_dict(), data.test_images)
 
 
 def retrain_row(
-    space: Space, row: Any, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, progress: Progress
+    space: Space,
+    row: Any,
+    dataset: DataSet,
+    run: RunFolder,
+    config: RetrainConfig,
+    label: str,
+    progress: Progress,
+    *,
+    settings: Mapping[str, str] | None,
+    overwrite: bool = False,
 ) -> RetrainResult:
     """Train an architecture; continue where an earlier call with the same arguments was stopped.
+
+    Args:
+        settings: With which :func:`nasfast.spaces.registry.make_space` makes the space, so that the trained network can
+            be built from its file alone; None for a space of the user's own.
+        overwrite: Start again, whatever an earlier training of this label left.
 
     Raises:
         RunError: An earlier training of this label had other settings; a file cannot be read or written.
@@ -78,8 +94,8 @@ def retrain_row(
     """
     if config.auxiliary or config.drop_path:
         raise ConfigError("an architecture of a space has neither an auxiliary head nor paths to drop")
-    trainer = SpaceTrainer(space, row, dataset, run, config, label)
-    if trainer.checkpoint.exists():
+    trainer = SpaceTrainer(space, row, dataset, run, config, label, settings)
+    if trainer.checkpoint.exists() and not overwrite:
         trainer.resume()
     else:
         trainer.start()

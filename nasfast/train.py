@@ -14,6 +14,7 @@ from nasfast.derived import DerivedNetwork, inherit_weights
 from nasfast.errors import ConfigError, DataError
 from nasfast.progress import Progress
 from nasfast.run import RunFolder
+from nasfast.spaces.base import Space
 from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
 from nasfast.trainer import RetrainConfig, RetrainResult, ScratchTrainer, TrainError, evaluate_network
@@ -52,7 +53,7 @@ class Trainer(ScratchTrainer):
         return str(self.genotype)
 
     def _save_model(self) -> None:
-        save_model(self.run, self._info(), self.network, self.data.test_images)
+        save_model(self.run, self._info(), self.network.state_dict(), self.data.test_images)
 
     def start_from(self, inherit_from: Mapping[str, Tensor] | None, primitives: Sequence[str]) -> None:
         """Begin at step 0, from the weights of a search network where they are given."""
@@ -91,18 +92,22 @@ def _check_size(config: RetrainConfig, size: tuple[int, int]) -> None:
 
 
 def evaluate(
-    run: RunFolder | str | Path, dataset: DataSet, label: str = "derived", device: str = "cpu"
+    run: RunFolder | str | Path,
+    dataset: DataSet,
+    label: str = "derived",
+    device: str = "cpu",
+    space: Space | None = None,
 ) -> tuple[float, float]:
     """Test accuracy (0 to 1) and loss of a run's retrained network, from the weights in the run folder.
 
-    Images are normalised with the statistics the network was trained with.
+    Images are normalised with the statistics the network was trained with. A space of your own has to be given.
 
     Raises:
         RunError: The run has no such network.
         DataError: The data set has other classes or channels than the network.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(run, lock=False)
-    model = load_model(run, label)
+    model = load_model(run, label, space)
     info = model.info
     if list(info.class_names) != list(dataset.class_names):
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from safetensors.torch import save as serialize
 from nasfast.derived import DerivedNetwork
 from nasfast.errors import NasfastError, RunError
 from nasfast.run import FORMAT, RunFolder, atomic_write
+from nasfast.space_model import SpaceModelInfo, WholeNetwork
+from nasfast.spaces.base import Space
 from nasfast.spaces.genotype import Genotype
 
 _KEY = "nasfast"
@@ -39,8 +42,19 @@ class ModelInfo:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
 
-    def build(self) -> DerivedNetwork:
-        """The network, without its auxiliary head and with fresh weights."""
+    @property
+    def architecture(self) -> dict[str, str]:
+        """What the network is, for people and for the metadata of an exported file."""
+        return {"genotype": self.genotype}
+
+    def build(self, space: Space | None = None) -> DerivedNetwork:
+        """The network, without its auxiliary head and with fresh weights.
+
+        Raises:
+            RunError: A space is given, and this is a network of cells.
+        """
+        if space is not None:
+            raise RunError(f"{self.label} is a network of cells, got the space {space.name}")
         return DerivedNetwork(
             self.channels,
             len(self.class_names),
@@ -56,10 +70,13 @@ def model_path(run: RunFolder, label: str) -> Path:
     return run.path / f"model-{label}.safetensors"
 
 
-def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork, images: torch.Tensor) -> Path:
+def save_model(
+    run: RunFolder, info: ModelInfo | SpaceModelInfo, state: Mapping[str, torch.Tensor], images: torch.Tensor
+) -> Path:
     """Write the weights a trained network needs for inference (the auxiliary head is left out).
 
     Args:
+        state: State dict of the network that ``info`` builds; of the network inside, for an architecture of a space.
         images: uint8 [N, H, W, C] test images; the first ``SAMPLE_COUNT`` are kept too.
 
     Raises:
@@ -67,7 +84,7 @@ def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork, images:
     """
     tensors = {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in network.state_dict().items()
+        for name, tensor in state.items()
         if not name.startswith("auxiliary_head.")
     }
     tensors[_SAMPLES] = images[:SAMPLE_COUNT].cpu().contiguous()
@@ -81,21 +98,26 @@ def save_model(run: RunFolder, info: ModelInfo, network: DerivedNetwork, images:
 class LoadedModel:
     """A retrained network in eval mode on the CPU, what is known of it, and a few test images (uint8 [N, H, W, C])."""
 
-    network: DerivedNetwork
-    info: ModelInfo
+    network: DerivedNetwork | WholeNetwork
+    info: ModelInfo | SpaceModelInfo
     images: torch.Tensor
 
 
-def load_model(run: RunFolder, label: str = "derived") -> LoadedModel:
+def load_model(run: RunFolder, label: str = "derived", space: Space | None = None) -> LoadedModel:
     """Read a retrained network. Never runs code from the file.
+
+    Args:
+        space: That its architecture is of, where that is a space of your own.
 
     Raises:
         RunError: There are no retrained weights of this label, or the file is damaged or of another version.
     """
     path = model_path(run, label)
     if not path.is_file():
+        others = ", ".join(sorted(p.stem.removeprefix("model-") for p in run.path.glob("model-*.safetensors")))
         raise RunError(
-            f"{run.path} has no retrained network {label!r} ({path.name}); make it with: nasfast retrain {run.path}"
+            f"{run.path} has no retrained network {label!r} ({path.name})"
+            f"{f', it has {others}' if others else ''}; make it with: nasfast retrain {run.path}"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -104,16 +126,16 @@ def load_model(run: RunFolder, label: str = "derived") -> LoadedModel:
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is truncated or damaged: {error}") from error
     info = _parse_info(path, metadata.get(_KEY))
-    network = info.build()
+    network = info.build(space)
     try:
         images = tensors.pop(_SAMPLES)
-        network.load_state_dict(tensors)
+        (network.network if isinstance(network, WholeNetwork) else network).load_state_dict(tensors)
     except (RuntimeError, KeyError) as error:
         raise RunError(f"{path}: the weights do not fit the network that the file describes") from error
     return LoadedModel(network.eval().to(memory_format=torch.channels_last), info, images)
 
 
-def _parse_info(path: Path, text: str | None) -> ModelInfo:
+def _parse_info(path: Path, text: str | None) -> ModelInfo | SpaceModelInfo:
     try:
         content: dict[str, Any] = json.loads(text or "null")
         found = content.pop("format")
@@ -124,6 +146,8 @@ def _parse_info(path: Path, text: str | None) -> ModelInfo:
     try:
         for name in ("size", "mean", "std", "class_names"):
             content[name] = tuple(content[name])
+        if "space" in content:
+            return SpaceModelInfo(**content)
         info = ModelInfo(**content)
         Genotype.parse(info.genotype)
     except (TypeError, KeyError, NasfastError) as error:

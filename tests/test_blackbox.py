@@ -354,12 +354,12 @@ def test_what_makes_no_sense_says_why_in_one_line(options, message, table, tmp_p
     assert message in lines[0]
 
 
-def test_networks_of_cells_are_not_made_of_a_search_of_a_space(table, tmp_path):
+def test_networks_are_not_trained_after_a_search_of_a_table(table, tmp_path):
     run_blackbox(config_of(table, evaluations=5), tmp_path / "run")
     for command in ("retrain", "evaluate"):
         result = RUNNER.invoke(app, [command, str(tmp_path / "run")])
         assert result.exit_code == 1
-        assert "is a search of a space: it has no network of cells" in result.stderr
+        assert "has searched a table: it has no images" in result.stderr
     with pytest.raises(RunError, match="holds no search settings"):
         resume_search(tmp_path / "run")
 

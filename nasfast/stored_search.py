@@ -1,0 +1,125 @@
+"""What a run folder says of its search, for the commands that train, test and export the networks it has found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasfast.config import SearchConfig, named_texts
+from nasfast.data import DataSet
+from nasfast.environment import check_device
+from nasfast.errors import ConfigError, RunError
+from nasfast.oneshot_config import OneShotConfig
+from nasfast.oneshot_run import retrain_config as oneshot_retrain_config
+from nasfast.progress import Progress
+from nasfast.run import RunFolder
+from nasfast.search import load_run_data, retrain_config
+from nasfast.space_trainer import retrain_row
+from nasfast.spaces.registry import make_space
+from nasfast.trainer import RetrainConfig, RetrainResult
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """A run, opened for reading, and its settings."""
+
+    folder: RunFolder
+    config: SearchConfig | OneShotConfig
+
+    @property
+    def space(self) -> str:
+        """Name of the space; "" for a search of cells."""
+        return self.config.space if isinstance(self.config, OneShotConfig) or self.config.of_space else ""
+
+    @property
+    def label(self) -> str:
+        """Of the network that the search is for."""
+        return "best" if isinstance(self.config, OneShotConfig) else "derived"
+
+    def retrain_config(self) -> RetrainConfig:
+        """How the run trains an architecture from scratch."""
+        if isinstance(self.config, OneShotConfig):
+            return oneshot_retrain_config(self.config)
+        found = retrain_config(self.config)
+        return replace(found, auxiliary=False, drop_path=0.0) if self.space else found
+
+    def load_data(self, progress: Progress) -> DataSet:
+        """The images that the run has learned from."""
+        return load_run_data(self.config, progress)
+
+    def architecture(self) -> str:
+        """Text of the architecture that a search of a space has found.
+
+        Raises:
+            RunError: It has found none yet, or its file is damaged.
+        """
+        path = self.folder.architectures_path
+        if not path.is_file():
+            raise RunError(
+                f"{self.folder.path} has found no architecture yet; go on with it (--resume), or give one by --arch"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entry = content["best"] if "best" in content else content["architectures"]["derived"]
+            return str(entry["arch"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} cannot be read as architectures of {self.space}: {error}") from error
+
+
+def read_stored_search(path: str | Path) -> StoredSearch:
+    """The search of a run folder.
+
+    Raises:
+        RunError: No run is there, or one that has no images.
+    """
+    folder = RunFolder.open(path, lock=False)
+    content = folder.read_config()
+    if isinstance(content.get("oneshot"), dict):
+        return StoredSearch(folder, OneShotConfig.of(content["oneshot"]))
+    if "blackbox" in content:
+        raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
+    if not isinstance(content.get("search"), dict):
+        raise RunError(f"{folder.config_path} holds no search settings")
+    return StoredSearch(folder, SearchConfig.for_data(**content["search"]))
+
+
+def retrain_of_space(
+    stored: StoredSearch,
+    run: RunFolder,
+    *,
+    label: str,
+    arch: str | None = None,
+    space_set: tuple[str, ...] = (),
+    options: dict[str, Any],
+    progress: Progress,
+    overwrite: bool = False,
+) -> RetrainResult:
+    """Train an architecture of the space that a run has searched; continue where that was stopped.
+
+    Args:
+        run: The folder, opened for writing.
+        label: Name of this training within the run.
+        arch: Its text; None for the one that was found.
+        space_set: Settings of the space, over those that were searched with: a larger network of the same choices.
+        options: Of :class:`RetrainConfig`, over those of the run.
+        overwrite: Start again, whatever an earlier training of this label left.
+
+    Raises:
+        NasfastError: Settings or an architecture that do not fit, files that cannot be read or written.
+        KeyboardInterrupt: Ctrl-C; the state was saved after the step that was running.
+    """
+    _check_label(label)
+    settings = {**stored.config.space_settings(), **named_texts("--space-set", space_set)}
+    space = make_space(stored.space, settings)
+    config = replace(stored.retrain_config(), **options)
+    check_device(config.device)
+    row = space.encode(arch or stored.architecture())
+    dataset = stored.load_data(progress)
+    return retrain_row(space, row, dataset, run, config, label, progress, settings=settings, overwrite=overwrite)
+
+
+def _check_label(label: str) -> None:
+    if not label or not all(c.isalnum() or c in "-_" for c in label):
+        raise ConfigError(f"retrain: a label is made of letters, digits, - and _, got {label!r}")
