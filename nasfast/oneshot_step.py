@@ -73,10 +73,10 @@ def average_over_ranks(
 
     Args:
         rows_of_ranks: The paths that each rank took in this step.
-        flags: float32 tensors to sum along with the rest.
+        flags: Tensors to sum along with the rest, as float32.
 
     Returns:
-        The sums of ``flags``.
+        The sums of ``flags``; of one rank, they themselves.
     """
     if ranks.count == 1:
         return list(flags)
@@ -101,7 +101,7 @@ def average_over_ranks(
                 targets.append(buffer)
                 given.append(buffer if key in own.computed else torch.zeros_like(buffer))
                 divisors.append(users)
-    sums = ranks.sum([*flags, *given])
+    sums = ranks.sum([*(flag.float() for flag in flags), *given])
     for target, total, divisor in zip(targets, sums[len(flags) :], divisors, strict=True):
         target.copy_(total / divisor)
     return sums[: len(flags)]

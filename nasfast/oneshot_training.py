@@ -43,7 +43,7 @@ class SupernetError(NasfastError):
 
 @dataclass
 class Counts:
-    """Of the current epoch: what was seen, on the device so that no step waits; and the seconds it took."""
+    """Of the current epoch: what all ranks have seen, on the device so that no step waits; the seconds it took."""
 
     sums: Tensor  # loss, right answers, images times paths; rewards, how many, of the controller
     seconds: float = 0.0
@@ -150,10 +150,11 @@ class SupernetTraining:
         taken = accumulate_paths(
             self.forward, inputs, data.train_labels[indices], rows, bf16=config.bf16, distill=config.distill
         )
-        flag = average_over_ranks(self.network, self.ranks, rows_of_ranks, [flag])[0]
+        own = torch.stack([taken.loss, taken.right, torch.full_like(taken.loss, taken.seen)])
+        flag, counts = average_over_ranks(self.network, self.ranks, rows_of_ranks, [flag, own])
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip, foreach=True)
         self.optimizer.step()
-        self.counts.sums[:3] += torch.stack([taken.loss, taken.right, torch.full_like(taken.loss, taken.seen)])
+        self.counts.sums[:3] += counts
         return flag
 
     def _rate(self, epoch: int) -> float:
@@ -192,7 +193,7 @@ class SupernetTraining:
     def end_epoch(self) -> dict[str, float | None]:
         """Numbers of the epoch that has just ended; starts the next."""
         epoch = self.epoch - 1
-        sums = self.ranks.sum([self.counts.sums])[0].tolist()
+        sums = self.counts.sums.tolist()
         loss, right, seen, reward, rewards = sums
         if not all(map(math.isfinite, sums)):
             raise SupernetError(

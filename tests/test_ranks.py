@@ -21,7 +21,7 @@ from nasfast.ranks import Ranks
 from nasfast.run import MetricsLog
 from nasfast.search import load_run_data
 from nasfast.supernet.uses import uses_of
-from tests.oneshot_runs import TINY, log_of, tiny
+from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny
 from tests.runs import assert_same_bits, without_times
 
 ROOT = Path(__file__).parent.parent
@@ -95,11 +95,8 @@ def held(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_agree_bit_for_bit(name, held):
-    """On weights, running statistics, momentum, paths, the controller; over an epoch and into the next."""
-    one, other = held(name)
-    for state in (one, other):
-        state.pop("sums")  # each rank counts its own images
-    assert_same_bits(one, other)
+    """On weights, statistics, momentum, paths, the controller, what was counted; over an epoch and into the next."""
+    assert_same_bits(*held(name))
 
 
 def local_gradients(monkeypatch, rank, config):
@@ -172,23 +169,33 @@ def test_torchrun_searches_and_the_first_rank_reports(tmp_path):
     assert resume_oneshot(run).was_finished
 
 
-def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path):
-    run = tmp_path / "run"
-    long = command("fairnas", epochs=400, evaluations=6, checkpoint_steps=1)
-    processes = start(*long, "--out", run)
+def wait_for_epochs(run, processes, count=2):
+    """Until the log of a running training has so many epochs."""
     began = time.monotonic()
     log = MetricsLog(run / "metrics.jsonl")
-    while sum(row["kind"] == "epoch" for row in log.rows()) < 2:
+    while sum(row["kind"] == "epoch" for row in log.rows()) < count:
         assert time.monotonic() - began < PATIENCE
         assert all(process.poll() is None for process in processes), finish(processes)
         time.sleep(0.05)
-    processes[1].send_signal(signal.SIGKILL)
-    (code, _, errors), _ = finish(processes)
-    assert code == 1
+
+
+def assert_lost(run, errors):
+    """The first rank has ended with one line, which says how to go on."""
     last = errors.strip().splitlines()[-1]
     assert last.startswith("nasfast: error: rank 0 of 2 lost another rank")
     assert f"go on from the last checkpoint with --resume {run}, on any number of ranks" in last
     assert "Traceback" not in errors
+
+
+def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path):
+    run = tmp_path / "run"
+    long = command("fairnas", epochs=400, evaluations=6, checkpoint_steps=1)
+    processes = start(*long, "--out", run)
+    wait_for_epochs(run, processes)
+    processes[1].send_signal(signal.SIGKILL)
+    (code, _, errors), _ = finish(processes)
+    assert code == 1
+    assert_lost(run, errors)
     # Shortened, so that one rank reaches the end soon.
     config = json.loads((run / "config.json").read_text())
     done = torch.load(run / "checkpoint.pt", weights_only=True)["step"] // 4
@@ -198,6 +205,39 @@ def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path):
     assert result.evaluations == 6
     epochs = [row["epoch"] for row in log_of(run) if row["kind"] == "epoch"]
     assert epochs == list(range(done + 2))
+
+
+def test_a_silent_rank_is_lost_after_its_time(tmp_path):
+    run = tmp_path / "run"
+    processes = start(*command("spos", epochs=400, rank_timeout=5), "--out", run)
+    wait_for_epochs(run, processes, 1)
+    processes[1].send_signal(signal.SIGSTOP)
+    try:
+        _, errors = processes[0].communicate(timeout=PATIENCE)
+    finally:
+        processes[1].kill()
+        processes[1].communicate()
+    assert processes[0].returncode == 1
+    assert_lost(run, errors)
+    assert "none may take longer than 5 s" in errors
+
+
+def test_stopped_and_resumed_on_as_many_ranks_ends_with_the_same_bits(tmp_path):
+    settings = {"epochs": 6, "evaluations": 6, "rank_paths": "different"}
+    for code, _, errors in finish(start(*command("spos", **settings), "--out", tmp_path / "whole")):
+        assert code == 0, errors
+    stopped = tmp_path / "stopped"
+    processes = start(*command("spos", **settings), "--out", stopped)
+    wait_for_epochs(stopped, processes, 1)
+    for process in processes:  # as a batch system ends a job
+        process.send_signal(signal.SIGTERM)
+    ends = finish(processes)
+    assert ends[0][0] == 130, ends
+    assert "the state was saved" in ends[0][2]
+    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["step"] < 24
+    for code, _, errors in finish(start("-m", "nasfast.cli", "search", "--resume", stopped, "--quiet")):
+        assert code == 0, errors
+    assert_same_searches(tmp_path / "whole", stopped)
 
 
 def test_paths_and_images_do_not_depend_on_the_number_of_ranks(held):
