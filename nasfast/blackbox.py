@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nasfast.errors import ConfigError, NasfastError
-from nasfast.estimators.base import Estimate, Estimator
+from nasfast.estimators.base import Estimate, Estimator, Recalling
 from nasfast.latency import LatencyTable
 from nasfast.objectives import Constraint, Objective, total_violation
 from nasfast.population import non_dominated
@@ -167,7 +167,7 @@ class BlackBoxSearch:
             self._memory[key] = self._metrics(key, estimate)
 
     def _metrics(self, key: tuple[int, ...], estimate: Estimate) -> dict[str, float]:
-        metrics = {"score": float(estimate.score), **{name: float(v) for name, v in estimate.metrics.items()}}
+        metrics = {name: float(value) for name, value in estimate.numbers().items()}
         for name, value in metrics.items():
             if not math.isfinite(value):
                 text = self.problem.space.decode(key)
@@ -218,4 +218,7 @@ class BlackBoxSearch:
         self.rejected, self._rejected_in_a_row = state["rejected"]
         for trial in self.trials:
             self._memory[trial.row] = {name: v for name, v in trial.metrics.items() if name not in COSTS}
+        if self.trials and isinstance(self.problem.estimator, Recalling):
+            rows = np.array([trial.row for trial in self.trials], np.int64)
+            self.problem.estimator.recall(rows, [trial.metrics for trial in self.trials])
         self.strategy.load_state(state["strategy"])

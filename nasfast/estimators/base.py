@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nasfast.spaces.base import Rows
 
@@ -16,10 +16,19 @@ class Estimate:
     Attributes:
         score: What a search maximises: validation accuracy, as a rule in percent.
         metrics: Further numbers by name, such as test_accuracy or a measured latency.
+        uncertainty: Standard error of the score, in its unit; None where the estimator knows none.
+        cost: What the estimate took, in FLOPs as the space counts them; None where nothing was computed.
     """
 
     score: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    uncertainty: float | None = None
+    cost: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Everything by name: score, metrics, and where they are known uncertainty and cost."""
+        known = {"uncertainty": self.uncertainty, "cost": self.cost}
+        return {"score": self.score, **self.metrics, **{name: v for name, v in known.items() if v is not None}}
 
 
 class Estimator(Protocol):
@@ -35,3 +44,11 @@ class Estimator(Protocol):
         Args:
             budget: Epochs of training that an estimate may cost; None for as many as the estimator sees fit.
         """
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """An estimator that answers from what it has estimated before, and has to be told of it after a stop."""
+
+    def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
+        """Take in what :meth:`Estimate.numbers` gave for rows int64 [K, D], in the order of their estimates."""

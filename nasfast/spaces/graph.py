@@ -86,15 +86,17 @@ class Graph:
         Args:
             keeps_zero: Operations that give zero for zero.
         """
-        return _refined(*_reduce(self, keeps_zero))
+        atoms, output = reduce_graph(self, keeps_zero)
+        return _digest(sorted(colour_atoms(atoms, output).values()))
 
 
-_Atom = tuple[str, tuple[int, ...]]  # label, and the atoms it reads; several where it reads a sum
+Atom = tuple[str, tuple[int, ...]]
+"""A label, and the atoms it reads; several where it reads a sum."""
 
 
-def _reduce(graph: Graph, keeps_zero: frozenset[str]) -> tuple[dict[int, _Atom], tuple[int, ...]]:
+def reduce_graph(graph: Graph, keeps_zero: frozenset[str] = frozenset()) -> tuple[dict[int, Atom], tuple[int, ...]]:
     """Operations and concatenations by node, each with the atoms it reads, and the atoms that the output sums."""
-    atoms: dict[int, _Atom] = {}
+    atoms: dict[int, Atom] = {}
     terms: list[tuple[int, ...]] = []  # of every node: the atoms whose sum it is; none for zero
     for index, node in enumerate(graph.nodes):
         read = tuple(sorted(atom for source in node.inputs for atom in terms[source]))
@@ -122,8 +124,8 @@ def _digest(*parts: object) -> str:
     return blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
-def _refined(atoms: dict[int, _Atom], output: tuple[int, ...]) -> str:
-    """Digest of the atoms that the output depends on, refined until no round tells more of them apart."""
+def colour_atoms(atoms: dict[int, Atom], output: tuple[int, ...]) -> dict[int, str]:
+    """A digest of each atom that the output depends on, refined until no round tells more of them apart."""
     live, stack = set[int](), list(output)
     while stack:
         atom = stack.pop()
@@ -146,7 +148,7 @@ def _refined(atoms: dict[int, _Atom], output: tuple[int, ...]) -> str:
             read_by = sorted(before[reader] for reader in readers[atom])
             colours[atom] = _digest(before[atom], read_by, output.count(atom))
         if len(set(colours.values())) == told_apart:
-            return _digest(sorted(colours.values()))
+            return colours
         told_apart = len(set(colours.values()))
 
 

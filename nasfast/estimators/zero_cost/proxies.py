@@ -1,0 +1,157 @@
+"""All proxies by name, and how those of one network are computed together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasfast.errors import ConfigError, NasfastError
+from nasfast.estimators.zero_cost.gradients import FisherRecorder, grad_norm, grasp, snip
+from nasfast.estimators.zero_cost.kernels import CodeRecorder, jacob_cov
+from nasfast.estimators.zero_cost.layers import hooks, weights_of
+from nasfast.estimators.zero_cost.synflow import synflow
+from nasfast.estimators.zero_cost.zen import zen
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What a proxy needs.
+
+    Attributes:
+        paper: Where it is from.
+        shares: What it takes of the batch's common forward: "codes", "loss" (gradients), "flow" (second derivatives),
+            "pixels" (gradients by the images); "" where it runs the network itself, or not at all.
+        passes: Forwards of the batch that it adds to the common one, where a backward is two. Shared ones count once.
+    """
+
+    paper: str
+    shares: str = ""
+    passes: float = 0.0
+
+
+PROXIES: dict[str, Proxy] = {
+    "synflow": Proxy("Tanaka et al., NeurIPS 2020"),  # one image: nothing beside a batch
+    "naswot": Proxy("Mellor et al., ICML 2021", "codes"),
+    "jacob_cov": Proxy("Mellor et al., arXiv:2006.04647, 2020", "pixels", 1.0),
+    "grad_norm": Proxy("Abdelfattah et al., ICLR 2021", "loss"),
+    "snip": Proxy("Lee et al., ICLR 2019", "loss"),
+    "fisher": Proxy("Turner et al., ICLR 2020", "loss"),
+    "grasp": Proxy("Wang et al., ICLR 2020", "flow", 4.0),
+    "zen": Proxy("Lin et al., ICCV 2021", "", 2.0),
+    "params": Proxy("trainable parameters"),
+    "flops": Proxy("FLOPs, as the space counts them"),
+}
+"""Larger is better, of each. params and flops are the space's, see :meth:`nasfast.spaces.Space.cost`."""
+
+COUNTED = ("params", "flops")
+_BY_LOSS = ("loss", "flow")
+
+
+def check_proxies(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once.
+
+    Raises:
+        ConfigError: There are none, or one is unknown.
+    """
+    for name in names:
+        if name not in PROXIES:
+            raise ConfigError(f"unknown zero-cost proxy {name!r}: expected one of {', '.join(PROXIES)}")
+    if not names:
+        raise ConfigError(f"expected at least one zero-cost proxy of {', '.join(PROXIES)}, got none")
+    return tuple(dict.fromkeys(names))
+
+
+def passes_of(names: Sequence[str]) -> float:
+    """Forwards of the batch that the proxies take together, about; a backward is two, a Hessian product four."""
+    used = [PROXIES[name] for name in names]
+    shared = 1.0 if any(proxy.shares for proxy in used) else 0.0
+    backward = 2.0 if any(proxy.shares in _BY_LOSS for proxy in used) else 0.0
+    return shared + backward + sum(proxy.passes for proxy in used)
+
+
+def score_network(network: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Scores of an untrained network by proxy, those of ``params`` and ``flops`` left out.
+
+    One forward of the batch in train mode serves naswot, jacob_cov and everything by the loss (cross-entropy), and one
+    backward all gradients. Weights and statistics are as they were afterwards; ``zen`` draws from torch's generator.
+
+    Args:
+        network: Images [N, C, H, W] to logits [N, classes].
+        images: float32 [N, C, H, W], normalised.
+        labels: int64 [N].
+
+    Raises:
+        NasfastError: A score is not finite, or the network lacks the layers that a proxy looks at.
+    """
+    names = check_proxies(names)
+    found: dict[str, float] = {}
+    if any(PROXIES[name].shares for name in names):
+        found |= _shared(network, images, labels, names)
+    if "synflow" in names:
+        _, *sides = images.shape
+        found["synflow"] = synflow(network, (sides[0], sides[1], sides[2]))
+    if "zen" in names:
+        count, channels, height, width = images.shape
+        found["zen"] = zen(network, (count, channels, height, width))
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise NasfastError(f"zero-cost: {name} is {value}, expected a finite number")
+    return {name: found[name] for name in names if name in found}
+
+
+def _shared(network: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """What one forward of the batch gives."""
+    wanted = {PROXIES[name].shares for name in names}
+    codes, fisher = CodeRecorder(), FisherRecorder()
+    handles = codes.hooks(network) if "naswot" in names else []
+    handles += fisher.hooks(network) if "fisher" in names else []
+    by_loss, by_pixels = bool(wanted & {"loss", "flow"}), "pixels" in wanted
+    inputs = images.clone().requires_grad_(by_pixels)
+    found: dict[str, float] = {}
+    with _kept(network), hooks(handles), torch.set_grad_enabled(by_loss or by_pixels):
+        logits = network.train()(inputs)
+        if by_loss:
+            found |= _by_loss(network, functional.cross_entropy(logits, labels), names, fisher, by_pixels)
+        if by_pixels:
+            found["jacob_cov"] = jacob_cov(torch.autograd.grad(logits.sum(), inputs, materialize_grads=True)[0])
+    if "naswot" in names:
+        found["naswot"] = codes.value()
+    return found
+
+
+@contextmanager
+def _kept(network: nn.Module) -> Iterator[None]:
+    """After the block, the network's mode and its buffers are as they were."""
+    was_training, buffers = network.training, {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        network.train(was_training)
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def _by_loss(
+    network: nn.Module, loss: Tensor, names: Sequence[str], fisher: FisherRecorder, keep: bool
+) -> dict[str, float]:
+    """grad_norm, snip, fisher and grasp; ``keep`` leaves the graph for another backward."""
+    weights, second = weights_of(network), "grasp" in names
+    gradients = torch.autograd.grad(loss, weights, create_graph=second, retain_graph=second or keep, allow_unused=True)
+    pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None]
+    used, given = [w for w, _ in pairs], [g for _, g in pairs]
+    found: dict[str, float] = {}
+    if "fisher" in names:
+        found["fisher"] = fisher.stop()
+    if "grad_norm" in names:
+        found["grad_norm"] = grad_norm(given)
+    if "snip" in names:
+        found["snip"] = snip(used, given)
+    if second:
+        found["grasp"] = grasp(used, given, keep)
+    return found
