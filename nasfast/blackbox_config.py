@@ -6,18 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
-from nasfast.config import check_value, convert_value, option, option_name
+from nasfast.config import ImageSearchConfig, check_value, convert_value, option, option_name, space_set_for
 from nasfast.errors import ConfigError
+from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.space_options import SPACE_PANEL, SpaceOptions
 from nasfast.strategies.registry import make_strategy
 
-ESTIMATORS = ("table",)
-_RUN = "Run"
+IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
+"""Options of every estimator that looks at images."""
+
+ESTIMATORS: dict[str, tuple[str, ...]] = {
+    "table": ("table", "table_data", "budget"),
+    "zero-cost": (*IMAGES, "proxy", "proxy_images", "proxy_draws"),
+}
+"""Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
+
+_ELSEWHERE = frozenset({"crop_pad", "flip", "cutout", "checkpoint_steps"})
+"""Settings of searches that train on images, which no estimator here does."""
+
+_ZERO_COST = "Zero-cost proxies"
 
 
 @dataclass(frozen=True)
-class BlackBoxConfig(SpaceOptions):
-    """Settings of a search with a black-box strategy.
+class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
+    """Settings of a search with a black-box strategy; :meth:`of` has defaults that suit a data set.
 
     Raises:
         ConfigError: A value is out of range, or two do not go together; the message names the option.
@@ -26,7 +38,8 @@ class BlackBoxConfig(SpaceOptions):
     strategy: str = option("regularized-evolution", "How to search.", SPACE_PANEL)
     estimator: str = option(
         "table",
-        "What says how good an architecture is: table, or oneshot, a weight-shared network trained on the images.",
+        "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; or "
+        "oneshot, a weight-shared network trained on the images.",
         SPACE_PANEL,
     )
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
@@ -34,17 +47,26 @@ class BlackBoxConfig(SpaceOptions):
     budget: int | None = option(
         None, "Epochs of training that the search sees the score of. Default: the most there are.", SPACE_PANEL, 1
     )
-    seed: int = option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", _RUN, 0)
+    proxy: tuple[str, ...] = option(
+        (),
+        f"Of {', '.join(PROXIES)}. The first is the score, all are metrics. May be repeated. Default: synflow.",
+        _ZERO_COST,
+    )
+    proxy_images: int = option(64, "Train images in the batch that the proxies see.", _ZERO_COST, 2)
+    proxy_draws: int = option(
+        1, "Draws of the weights to average over; two or more give an uncertainty.", _ZERO_COST, 1
+    )
+    checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             check_value(f, _TYPES[f.name], getattr(self, f.name))
         if self.estimator not in ESTIMATORS:
             raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
-        if not self.table:
+        if self.estimator == "table" and not self.table:
             raise ConfigError("--estimator table needs --table FILE, the scores to look up")
+        if self.proxy:
+            check_proxies(self.proxy)
         strategy = make_strategy(self.strategy, self.strategy_settings())
         goals, _ = self.objectives(), self.constraints()
         if len(goals) > 1 and not strategy.many_objectives:
@@ -53,22 +75,49 @@ class BlackBoxConfig(SpaceOptions):
                 "limit the others by --constraint"
             )
 
+    @property
+    def sees_images(self) -> bool:
+        """Whether the estimator looks at images."""
+        return "data" in ESTIMATORS[self.estimator]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, without those of other estimators."""
+        return {name: value for name, value in super().to_dict().items() if name in options_of(self.estimator)}
+
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> BlackBoxConfig:
-        """From values by name, such as those of a config.json.
+        """From values by name, such as those of a config.json. A space that is scored on the digits is small.
 
         Raises:
-            ConfigError: An unknown name, a value of another type or out of range.
+            ConfigError: An unknown name, one of another estimator, a value of another type or out of range.
         """
         given = {}
+        estimator = settings.get("estimator", "table")
+        known = options_of(estimator)
         for name, value in settings.items():
-            if name not in _TYPES:
+            owners = [owner for owner, names in ESTIMATORS.items() if name in names]
+            if name not in known and owners:
+                raise ConfigError(
+                    f"{option_name(name)} belongs to --estimator {' or '.join(owners)}, got --estimator {estimator}"
+                )
+            if name not in known:
                 raise ConfigError(
                     f"{option_name(name)} does not go with --space; a search of a space has "
-                    f"{', '.join(map(option_name, _TYPES))}"
+                    f"{', '.join(map(option_name, known))}"
                 )
             given[name] = convert_value(name, _TYPES[name], value)
+        if "data" in known:
+            space = given.get("space", "nasbench201")
+            chosen = space_set_for(given.get("data", "digits"), space, given.get("space_set", ()))
+            given["space_set"] = chosen
         return cls(**given)
 
 
 _TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)
+
+
+def options_of(estimator: str) -> tuple[str, ...]:
+    """Names of the settings of a search with this estimator."""
+    others = {name for names in ESTIMATORS.values() for name in names} | _ELSEWHERE
+    own = ESTIMATORS.get(estimator, ())
+    return tuple(name for name in _TYPES if name in own or name not in others)

@@ -18,17 +18,17 @@ import torch
 
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.environment import describe_environment, use_threads
-from nasfast.errors import ConfigError, RunError, SpaceError
+from nasfast.blackbox_estimator import make_task, table_task
+from nasfast.environment import check_device, describe_environment, use_threads
+from nasfast.errors import ConfigError, DataError, RunError, SpaceError
 from nasfast.estimators.base import Estimator
-from nasfast.estimators.table import TableEstimator
 from nasfast.interrupt import deferred_interrupt
 from nasfast.latency import LatencyTable
 from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
+from nasfast.search import absolute_path
 from nasfast.spaces.base import Space
-from nasfast.spaces.nasbench201 import TASKS
 from nasfast.strategies.registry import make_strategy
 
 _KIND = "blackbox"
@@ -78,10 +78,7 @@ def run_blackbox(
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_blackbox` goes on.
     """
     RunFolder.check_free(out)
-    if estimator is None:
-        config = replace(config, table=str(Path(config.table).resolve()))
-    if config.latency:
-        config = replace(config, latency=str(Path(config.latency).resolve()))
+    config = _with_absolute_paths(config, own=estimator is not None)
     if space is not None:
         if config.space_set:
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
@@ -89,11 +86,12 @@ def run_blackbox(
     use_threads(config.threads)
     # The run goes on with the thread count that it had: other counts may round differently.
     config = replace(config, threads=torch.get_num_threads())
-    search = _make_search(config, space, estimator)
+    progress = progress or Progress(quiet=True)
+    search, images = _make_search(config, space, estimator, progress)
     content = {"blackbox": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
-        _save(run, search)
-        return _finish(run, config, search, progress or Progress(quiet=True))
+        _save(run, search, images)
+        return _finish(run, config, search, images, progress)
 
 
 def resume_blackbox(
@@ -106,6 +104,7 @@ def resume_blackbox(
 
     Raises:
         RunError: No run is there, it is in use, or its checkpoint cannot be read.
+        DataError: The images are no longer those the run began with.
     """
     with RunFolder.open(out) as run:
         stored = run.read_config().get("blackbox")
@@ -115,37 +114,56 @@ def resume_blackbox(
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
         use_threads(config.threads)
-        search = _make_search(config, space, estimator)
+        progress = progress or Progress(quiet=True)
+        search, images = _make_search(config, space, estimator, progress)
         if run.checkpoint_path.exists() or run.metrics.position > 0:
-            _load(run, search)
+            _load(run, search, images)
         else:  # killed before the first checkpoint, which is written before the first step
-            _save(run, search)
+            _save(run, search, images)
         finished = search.done() and run.report_path.is_file() and run.architectures_path.is_file()
         if finished:
             return _result(run, search, run.report_path, True)
-        return _finish(run, config, search, progress or Progress(quiet=True))
+        return _finish(run, config, search, images, progress)
 
 
-def _make_search(config: BlackBoxConfig, space: Space | None, estimator: Estimator | None) -> BlackBoxSearch:
+def _with_absolute_paths(config: BlackBoxConfig, own: bool) -> BlackBoxConfig:
+    """The run goes on from any folder. The table of a search with an estimator of ``own`` is not looked at."""
+    found = replace(
+        config,
+        data=absolute_path(config.data),
+        data_root=absolute_path(config.data_root, ()),
+        latency=absolute_path(config.latency, ("",)),
+    )
+    return found if own else replace(found, table=absolute_path(config.table, ("",)))
+
+
+def _make_search(
+    config: BlackBoxConfig, space: Space | None, estimator: Estimator | None, progress: Progress
+) -> tuple[BlackBoxSearch, list[int]]:
+    """The search, and the fingerprint of the images that it looks at."""
     space = space or config.make_space()
-    classes, size = TASKS.get(config.table_data, (10, None)) if config.space == "nasbench201" else (10, None)
+    if estimator is None and config.sees_images:
+        check_device(config.device)
+    task = make_task(config, space, progress) if estimator is None else table_task(config, estimator)
     problem = Problem(
         space,
-        estimator or TableEstimator(config.table, space, config.table_data),
+        task.estimator,
         config.objectives(),
         config.constraints(),
         config.budget,
         latency=LatencyTable(config.latency) if config.latency else None,
-        num_classes=classes,
-        image_size=size,
+        num_classes=task.num_classes,
+        image_size=task.image_size,
     )
     strategy = make_strategy(config.strategy, config.strategy_settings()).init(space, config.seed)
-    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask)
+    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask), list(task.fingerprint)
 
 
-def _finish(run: RunFolder, config: BlackBoxConfig, search: BlackBoxSearch, progress: Progress) -> BlackBoxResult:
+def _finish(
+    run: RunFolder, config: BlackBoxConfig, search: BlackBoxSearch, images: list[int], progress: Progress
+) -> BlackBoxResult:
     """Take the steps that are left and write what was found."""
-    take_steps(run, search, progress, config.checkpoint_seconds, lambda: _save(run, search))
+    take_steps(run, search, progress, config.checkpoint_seconds, lambda: _save(run, search, images))
     write_found(run, search)
     return _result(run, search, build_report(run), False)
 
@@ -223,14 +241,17 @@ def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool
     return BlackBoxResult(run.path, space, search.best(), search.front(), len(search.trials), report, finished)
 
 
-def _save(run: RunFolder, search: BlackBoxSearch) -> None:
+def _save(run: RunFolder, search: BlackBoxSearch, images: list[int]) -> None:
     state = json.dumps(search.state())
-    save_checkpoint(run.checkpoint_path, _KIND, {"search": state, "metrics_position": run.metrics.position})
+    content = {"search": state, "metrics_position": run.metrics.position, "data": images}
+    save_checkpoint(run.checkpoint_path, _KIND, content)
 
 
-def _load(run: RunFolder, search: BlackBoxSearch) -> None:
+def _load(run: RunFolder, search: BlackBoxSearch, images: list[int]) -> None:
     """Go on from the checkpoint; trials that were logged after it go."""
     content = load_checkpoint(run.checkpoint_path, _KIND)
+    if content.get("data", images) != images:
+        raise DataError(f"run {run.path}: the images are not those that it began with")
     try:
         run.metrics.truncate(content["metrics_position"])
         search.load_state(json.loads(content["search"]), logged_trials(run))

@@ -181,9 +181,7 @@ class SearchConfig(ImageSearchConfig):
         space = str(given.get("space", ""))
         if space not in ("", "darts"):
             _refuse_cell_options(given, space)
-            if data == "digits":
-                small = dict(DIGITS_SPACES.get(space, {})) | named_texts("--space-set", given.get("space_set", ()))
-                given["space_set"] = tuple(f"{name}={value}" for name, value in small.items())
+            given["space_set"] = space_set_for(data, space, given.get("space_set", ()))
         if given.get("strategy") == "pcdarts":
             merged |= PCDARTS
         if data == "digits":
@@ -246,6 +244,14 @@ def _refuse_cell_options(given: Mapping[str, Any], space: str) -> None:
         raise ConfigError(
             f"{option_name(wrong[0])} belongs to the cells of DARTS; --space {space} has its own, see --space-set"
         )
+
+
+def space_set_for(data: str, space: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """Settings of a space as NAME=VALUE: those given, on the digits over those that make a small one."""
+    if data != "digits":
+        return tuple(texts)
+    small = {**DIGITS_SPACES.get(space, {}), **named_texts("--space-set", texts)}
+    return tuple(f"{name}={value}" for name, value in small.items())
 
 
 def option_name(name: str) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from nasfast.config import ImageSearchConfig, check_value, convert_value, named_texts, option, option_name
+from nasfast.config import ImageSearchConfig, check_value, convert_value, option, option_name, space_set_for
 from nasfast.errors import ConfigError
 from nasfast.space_options import SPACE_PANEL, SpaceOptions
-from nasfast.spaces.registry import DIGITS as SPACE_DIGITS
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
@@ -136,10 +135,9 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
                 )
             given[name] = convert_value(name, _TYPES[name], value)
         if given.get("data", "digits") == "digits":
-            space = given.get("space", "nasbench201")
-            chosen = {**SPACE_DIGITS.get(space, {}), **named_texts("--space-set", given.get("space_set", ()))}
+            chosen = space_set_for("digits", given.get("space", "nasbench201"), given.get("space_set", ()))
             fair = _DIGITS_FAIR if given.get("strategy") == "fairnas" else {}
-            given = DIGITS | fair | given | {"space_set": tuple(f"{key}={value}" for key, value in chosen.items())}
+            given = DIGITS | fair | given | {"space_set": chosen}
         return cls(**given)
 
     @property

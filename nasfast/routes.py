@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from nasfast.blackbox_config import ESTIMATORS as BLACK_BOX_ESTIMATORS
 from nasfast.config import SearchConfig, named_texts, option_name, read_content, read_settings
 from nasfast.errors import ConfigError
 from nasfast.oneshot_config import ONE_SHOT
@@ -18,7 +19,9 @@ from nasfast.spaces.registry import SPACES, make_space
 from nasfast.strategies.registry import STRATEGIES
 from nasfast.strategies.relaxations import DIFFERENTIABLE
 
-ESTIMATORS = ("table", "oneshot")
+_SCORES = tuple(BLACK_BOX_ESTIMATORS)
+_UNTAUGHT = tuple(name for name in _SCORES if name != "table")
+ESTIMATORS = ("table", "oneshot", *_UNTAUGHT)
 
 Runner = Literal["cells", "gradient", "blackbox", "oneshot"]
 
@@ -61,6 +64,7 @@ _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
     Rule(("", *_SPACES), DIFFERENTIABLE, ("table",), Route(None, "learns from images, not from a table of scores")),
+    Rule(("", *_SPACES), DIFFERENTIABLE, _UNTAUGHT, Route(None, "learns by gradients, and asks for no other estimate")),
     Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("cells")),
     Rule(_WIRED, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
     Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
@@ -68,8 +72,9 @@ RULES = (
     Rule(_SPACES, DIFFERENTIABLE, ("oneshot",), Route("gradient")),
     Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
+    Rule(_SPACES, ONE_SHOT, _UNTAUGHT, Route(None, "trains a weight-shared network, which is its own estimator")),
     Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
-    Rule(_SPACES, _BLACK_BOX, ("table",), Route("blackbox")),
+    Rule(_SPACES, _BLACK_BOX, _SCORES, Route("blackbox")),
 )
 
 
@@ -99,11 +104,11 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
         for rule in RULES
         if space in rule.spaces and strategy in rule.strategies and estimator in rule.estimators
     )
-    if found.runner == "blackbox" and made is not None and made.count() > MOST_ROWS:
+    if found.runner == "blackbox" and estimator == "table" and made is not None and made.count() > MOST_ROWS:
         return Route(
             None,
             f"{made.name} has {made.count():.3g} architectures, and no table can hold a score of each; use --estimator "
-            "oneshot, or a smaller space (--space-set)",
+            "oneshot or zero-cost, or a smaller space (--space-set)",
         )
     return found
 

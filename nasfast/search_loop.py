@@ -42,7 +42,7 @@ class SearchLoop:
         if space is None:
             _check_size(config, dataset)
         else:
-            _check_space_size(space, dataset)
+            check_space_size(space, dataset)
         self.config, self.space = config, space
         self.fingerprint = data_fingerprint(dataset)
         self.dataset = dataset.to(config.device)
@@ -226,8 +226,8 @@ def _check_size(config: SearchConfig, dataset: DataSet) -> None:
         )
 
 
-def _check_space_size(space: Space, dataset: DataSet) -> None:
-    """Raise SpaceError where an operation of the space does not take images of this size."""
+def check_space_size(space: Space, dataset: DataSet) -> None:
+    """Raise SpaceError where an operation of the space does not take images of this size; they must be square."""
     height, width = dataset.size
     if height != width:
         raise ConfigError(f"{space.name}: images must be as high as wide, got {width}x{height} pixels")

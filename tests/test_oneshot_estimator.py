@@ -107,3 +107,13 @@ def test_uses_are_the_weights_that_get_a_gradient(make):
         uses = uses_of(network, row[None])
         assert {key for key in uses.learning if any(True for _ in network.ops[key].parameters())} == touched
         assert uses.learning <= set(uses.computed)
+
+
+def test_uncertainty_and_cost_of_a_child():
+    network = shared_network(SmallChain())
+    rows = population(network.space, 3)
+    found = OneShotEstimator(network, images(300), LABELS, images(40, 2)).estimate(rows)
+    for row, estimate in zip(rows, found, strict=True):
+        share = estimate.score / 100
+        assert estimate.uncertainty == pytest.approx(100 * np.sqrt(share * (1 - share) / 300))
+        assert estimate.cost == 340 * network.space.cost(row, 7, 3, 8).flops

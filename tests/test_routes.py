@@ -68,6 +68,9 @@ def options(names, runner, tables):
     given = ["search", "--strategy", strategy, "--quiet", "--threads", "1"]
     if space:
         given += ["--space", space, "--estimator", estimator]
+    if estimator == "zero-cost":
+        sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
+        return [*given, *sizes, "--proxy", "naswot", "--proxy-images", "8", "--evaluations", "4"]
     if runner == "blackbox":
         return [*given, "--table", tables(space), "--evaluations", "12"]
     if runner == "oneshot":

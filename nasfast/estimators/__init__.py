@@ -3,5 +3,6 @@
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.estimators.table import TableEstimator
+from nasfast.estimators.zero_cost import ZeroCostEstimator
 
-__all__ = ["Estimate", "Estimator", "OneShotEstimator", "TableEstimator"]
+__all__ = ["Estimate", "Estimator", "OneShotEstimator", "TableEstimator", "ZeroCostEstimator"]

@@ -71,10 +71,19 @@ class OneShotEstimator:
     def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
         """See :class:`nasfast.estimators.Estimator`. There is no budget: nothing is trained.
 
-        The score is the same whatever other rows are estimated with it.
+        The score is the same whatever other rows are estimated with it. Its uncertainty is that of a share of so many
+        images; the cost is that of each child alone.
         """
         correct = self.correct(rows, self.images, self.labels, self.recalibrate)
-        return [Estimate(100.0 * int(right) / len(self.labels)) for right in correct]
+        pairs = zip(self.network.space.check(rows), correct.tolist(), strict=True)
+        return [self._estimate(row, right / len(self.labels)) for row, right in pairs]
+
+    def _estimate(self, row: Any, share: float) -> Estimate:
+        network, count = self.network, len(self.images)
+        flops = network.space.cost(row, network.num_classes, network.in_channels, self.images.shape[2]).flops
+        seen = count + (0 if self.recalibrate is None else len(self.recalibrate))
+        error = 100.0 * (share * (1.0 - share) / count) ** 0.5
+        return Estimate(100.0 * share, uncertainty=error, cost=float(seen * flops))
 
     def correct(self, rows: Any, images: Tensor, labels: Tensor, recalibrate: Tensor | None) -> NDArray[np.int64]:
         """How many of ``images`` each child classifies as in ``labels``: int64 [K]. Arguments as of the estimator."""

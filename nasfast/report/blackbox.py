@@ -73,6 +73,8 @@ def render(search: Search) -> str:
     """The whole page."""
     settings = search.settings
     subtitle = f"space {settings['space']}, strategy {settings['strategy']}, seed {settings['seed']}"
+    if settings["estimator"] != "table":
+        subtitle += f", estimator {settings['estimator']}, data {Path(settings['data']).name}"
     body = "".join(
         (architecture(search), front(search), leaders(search), progress(search), sections.setting(search.data))
     )

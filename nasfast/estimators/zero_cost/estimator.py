@@ -11,7 +11,7 @@ from torch import Tensor
 from nasfast.errors import ConfigError, ShapeError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.zero_cost.layers import fork_random
-from nasfast.estimators.zero_cost.proxies import COUNTED, check_proxies, passes_of, score_network
+from nasfast.estimators.zero_cost.proxies import COUNTED, check_proxies, images_through, score_network
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.live import live_graph
@@ -109,7 +109,7 @@ class ZeroCostEstimator:
             if form not in self._known:
                 network_graph = live_graph(graph)
                 self._known[form] = [self._draw(network_graph, names, draw) for draw in range(self.draws)]
-                cost = self.draws * len(self.images) * passes_of(names) * count.flops
+                cost = self.draws * images_through(names, len(self.images)) * count.flops
             draws = self._known[form]
             metrics |= {name: float(np.mean([scores[name] for scores in draws])) for name in names}
             uncertainty = self._standard_error(draws)

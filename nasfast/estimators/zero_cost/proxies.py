@@ -27,16 +27,18 @@ class Proxy:
         paper: Where it is from.
         shares: What it takes of the batch's common forward: "codes", "loss" (gradients), "flow" (second derivatives),
             "pixels" (gradients by the images); "" where it runs the network itself, or not at all.
-        passes: Forwards of the batch that it adds to the common one, where a backward is two. Shared ones count once.
+        passes: Forwards of the batch that it adds to what is shared.
+        images: Forwards of single images.
     """
 
     paper: str
     shares: str = ""
     passes: float = 0.0
+    images: float = 0.0
 
 
 PROXIES: dict[str, Proxy] = {
-    "synflow": Proxy("Tanaka et al., NeurIPS 2020"),  # one image: nothing beside a batch
+    "synflow": Proxy("Tanaka et al., NeurIPS 2020", images=3.0),
     "naswot": Proxy("Mellor et al., ICML 2021", "codes"),
     "jacob_cov": Proxy("Mellor et al., arXiv:2006.04647, 2020", "pixels", 1.0),
     "grad_norm": Proxy("Abdelfattah et al., ICLR 2021", "loss"),
@@ -67,12 +69,15 @@ def check_proxies(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def passes_of(names: Sequence[str]) -> float:
-    """Forwards of the batch that the proxies take together, about; a backward is two, a Hessian product four."""
+def images_through(names: Sequence[str], count: int) -> float:
+    """Images that go forward for the proxies of a batch of ``count``, about.
+
+    A backward is two forwards, a Hessian product four.
+    """
     used = [PROXIES[name] for name in names]
     shared = 1.0 if any(proxy.shares for proxy in used) else 0.0
     backward = 2.0 if any(proxy.shares in _BY_LOSS for proxy in used) else 0.0
-    return shared + backward + sum(proxy.passes for proxy in used)
+    return count * (shared + backward + sum(proxy.passes for proxy in used)) + sum(proxy.images for proxy in used)
 
 
 def score_network(network: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:

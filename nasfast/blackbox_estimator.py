@@ -1,0 +1,82 @@
+"""What a black-box search asks: the estimator that its settings name, and the task that the estimates are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from nasfast.blackbox_config import BlackBoxConfig
+from nasfast.data import DataSet, normalize
+from nasfast.errors import DataError
+from nasfast.estimators.base import Estimator
+from nasfast.estimators.table import TableEstimator
+from nasfast.estimators.zero_cost import ZeroCostEstimator
+from nasfast.progress import Progress
+from nasfast.search import load_run_data
+from nasfast.search_loop import check_space_size, data_fingerprint
+from nasfast.spaces.base import Space
+from nasfast.spaces.nasbench201 import TASKS
+
+# Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
+_SEED_BATCH, _SEED_WEIGHTS = 21, 22
+
+
+@dataclass(frozen=True)
+class Task:
+    """An estimator, and what its architectures are to tell apart.
+
+    Attributes:
+        num_classes: Classes.
+        image_size: Pixels a side; None for those of the space.
+        fingerprint: Of the images, [] without.
+    """
+
+    estimator: Estimator
+    num_classes: int = 10
+    image_size: int | None = None
+    fingerprint: tuple[int, ...] = ()
+
+
+def make_task(config: BlackBoxConfig, space: Space, progress: Progress) -> Task:
+    """The estimator that the settings name.
+
+    Raises:
+        DataError: Its table or its images cannot be read.
+        SpaceError: The space does not take images of this size.
+    """
+    if not config.sees_images:
+        return table_task(config, TableEstimator(config.table, space, config.table_data))
+    dataset = load_run_data(config, progress)
+    check_space_size(space, dataset)
+    fingerprint = tuple(data_fingerprint(dataset))
+    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device))
+    return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
+
+
+def table_task(config: BlackBoxConfig, estimator: Estimator) -> Task:
+    """The task that a table's scores, or those of an estimator of your own, are of."""
+    classes, size = TASKS.get(config.table_data, (10, None)) if config.space == "nasbench201" else (10, None)
+    return Task(estimator, classes, size)
+
+
+def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet) -> Estimator:
+    count = len(dataset.train_labels)
+    if config.proxy_images > count:
+        raise DataError(f"--proxy-images {config.proxy_images} is more than the {count} train images")
+    generator = torch.Generator().manual_seed(config.seed + _SEED_BATCH)
+    chosen = torch.randperm(count, generator=generator)[: config.proxy_images].to(config.device)
+    return ZeroCostEstimator(
+        space,
+        normalize(dataset.train_images[chosen], dataset.mean, dataset.std),
+        dataset.train_labels[chosen],
+        config.proxy or ("synflow",),
+        config.seed + _SEED_WEIGHTS,
+        draws=config.proxy_draws,
+        num_classes=dataset.num_classes,
+    )
+
+
+_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet], Estimator]] = {"zero-cost": _zero_cost}
+"""What makes each estimator that looks at images."""
