@@ -35,6 +35,7 @@ from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
 from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.strategies.bayesian import Bayesian
 from nasfast.strategies.policy_gradient import PolicyGradient
 from nasfast.strategies.registry import STRATEGIES, make_strategy
 
@@ -57,8 +58,8 @@ def search_curves(space: Space, table: TableEstimator, name: str, seeds: int, ev
     curves = []
     for seed in range(seeds):
         strategy = make_strategy(name).init(space, seed)
-        # What learns in batches proposes the same, one by one or a batch at a time.
-        batch = strategy.batch if isinstance(strategy, PolicyGradient) else 1
+        # What learns in batches is asked for a batch at a time; a policy proposes the same as one by one.
+        batch = strategy.batch if isinstance(strategy, (Bayesian, PolicyGradient)) else 1
         search = BlackBoxSearch(Problem(space, table, costs=False), strategy, evaluations, batch)
         while not search.done():
             search.step()

@@ -5,7 +5,7 @@
 Neither file is part of nasfast. TABLE holds every cell's accuracies, SCORES the scores of NAS-Bench-Suite-Zero
 (Krishnakumar et al., NeurIPS 2022), FOLDER CIFAR-10 as an image folder. Networks have the benchmark's size (16
 channels, five cells a stage), and see one batch of 64 train images. Cells are drawn from those that the file has scores
-for.
+for, in random order: Ctrl-C ends the scoring, and those that were scored are compared.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ STORED = {
 BATCH = 64
 TOLERANCE = 0.05
 """By how much a correlation may be below that of the stored scores, on the same cells."""
+
+FEWEST = 10
+"""Cells that a correlation needs."""
 
 Floats = NDArray[np.float64]
 
@@ -77,12 +80,17 @@ def misses(found: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def score(estimator: ZeroCostEstimator, rows: NDArray[np.int64]) -> tuple[dict[str, Floats], float]:
-    """Scores of every proxy, and CPU seconds a cell."""
-    found, started = [], time.process_time()
-    for i, row in enumerate(rows):
-        found.append(estimator.estimate(row[None])[0].metrics)
-        progress(i + 1, len(rows), "zero-cost proxies")
-    seconds = (time.process_time() - started) / len(rows)
+    """Scores of every proxy for the cells up to Ctrl-C, ten at least, and CPU seconds a cell."""
+    found: list[Mapping[str, float]] = []
+    started = time.process_time()
+    try:
+        for row in rows:
+            found.append(estimator.estimate(row[None])[0].metrics)
+            progress(len(found), len(rows), "zero-cost proxies")
+    except KeyboardInterrupt:
+        if len(found) < FEWEST:
+            raise
+    seconds = (time.process_time() - started) / len(found)
     return {name: np.array([metrics[name] for metrics in found]) for name in estimator.proxies}, seconds
 
 
@@ -104,8 +112,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--proxies", nargs="+", choices=list(PROXIES), default=list(PROXIES), metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     options = parser.parse_args(arguments)
-    if options.cells < 10 or options.threads < 1:
-        parser.error("--cells must be at least 10, and --threads at least 1")
+    if options.cells < FEWEST or options.threads < 1:
+        parser.error(f"--cells must be at least {FEWEST}, and --threads at least 1")
     return options
 
 
@@ -139,7 +147,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, dict[str, float]], f
     accuracy = table["test_acc_cifar10_e200"].astype(float)
     known = np.flatnonzero(np.all([np.isfinite(values) for values in stored.values()], axis=0))
     generator = np.random.default_rng(options.seed)
-    cells = np.sort(generator.permutation(known)[: options.cells])
+    cells = generator.permutation(known)[: options.cells]
     data = load_data(str(options.images), threads=options.threads)
     order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(options.seed))[:BATCH]
     images = normalize(data.train_images[order], data.mean, data.std)
@@ -147,6 +155,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, dict[str, float]], f
         NASBench201(), images, data.train_labels[order], options.proxies, options.seed, num_classes=data.num_classes
     )
     scores, seconds = score(estimator, table["ops"][cells].astype(np.int64))
+    cells = cells[: len(scores[estimator.proxies[0]])]
     found: dict[str, dict[str, float]] = {}
     for name in estimator.proxies:
         whole = stored.get(f"cifar10__{STORED.get(name)}")
