@@ -25,6 +25,7 @@ SMALL = {
     "nsga2": {"population": 6},
     "ppo": {"hidden": 8, "batch": 4},
     "reinforce-lstm": {"hidden": 8},
+    "bayesian": {"initial": 6, "batch": 12, "candidates": 30},
 }
 
 

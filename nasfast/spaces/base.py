@@ -52,12 +52,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Picture:
-    """What there is to draw of an architecture: states in order, operations from one to a later one, joined states."""
+    """What there is to draw of an architecture: states in order, operations from one to a later one, joined states.
+
+    The first ``inputs`` states are read from outside; the output is the joined states, or the last one without any.
+    """
 
     title: str
     states: tuple[str, ...]
     arcs: tuple[tuple[str, int, int], ...]
     joined: tuple[int, ...] = ()
+    inputs: int = 1
 
 
 class Space(ABC):
@@ -75,6 +79,7 @@ class Space(ABC):
         fixed_wiring: All rows have the same nodes and inputs, and each node's operation follows one decision at most.
         elastic: Operations of one name at one place differ in channels and settings only: in a shared network they are
             cut from the largest.
+        cell_based: Its pictures are cells, small enough to list all paths from their inputs to the output.
         counter: What a FLOP is: multiply-adds, unless the space's publication counts otherwise.
     """
 
@@ -82,6 +87,7 @@ class Space(ABC):
     keep_unused: ClassVar[bool] = False
     fixed_wiring: ClassVar[bool] = False
     elastic: ClassVar[bool] = False
+    cell_based: ClassVar[bool] = False
     image_size: int = 32
     counter: Counter = staticmethod(multiply_adds)
 

@@ -38,6 +38,7 @@ class CellSpace(Space):
         channels: Of a node in the first cell; both reductions double it.
     """
 
+    cell_based = True
     operations: ClassVar[Mapping[str, Factory]] = {
         "stem": conv_bn,
         "preprocess": relu_conv_bn,
@@ -194,7 +195,7 @@ class CellSpace(Space):
         for cell, title in zip(CELLS, ("Normal cell", "Reduction cell"), strict=True):
             edges = enumerate(getattr(genotype, cell))
             arcs = tuple((name, source, INPUTS_PER_NODE + i // INPUTS_PER_NODE) for i, (name, source) in edges)
-            pictures.append(Picture(title, states, arcs, getattr(genotype, f"{cell}_concat")))
+            pictures.append(Picture(title, states, arcs, getattr(genotype, f"{cell}_concat"), INPUTS_PER_NODE))
         return tuple(pictures)
 
 

@@ -70,6 +70,7 @@ class NASBench201(Space):
     }
     keep_unused = True  # as the benchmark's networks and its parameter counts do
     fixed_wiring = True
+    cell_based = True
     counter = staticmethod(published_flops)
 
     def __init__(self, channels: int = 16, cells: int = 5) -> None:

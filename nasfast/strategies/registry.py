@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
 from nasfast.strategies.base import Strategy
+from nasfast.strategies.bayesian import Bayesian
 from nasfast.strategies.evolution import RegularizedEvolution
 from nasfast.strategies.local_search import LocalSearch
 from nasfast.strategies.nsga2 import NSGA2
@@ -25,6 +26,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "reinforce": Reinforce,
     "reinforce-lstm": partial(Reinforce, policy="lstm", batch=4, lr=0.01, entropy=0.1),
     "ppo": PPO,
+    "bayesian": Bayesian,
 }
 
 

@@ -1,0 +1,8 @@
+"""Predictors: scores of architectures that were not evaluated, from those that were, with an uncertainty."""
+
+from nasfast.predictors.base import Predictor, make_predictor
+from nasfast.predictors.encoding import Encoder, paths_of
+from nasfast.predictors.ensemble import EnsemblePredictor
+from nasfast.predictors.gaussian_process import GaussianProcessPredictor
+
+__all__ = ["Encoder", "EnsemblePredictor", "GaussianProcessPredictor", "Predictor", "make_predictor", "paths_of"]
