@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.config import SearchConfig, named_texts
 from nasfast.data import DataSet
 from nasfast.environment import check_device
@@ -26,23 +27,26 @@ class StoredSearch:
     """A run, opened for reading, and its settings."""
 
     folder: RunFolder
-    config: SearchConfig | OneShotConfig
+    config: SearchConfig | OneShotConfig | BlackBoxConfig
 
     @property
     def space(self) -> str:
         """Name of the space; "" for a search of cells."""
-        return self.config.space if isinstance(self.config, OneShotConfig) or self.config.of_space else ""
+        return "" if isinstance(self.config, SearchConfig) and not self.config.of_space else self.config.space
 
     @property
     def label(self) -> str:
         """Of the network that the search is for."""
-        return "best" if isinstance(self.config, OneShotConfig) else "derived"
+        return "derived" if isinstance(self.config, SearchConfig) else "best"
 
     def retrain_config(self) -> RetrainConfig:
-        """How the run trains an architecture from scratch."""
-        if isinstance(self.config, OneShotConfig):
-            return oneshot_retrain_config(self.config)
-        found = retrain_config(self.config)
+        """How the run trains an architecture from scratch; one that trains none, as a one-shot search does."""
+        config = self.config
+        if isinstance(config, BlackBoxConfig):
+            config = OneShotConfig.of({"data": config.data, "seed": config.seed, "device": config.device})
+        if isinstance(config, OneShotConfig):
+            return oneshot_retrain_config(config)
+        found = retrain_config(config)
         return replace(found, auxiliary=False, drop_path=0.0) if self.space else found
 
     def load_data(self, progress: Progress) -> DataSet:
@@ -78,8 +82,11 @@ def read_stored_search(path: str | Path) -> StoredSearch:
     content = folder.read_config()
     if isinstance(content.get("oneshot"), dict):
         return StoredSearch(folder, OneShotConfig.of(content["oneshot"]))
-    if "blackbox" in content:
-        raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
+    if isinstance(content.get("blackbox"), dict):
+        config = BlackBoxConfig.of(content["blackbox"])
+        if not config.sees_images:
+            raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
+        return StoredSearch(folder, config)
     if not isinstance(content.get("search"), dict):
         raise RunError(f"{folder.config_path} holds no search settings")
     return StoredSearch(folder, SearchConfig.for_data(**content["search"]))

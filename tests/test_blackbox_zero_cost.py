@@ -12,7 +12,8 @@ from nasfast.blackbox_run import resume_blackbox, run_blackbox
 from nasfast.cli import app
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.zero_cost import ZeroCostEstimator
-from nasfast.run import load_checkpoint
+from nasfast.run import RunFolder, load_checkpoint
+from nasfast.weights import load_model
 from tests.test_cli import write_images
 
 RUNNER = CliRunner()
@@ -149,3 +150,13 @@ def test_front_of_two_proxies_by_the_command(tmp_path):
     found = json.loads((tmp_path / "run" / "architectures.json").read_text())
     assert found["objectives"] == ["synflow", "naswot", "-params"]
     assert found["best"]["metrics"]["uncertainty"] > 0
+
+
+def test_the_best_architecture_is_trained_and_tested(whole):
+    for command in (["retrain", "--epochs", 1], ["evaluate"]):
+        result = RUNNER.invoke(app, [command[0], str(whole), *map(str, command[1:]), "--quiet"])
+        assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("best: test accuracy ")
+    found = load_model(RunFolder.open(whole, lock=False), "best").info
+    assert found.arch == json.loads((whole / "architectures.json").read_text())["best"]["arch"]
+    assert found.settings == {"channels": "4", "cells": "1"}
