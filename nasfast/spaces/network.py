@@ -55,6 +55,11 @@ class GraphNetwork(nn.Module):
         for source, reader in last_reader.items():
             self._free[reader].append(source)
 
+    def _operate(self, index: int, x: Tensor) -> Tensor:
+        """What the operation of a node gives."""
+        result: Tensor = self.ops[self._names[index]](x)
+        return result
+
     def forward(self, images: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
         for index, node in enumerate(self.graph.nodes):
@@ -62,7 +67,7 @@ class GraphNetwork(nn.Module):
             if node.kind == "input":
                 values[index] = images
             elif node.kind == "op":
-                values[index] = self.ops[self._names[index]](read[0])
+                values[index] = self._operate(index, read[0])
             elif node.kind == "sum":
                 values[index] = functools.reduce(torch.add, read)
             else:
