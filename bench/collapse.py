@@ -23,15 +23,13 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import pyplot as plt
-from torch import Tensor
 
 from bench import environment
 from bench.arguments import write_json
 from bench.tables import section
 from nasfast.config import SearchConfig
-from nasfast.data import DataSet, load_data
+from nasfast.data import DataSet, load_data, shrink_images
 from nasfast.errors import NasfastError
 from nasfast.estimators.table import TableEstimator
 from nasfast.progress import Progress
@@ -56,19 +54,11 @@ def shrink(dataset: DataSet, per_class: int, side: int) -> DataSet:
     keep = torch.cat([(labels == c).nonzero().flatten()[:per_class] for c in range(dataset.num_classes)]).sort().values
     return replace(
         dataset,
-        train_images=_resized(dataset.train_images[keep], side),
+        train_images=shrink_images(dataset.train_images[keep], side),
         train_labels=labels[keep],
-        test_images=_resized(dataset.test_images[:16], side),
+        test_images=shrink_images(dataset.test_images[:16], side),
         test_labels=dataset.test_labels[:16],
     )
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    """uint8 [N, H, W, C], averaged down to a smaller size."""
-    if images.shape[1] == side:
-        return images
-    small = F.interpolate(images.permute(0, 3, 1, 2).float(), (side, side), mode="area")
-    return small.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def search(config: SearchConfig, dataset: DataSet, space: NASBench201, progress: Progress) -> list[Row]:

@@ -37,10 +37,11 @@ class SpaceTrainer(ScratchTrainer):
         config: RetrainConfig,
         label: str,
         settings: Mapping[str, str] | None,
+        inherits: bool = False,
     ) -> None:
         self.space, self.row = space, space.check(row)[0]
         self.settings = None if settings is None or space.name not in SPACES else dict(settings)
-        super().__init__(dataset, run, config, label, False)
+        super().__init__(dataset, run, config, label, inherits)
 
     def _build(self) -> WholeNetwork:
         with torch.random.fork_rng(devices=[]):

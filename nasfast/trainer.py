@@ -11,7 +11,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,13 @@ def evaluate_network(network: nn.Module, dataset: DataSet) -> tuple[float, float
 
 
 class ScratchTrainer(ABC):
-    """The state of one training, and the loop over it, whatever network it is of."""
+    """The state of one training, and the loop over it, whatever network it is of.
+
+    Attributes:
+        saves_epochs: Write a checkpoint at every epoch's end, and not by time alone.
+    """
+
+    saves_epochs: ClassVar[bool] = True
 
     def __init__(self, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool) -> None:
         self.run, self.config, self.label, self.inherits = run, config, label, inherits
@@ -239,10 +245,12 @@ class ScratchTrainer(ABC):
             while self.step < self.total_steps:
                 self._train_step()
                 stop = interrupted()
+                due = stop or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
                 if self.step % self.sampler.batches_per_epoch == 0:
                     note = self._end_epoch()
-                    self.save()
-                elif stop or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS:
+                    if due or self.saves_epochs:
+                        self.save()
+                elif due:
                     self._check_finite(self.step // self.sampler.batches_per_epoch)
                     self._tick()
                     self.save()

@@ -2,6 +2,7 @@
 
 from nasfast.data.augment import Augmentation, augment, normalize
 from nasfast.data.dataset import DataSet, load_data
+from nasfast.data.resize import shrink_images
 from nasfast.data.sampler import Sampler, split_indices
 
-__all__ = ["Augmentation", "DataSet", "Sampler", "augment", "load_data", "normalize", "split_indices"]
+__all__ = ["Augmentation", "DataSet", "Sampler", "augment", "load_data", "normalize", "shrink_images", "split_indices"]

@@ -1,0 +1,103 @@
+"""The training of one candidate of a search: its checkpoint, which is its weights and its result too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasfast.data import DataSet
+from nasfast.derived import count_parameters
+from nasfast.morphism import MorphNetwork
+from nasfast.run import RunFolder, load_checkpoint
+from nasfast.space_model import WholeNetwork
+from nasfast.space_trainer import SpaceTrainer
+from nasfast.spaces.base import Rows, Space
+from nasfast.trainer import RetrainConfig, RetrainResult, evaluate_network
+
+_PREFIX, _GATES = "network.", "gates."
+
+
+class CandidateTrainer(SpaceTrainer):
+    """Trains an architecture, and tests it once, at the end; writes ``retrain-<label>.pt`` in ``folder`` alone.
+
+    Args:
+        dataset: Whose test images are those that candidates are compared on.
+        network: To start from; None: ``space.build(row)``, drawn from ``config.seed``.
+        origin: Where that network comes from, as text; "" where it is drawn.
+    """
+
+    saves_epochs = False
+
+    def __init__(
+        self,
+        space: Space,
+        row: Rows,
+        dataset: DataSet,
+        folder: Path,
+        config: RetrainConfig,
+        label: str,
+        network: MorphNetwork | None = None,
+        origin: str = "",
+    ) -> None:
+        self._start, self._origin = network, origin
+        super().__init__(space, row, dataset, RunFolder(folder), config, label, None, network is not None)
+
+    def run_through(self, progress: Any) -> RetrainResult:
+        """Train what is left of it; at once where it is finished.
+
+        Raises:
+            RunError: A checkpoint of this label is of another training.
+            TrainError: The loss is no longer finite.
+            KeyboardInterrupt: Ctrl-C; the state was saved.
+        """
+        if self.checkpoint.exists():
+            self.resume()
+        return self.finished or self.train(progress)
+
+    def _build(self) -> WholeNetwork:
+        return super()._build() if self._start is None else WholeNetwork(self._start)
+
+    def _identity(self) -> dict[str, Any]:
+        return super()._identity() | {"origin": self._origin}
+
+    def _take(self, state: dict[str, Any]) -> None:
+        super()._take(state)
+        if state["result"] is not None:
+            self.finished = RetrainResult(**state["result"])
+
+    def _end_epoch(self) -> str:
+        self._check_finite(self.epoch - 1)
+        correct = float(self.sums[1])
+        self.sums.zero_()
+        return f"train {100 * correct / (self.sampler.batches_per_epoch * self.config.batch_size):.1f} %"
+
+    def _finish(self) -> RetrainResult:
+        accuracy, loss = evaluate_network(self.network, self.data)
+        self._tick()
+        params = count_parameters(self.network)
+        self.finished = RetrainResult(
+            self.label, accuracy, loss, params, self.seconds, self.inherited, self.config.epochs
+        )
+        self.save()
+        return self.finished
+
+
+def load_candidate(
+    space: Space, row: Rows, path: Path, num_classes: int, in_channels: int, kind: str = "retrain"
+) -> MorphNetwork:
+    """The network of a candidate with the weights in its checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or of something else.
+    """
+    saved: Mapping[str, Tensor] = load_checkpoint(path, kind)["network"]
+    state = {name.removeprefix(_PREFIX): value for name, value in saved.items()}
+    gated = [int(name.split(".")[1]) for name in state if name.startswith(_GATES)]
+    with torch.random.fork_rng(devices=[]):
+        network = MorphNetwork(space, row, num_classes, in_channels, gated)
+    network.load_state_dict(state)
+    return network

@@ -1,0 +1,204 @@
+"""Architectures are trained, from scratch or from what they inherit, and compared on images held out of the training.
+
+Training from scratch is the honest reference of every cheaper estimate. It is cheaper itself at a lower fidelity: fewer
+epochs, a share of the images, smaller images, or a smaller model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+
+from nasfast.data import DataSet, shrink_images, split_indices
+from nasfast.errors import ConfigError, SpaceError
+from nasfast.estimators.base import Estimate
+from nasfast.estimators.candidates import CandidateTrainer
+from nasfast.morphism import MorphNetwork
+from nasfast.progress import Progress
+from nasfast.spaces.base import Rows, Space
+from nasfast.trainer import RetrainConfig
+
+_BACKWARD = 2  # times the multiply-adds of the forward
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What a training costs less by.
+
+    Attributes:
+        epochs: Passes over the images.
+        images: Share of the train images, above 0 and at most 1. Smaller shares are parts of larger ones.
+        size: Pixels a side that images are averaged down to; None: as they are.
+        model: A smaller space of the same decisions (fewer channels, fewer cells) whose networks stand in for those of
+            the searched one; None: itself.
+    """
+
+    epochs: int = 20
+    images: float = 1.0
+    size: int | None = None
+    model: Space | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 < self.images <= 1 or (self.size is not None and self.size < 1):
+            raise ConfigError(
+                "fidelity: epochs and size must be at least 1, images above 0 and at most 1, got "
+                f"{self.epochs}, {self.size}, {self.images}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How candidates are trained; see :class:`nasfast.trainer.RetrainConfig`.
+
+    Attributes:
+        held_out: Share of the train images that candidates are compared on; the test images are not looked at.
+    """
+
+    batch_size: int = 96
+    lr: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    grad_clip: float = 5.0
+    cutout: int | None = 0
+    held_out: float = 0.2
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"held_out must be between 0 and 1, got {self.held_out}")
+        self.of(1)
+
+    def of(self, epochs: int) -> RetrainConfig:
+        """The settings of a training of so many epochs."""
+        return RetrainConfig(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            grad_clip=self.grad_clip,
+            drop_path=0.0,
+            auxiliary=False,
+            cutout=self.cutout,
+            seed=self.seed,
+            device=self.device,
+        )
+
+
+class TrainEstimator:
+    """Trains every architecture from scratch. Its score is the accuracy on held-out images, in percent.
+
+    The same row gets the same bits, on the same machine with as many threads, whatever was estimated before. A training
+    that was stopped goes on where it was, and one that is finished is not repeated: ``folder`` holds a checkpoint of
+    each.
+
+    Args:
+        space: Of the rows.
+        dataset: The train images are split into those that are trained on and those that are held out.
+        folder: For the checkpoints; it is made where it is missing.
+        settings: How to train.
+        fidelity: At which fidelity.
+        progress: Where to show the training that is running; nowhere by default.
+
+    Raises:
+        ConfigError: Settings out of range.
+        SpaceError: The smaller model has other decisions, or an operation does not take images of this size.
+    """
+
+    name = "train"
+
+    def __init__(
+        self,
+        space: Space,
+        dataset: DataSet,
+        folder: Path | str,
+        settings: TrainSettings | None = None,
+        fidelity: Fidelity | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.space, self.folder = space, Path(folder)
+        self.settings, self.fidelity = settings or TrainSettings(), fidelity or Fidelity()
+        self.model = self.fidelity.model or space
+        self.progress = progress or Progress(quiet=True)
+        same = [(d.name, d.values) for d in space.decisions] == [(d.name, d.values) for d in self.model.decisions]
+        if not same:
+            raise SpaceError(f"{self.model.name}: the smaller model must have the decisions of {space.name}")
+        self.data = _at_fidelity(dataset, self.settings, self.fidelity)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. The default budget is the fidelity's epochs.
+
+        Metrics: "valid_loss", the cross-entropy on the held-out images; "epochs". The uncertainty is that of a share of
+        so many images; the cost is :meth:`cost`.
+
+        Raises:
+            TrainError: A loss is no longer finite.
+            KeyboardInterrupt: Ctrl-C; the state of the training was saved.
+        """
+        return [self._one(row, budget) for row in self.space.check(rows)]
+
+    def epochs(self, row: Rows, budget: int | None = None) -> int:
+        """Epochs that a row is trained for."""
+        return budget or self.fidelity.epochs
+
+    def cost(self, row: Rows, budget: int | None = None) -> float:
+        """Multiply-adds that an estimate takes: forward, and twice as many backward; forward on the held-out images."""
+        data = self.data
+        flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
+        batches = len(data.train_labels) // self.settings.batch_size
+        trained = self.epochs(row, budget) * batches * self.settings.batch_size
+        return float(flops * ((1 + _BACKWARD) * trained + len(data.test_labels)))
+
+    def path_of(self, row: Rows, budget: int | None = None) -> Path:
+        """The checkpoint of a row's training, which has its weights."""
+        return self.folder / f"retrain-{self._label(row, self.epochs(row, budget))}.pt"
+
+    def _label(self, row: Rows, epochs: int) -> str:
+        return blake2b(repr((row.tolist(), epochs)).encode(), digest_size=10).hexdigest()
+
+    def _start(self, row: Rows, budget: int | None) -> tuple[MorphNetwork | None, str]:
+        """The network that a row's training starts from, and where it is from; None: from scratch."""
+        return None, ""
+
+    def _config(self, epochs: int, inherits: bool) -> RetrainConfig:
+        """How a row is trained."""
+        return self.settings.of(epochs)
+
+    def _one(self, row: Rows, budget: int | None) -> Estimate:
+        network, origin = self._start(row, budget)
+        epochs = self.epochs(row, budget)
+        config = self._config(epochs, inherits=network is not None)
+        label = self._label(row, epochs)
+        trainer = CandidateTrainer(self.model, row, self.data, self.folder, config, label, network, origin)
+        result = trainer.run_through(self.progress)
+        spread = math.sqrt(result.test_acc * (1 - result.test_acc) / len(self.data.test_labels))
+        metrics = {"valid_loss": result.test_loss, "epochs": float(epochs)}
+        return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, budget))
+
+
+def _at_fidelity(dataset: DataSet, settings: TrainSettings, fidelity: Fidelity) -> DataSet:
+    """The images to train on as train images, the held-out ones as test images."""
+    train, held_out = split_indices(len(dataset.train_labels), 1 - settings.held_out, settings.seed)
+    train = train[: max(1, int(len(train) * fidelity.images))]
+    if not len(held_out) or len(train) < settings.batch_size:
+        raise ConfigError(
+            f"{len(dataset.train_labels)} train images leave {len(train)} to train on and {len(held_out)} to compare "
+            f"on, with batches of {settings.batch_size}; expected a batch and an image at least"
+        )
+    return replace(
+        dataset,
+        train_images=_sized(dataset.train_images[train], fidelity.size),
+        train_labels=dataset.train_labels[train],
+        test_images=_sized(dataset.train_images[held_out], fidelity.size),
+        test_labels=dataset.train_labels[held_out],
+    )
+
+
+def _sized(images: torch.Tensor, size: int | None) -> torch.Tensor:
+    return images if size is None else shrink_images(images, size)
