@@ -284,9 +284,9 @@ def supernet_paths(
     parameters on none of the paths get none.
 
     Args:
-        images: [N, C, H, W], float32 or float64 on the CPU, any layout.
-        index: int64 [K, places], which operation group g computes at each place; K divides N, and a group is N / K
-            images side by side.
+        images: [N, C, H, W], float32 or float64 on the CPU, float32 on CUDA, any layout.
+        index: int64 [K, places] on the CPU, which operation group g computes at each place; K divides N, and a group
+            is N / K images side by side.
         params: what the units of `graph` refer to, of the images' dtype.
         running: empty: normalise with the batch's statistics; else mean and variance [c] of every BatchNorm in turn.
         per_operation: statistics of all images whose groups chose the same operation, instead of each group's own.

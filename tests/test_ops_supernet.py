@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import pytest
 import torch
+from conftest import Device
 from torch import Tensor
 
 import nasfast._C as extension
@@ -15,6 +17,10 @@ from nasfast.reference_paths import run_paths
 
 CONV, DEPTHWISE, _, AVERAGE, MAXIMUM, NORM, HEAD, SUM, PICK, JOIN = range(10)
 NONE, RELU, RELU6 = range(3)
+
+
+CPU = Device("cpu", "cpu")
+SIMT = Device("simt", "cpu")
 
 
 @dataclass
@@ -120,18 +126,27 @@ def results(
     index: Tensor,
     dtype: torch.dtype = torch.float64,
     plain: bool = False,
-    **options: object,
+    device: Device = CPU,
+    running: Sequence[Tensor] = (),
+    per_operation: bool = False,
 ) -> list[Tensor]:
-    """Output, and the gradients of images and parameters."""
-    images, *params = (t.detach().to(dtype).requires_grad_() for t in (images, *params))
+    """Output, and the gradients of images and parameters; of the CUDA kernels in float32."""
+    dtype = dtype if device.name == "cpu" else torch.float32
+    images, *params = (t.detach().to(device.torch, dtype).requires_grad_() for t in (images, *params))
+    options = {"running": [r.to(device.torch, dtype) for r in running]} if running else {}
     if plain:
         groups = images.chunk(len(index))
-        out = torch.cat([run_paths(graph, params, x, row, **options) for x, row in zip(groups, index.tolist())])  # type: ignore[arg-type] # noqa: B905
+        out = torch.cat([run_paths(graph, params, x, row, **options) for x, row in zip(groups, index.tolist())])  # noqa: B905
     else:
-        out, _ = ops.supernet_paths(images, index, params, graph, **options)  # type: ignore[arg-type]
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
-    grads = torch.autograd.grad(out, [images, *params], weights, allow_unused=True)
-    return [out, *(torch.zeros_like(p) if g is None else g for p, g in zip([images, *params], grads, strict=True))]
+        out, _ = ops.supernet_paths(images, index, params, graph, per_operation=per_operation, **options)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    grads = torch.autograd.grad(out, [images, *params], weights.to(out), allow_unused=True)
+    zeros = [torch.zeros_like(p) if g is None else g for p, g in zip([images, *params], grads, strict=True)]
+    return [t.detach().cpu() for t in (out, *zeros)]
+
+
+def tolerance(device: Device) -> float:
+    return 1e-9 if device.name == "cpu" else 2e-3
 
 
 def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
@@ -164,24 +179,37 @@ def test_every_unit_against_its_twin(name: str, sizes: tuple[int, int, int, int]
         extension.set_isa(active)
 
 
+@pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
+@pytest.mark.parametrize("sizes", [*SIZES, (36, 68, 4, 4)], ids=str)
 @pytest.mark.parametrize("name", UNITS)
-def test_bounds_into_larger_parameters(name: str) -> None:
+def test_every_unit_of_cuda_against_its_twin(name: str, sizes: tuple[int, int, int, int], device: Device) -> None:
+    c_in, c_out, height, width = sizes
+    graph, params = one_unit(name, c_in, c_out)
+    images, index = torch.randn(6, 3, height, width, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.int64)
+    expected = results(graph, params, images, index, plain=True)
+    assert_near(results(graph, params, images, index, device=device), expected, tolerance(device))
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_bounds_into_larger_parameters(name: str, device: Device) -> None:
     graph, params = one_unit(name, 10, 12, spare=3)
     images, index = torch.randn(4, 3, 6, 5, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
-    assert_near(results(graph, params, images, index), results(graph, params, images, index, plain=True), 1e-9)
+    expected = results(graph, params, images, index, plain=True)
+    assert_near(results(graph, params, images, index, device=device), expected, tolerance(device))
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_running_statistics_normalise(name: str) -> None:
+def test_running_statistics_normalise(name: str, device: Device) -> None:
     graph, params = one_unit(name, 5, 6)
     images, index = torch.randn(4, 3, 6, 5, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.int64)
     running = [torch.rand(6, dtype=torch.float64) + 0.5 for _ in range(2 * len(graph.eps))]
     expected = results(graph, params, images, index, plain=True, running=running)
-    assert_near(results(graph, params, images, index, running=running), expected, 1e-9)
+    found = results(graph, params, images, index, running=running, device=device)
+    assert_near(found, expected, tolerance(device))
 
 
 @pytest.mark.parametrize("before", [NONE, RELU, RELU6])
-def test_factorized_reduction(before: int) -> None:
+def test_factorized_reduction(before: int, device: Device) -> None:
     b = Builder()
     first = b.operation(b.unit(CONV, 3, 9, norm=True, after=RELU6 if before == NONE else NONE))
     halves = [
@@ -196,9 +224,9 @@ def test_factorized_reduction(before: int) -> None:
     graph = b.graph([(0, [], []), (1, [0], [first]), (1, [1], [b.operation(*halves, *last)])])
     images, index = torch.randn(6, 3, 6, 4, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
     expected = results(graph, b.params, images, index, plain=True)
-    assert_near(results(graph, b.params, images, index), expected, 1e-9)
+    assert_near(results(graph, b.params, images, index, device=device), expected, tolerance(device))
     with pytest.raises(RuntimeError, match="even height and width at a factorized reduction, got 5 x 4"):
-        results(graph, b.params, images[:, :, :5], index)
+        results(graph, b.params, images[:, :, :5], index, device=device)
 
 
 def places() -> tuple[ops.PathGraph, list[Tensor]]:
@@ -231,19 +259,42 @@ def places() -> tuple[ops.PathGraph, list[Tensor]]:
 ALL_CHOICES = torch.tensor([[i, 5 - i] for i in range(6)])
 
 
-def test_groups_take_paths_of_their_own() -> None:
+def test_groups_take_paths_of_their_own(device: Device) -> None:
     graph, params = places()
     images = torch.randn(18, 3, 5, 6, dtype=torch.float64)
-    assert_near(
-        results(graph, params, images, ALL_CHOICES), results(graph, params, images, ALL_CHOICES, plain=True), 1e-9
-    )
+    expected = results(graph, params, images, ALL_CHOICES, plain=True)
+    assert_near(results(graph, params, images, ALL_CHOICES, device=device), expected, tolerance(device))
 
 
-def test_parameters_on_no_path_have_no_gradient() -> None:
+@pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
+def test_statistics_of_an_operation_on_cuda(device: Device, request: pytest.FixtureRequest) -> None:
+    """Against the CPU kernels in float64, which gradcheck confirms."""
     graph, params = places()
-    for p in params:
-        p.requires_grad_()
-    images = torch.randn(4, 3, 5, 6, dtype=torch.float64)
+    images = torch.randn(12, 3, 3, 4, dtype=torch.float64)
+    index = torch.cat([ALL_CHOICES, ALL_CHOICES.flip(0)])
+    found = results(graph, params, images, index, device=device, per_operation=True)
+    if device.name == "simt":
+        request.getfixturevalue("simt").disable()
+    expected = results(graph, params, images, index, per_operation=True)
+    assert_near(found, expected, tolerance(device))
+
+
+def test_a_value_that_is_read_twice_gets_both_gradients(device: Device) -> None:
+    b = Builder()
+    stem = b.operation(b.unit(CONV, 3, 5, norm=True, after=RELU))
+    doubled = b.operation(b.unit(CONV, 5, 5, norm=True), b.unit(SUM, 5, 5, inputs=(0, 0)))
+    joined = b.operation(b.unit(CONV, 5, 5), b.unit(JOIN, 5, 10, inputs=(0, 0)), b.unit(NORM, 10, 10, inputs=(1, -1)))
+    graph = b.graph([(0, [], []), (1, [0], [stem]), (1, [1], [doubled]), (1, [2], [joined])])
+    images, index = torch.randn(4, 3, 5, 3, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
+    expected = results(graph, b.params, images, index, plain=True)
+    assert_near(results(graph, b.params, images, index, device=device), expected, tolerance(device))
+
+
+def test_parameters_on_no_path_have_no_gradient(device: Device) -> None:
+    graph, params = places()
+    dtype = torch.float64 if device.name == "cpu" else torch.float32
+    params = [p.to(device.torch, dtype).requires_grad_() for p in params]
+    images = torch.randn(4, 3, 5, 6, dtype=dtype, device=device.torch)
     ops.supernet_paths(images, torch.tensor([[0, 2]]), params, graph)[0].sum().backward()
     expected = [p.grad is not None for p in params]
     for p in params:
@@ -267,43 +318,47 @@ def test_gradcheck(per_operation: bool) -> None:
     assert torch.autograd.gradcheck(forward, (images, *params), fast_mode=True)
 
 
-def test_running_statistics_move_group_after_group() -> None:
+def test_running_statistics_move_group_after_group(device: Device) -> None:
     b = Builder()
     layer = b.operation(b.unit(CONV, 3, 4, norm=True))
     graph = b.graph([(0, [], []), (1, [0], [layer])])
+    dtype = torch.float64 if device.name == "cpu" else torch.float32
     images, index = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
     for momentum in (0.1, None):
         norm = torch.nn.BatchNorm2d(4, momentum=momentum).double()
         for group in images.chunk(2):
             norm(torch.nn.functional.conv2d(group, b.params[0]))
-        mean, var, seen = torch.zeros(6, dtype=torch.float64), torch.ones(6), torch.tensor(0)
-        _, stats = ops.supernet_paths(images, index, b.params, graph)
+        mean, var = torch.zeros(6, dtype=dtype, device=device.torch), torch.ones(6, device=device.torch)
+        seen = torch.tensor(0, device=device.torch)
+        params = [p.to(device.torch, dtype) for p in b.params]
+        _, stats = ops.supernet_paths(images.to(device.torch, dtype), index, params, graph)
         ops.supernet_update_running_(
             stats, index, [mean], [var], [seen], graph, sizes=images.shape, momentum=[-1.0 if momentum is None else 0.1]
         )
-        torch.testing.assert_close(mean[:4], norm.running_mean)
+        mean, var, rounding = mean.cpu(), var.cpu(), 1e-9 if device.name == "cpu" else 1e-5
+        torch.testing.assert_close(mean[:4].double(), norm.running_mean, rtol=rounding, atol=rounding)
         torch.testing.assert_close(var[:4].double(), norm.running_var, rtol=1e-6, atol=1e-6)
         assert (seen.item(), mean[4:].tolist(), var[4:].tolist()) == (2, [0, 0], [1, 1])
 
 
-def test_empty_batches() -> None:
+def test_empty_batches(device: Device) -> None:
     graph, params = places()
     images = torch.zeros(0, 3, 5, 6, dtype=torch.float64)
-    out, *grads = results(graph, params, images, ALL_CHOICES)
+    out, *grads = results(graph, params, images, ALL_CHOICES, device=device)
     assert out.shape == (0, 4)
     assert all(float(g.abs().sum()) == 0 for g in grads)
     graph, params = one_unit("conv 3x3, stride 2", 5, 6)
-    out = ops.supernet_paths(images, ALL_CHOICES[:1, :0], params, graph)[0]
-    assert out.shape == (0, 6, 3, 3)
+    assert results(graph, params, images, ALL_CHOICES[:1, :0], device=device)[0].shape == (0, 6, 3, 3)
 
 
-def test_nan_and_infinity_pass() -> None:
+def test_nan_and_infinity_pass(device: Device) -> None:
     graph, params = one_unit("conv 3x3, norm", 5, 6)
     running = [torch.ones(6, dtype=torch.float64)] * 4
     for value in (float("nan"), float("inf")):
         images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
         images[1, 0, 2, 2] = value
-        out, _ = ops.supernet_paths(images, torch.zeros(1, 0, dtype=torch.int64), params, graph, running=running)
+        index = torch.zeros(1, 0, dtype=torch.int64)
+        out = results(graph, params, images, index, running=running, device=device)[0]
         assert torch.isfinite(out[0]).all()
         assert not torch.isfinite(out[1]).all()
 
@@ -324,6 +379,69 @@ def test_autocast_computes_in_float32() -> None:
         out = ops.supernet_paths(images, ALL_CHOICES, params, graph, per_operation=True)[0]
         ops.supernet_paths(images.bfloat16(), ALL_CHOICES, params, graph, per_operation=True)
     assert torch.equal(out, expected)
+
+
+# launches
+
+
+def launches(simt: ModuleType, groups: int) -> list[str]:
+    graph, params = places()
+    images = torch.randn(2 * groups, 3, 5, 6, dtype=torch.float64)
+    index = ALL_CHOICES.repeat(groups // len(ALL_CHOICES), 1)
+    simt.reset()
+    results(graph, params, images, index, device=SIMT)
+    return [launch["name"] for launch in simt.launches()]
+
+
+def test_launches_do_not_grow_with_the_groups(simt: ModuleType) -> None:
+    few, many = launches(simt, 6), launches(simt, 24)
+    assert few == many
+    assert few.count("upload") == 2  # one of the forward, one of the backward
+    assert {"supernet_conv", "supernet_conv_grad", "supernet_conv_weights", "supernet_params"} <= set(few)
+
+
+def test_bytes_of_a_convolution(simt: ModuleType) -> None:
+    """It reads its input and its weights once and writes its output once; its gradients likewise."""
+    b = Builder()
+    graph = b.graph([(0, [], []), (1, [0], [b.operation(b.unit(CONV, 8, 16, 3))])])
+    images, index = torch.randn(4, 8, 8, 8, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.int64)
+    simt.reset()
+    results(graph, b.params, images, index, device=SIMT)
+    found = {launch["name"]: launch for launch in simt.launches()}
+    x, y, w, task = 4 * 64 * 8 * 4, 4 * 64 * 16 * 4, 9 * 8 * 16 * 4, 2 * 152
+    forward, gradient, weights = (found[f"supernet_conv{part}"] for part in ("", "_grad", "_weights"))
+    assert forward["unique_read"] == x + w + task
+    assert forward["unique_written"] == y
+    assert gradient["unique_read"] == y + w + task
+    assert gradient["unique_written"] == x
+    assert x + y < weights["unique_read"] < x + y + 256  # and its task and members
+    assert weights["unique_written"] == w
+
+
+@pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
+def test_the_same_bits_on_every_run(device: Device, request: pytest.FixtureRequest) -> None:
+    """Whatever the order of blocks and threads."""
+    graph, params = places()
+    images = torch.randn(12, 3, 5, 6, dtype=torch.float64)
+    first = results(graph, params, images, ALL_CHOICES, device=device)
+    if device.name == "simt":
+        request.getfixturevalue("simt").seed(7)
+    again = results(graph, params, images, ALL_CHOICES, device=device)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_cuda_takes_float32_alone(dtype: torch.dtype, device: Device) -> None:
+    graph, params = one_unit("conv 1x1", 5, 6)
+    params = [p.to(device.torch, dtype) for p in params]
+    with pytest.raises(RuntimeError, match="supernet_paths: images must be a dense float32 tensor on CUDA"):
+        ops.supernet_paths(
+            torch.zeros(2, 3, 4, 4, dtype=dtype, device=device.torch),
+            torch.zeros(1, 0, dtype=torch.int64),
+            params,
+            graph,
+        )
 
 
 # contract

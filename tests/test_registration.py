@@ -24,7 +24,6 @@ TWINS = {
     "supernet_update_running_": [nn.BatchNorm2d],
 }
 DIFFERENTIABLE = ("mixed_op", "relu_conv_bn", "supernet_paths")
-CPU_ONLY = {"supernet_paths", "_supernet_paths_forward", "_supernet_paths_backward", "supernet_update_running_"}
 INNER = {f"_{name}_{part}" for name in DIFFERENTIABLE for part in ("forward", "backward")}
 INNER |= {"_shuffle_channels_backward"}
 OTHERS = {"child_eval"}  # has no gradients, and is called by nasfast.child_eval: tests/test_child_eval.py
@@ -52,7 +51,7 @@ def test_every_op_has_a_cpu_kernel_and_a_fake(name: str) -> None:
 def test_every_op_has_a_cuda_kernel_where_the_build_has_cuda(name: str) -> None:
     kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"nasfast::{name}", "CUDA")
     composite = name in DIFFERENTIABLE
-    assert kernel == (composite or (ops.build_info()["cuda"] is not None and name not in CPU_ONLY))
+    assert kernel == (composite or ops.build_info()["cuda"] is not None)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
@@ -64,7 +63,7 @@ def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_differentiable_ops_have_autograd_and_autocast(name: str) -> None:
-    keys = ("AutogradCPU", "AutocastCPU") + (() if name in CPU_ONLY else ("AutogradCUDA", "AutocastCUDA"))
+    keys = ("AutogradCPU", "AutocastCPU", "AutogradCUDA", "AutocastCUDA")
     for key in keys:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::{name}", key)
     for part in ("forward", "backward"):

@@ -70,7 +70,7 @@ def step(network: SharedNetwork, forward, images: Tensor, rows: np.ndarray) -> d
     images = images.detach().clone().requires_grad_()
     logits = forward(network, images, rows)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    (logits * weights.to(logits.dtype)).sum().backward()
+    (logits * weights.to(logits)).sum().backward()
     assert images.grad is not None
     found = {"logits": logits.detach(), "images": images.grad}
     found |= {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
@@ -93,6 +93,17 @@ def test_agrees_with_the_loop(name, groups, size, training, isa):
     expected = step(copy.deepcopy(network).double(), loop, images, rows)
     assert_same(step(copy.deepcopy(network).double(), forward_paths, images, rows), expected, TOLERANCE[torch.float64])
     assert_same(step(network, forward_paths, images.float(), rows), expected, TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", SPACES)
+def test_cuda_agrees_with_the_loop(name, training, device):
+    network = shared_network(SPACES[name]()).train(training)
+    rows, images = population(network.space, 2), batch(4, 8, 6)
+    expected = step(copy.deepcopy(network).double(), loop, images, rows)
+    found = step(network.to(device.torch), forward_paths, images.float().to(device.torch), rows)
+    assert_same({name: t.cpu() for name, t in found.items()}, expected, TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("name", ["chain", "nasbench201"])

@@ -7,10 +7,13 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <cstring>
+
 #include "../core/device_types.h"
 
 #if !defined(NASFAST_SIMT)
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #endif
@@ -66,6 +69,10 @@ class DeviceCall {
   at::Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) const;
   at::Tensor zeros(at::IntArrayRef sizes, at::ScalarType dtype) const;
 
+  // Bytes of the host, on the device once the current stream gets there. `data` may change when this returns. Not in a
+  // CUDA graph, whose replays would not read it again.
+  at::Tensor upload(const void* data, int64_t bytes) const;
+
   // [N, C, H, W] with the channels of a pixel side by side.
   at::Tensor empty_channels_last(int64_t N, int64_t C, int64_t H, int64_t W, at::ScalarType dtype) const {
     return empty({N, H, W, C}, dtype).permute({0, 3, 1, 2});
@@ -112,6 +119,14 @@ inline at::Tensor DeviceCall::zeros(at::IntArrayRef sizes, at::ScalarType dtype)
   at::Tensor t = empty(sizes, dtype);
   if (t.numel() > 0) C10_CUDA_CHECK(cudaMemsetAsync(t.mutable_data_ptr(), 0, t.nbytes(), stream()));
   return t;
+}
+inline at::Tensor DeviceCall::upload(const void* data, int64_t bytes) const {
+  TORCH_CHECK(c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None,
+              "nasfast: an op whose work depends on a tensor of the CPU cannot be part of a CUDA graph");
+  const at::Tensor host = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+  std::memcpy(host.mutable_data_ptr(), data, static_cast<size_t>(bytes));
+  at::Tensor t = empty({bytes}, at::kByte);
+  return t.copy_(host, true);  // torch keeps pinned memory until the copy is done
 }
 inline void* DeviceCall::pointer(const at::Tensor& t, bool writable) const {
   return writable ? t.mutable_data_ptr() : const_cast<void*>(t.const_data_ptr());

@@ -35,13 +35,16 @@ void check_vector(const at::Tensor& t, int64_t channels, const at::Tensor& image
 }  // namespace
 
 void check_paths(const Program& program, const at::Tensor& images, const at::Tensor& index, at::TensorList params,
-                 at::TensorList running, at::ArrayRef<double> eps) {
+                 at::TensorList running, at::ArrayRef<double> eps, nasfast::Kernels kernels) {
   TORCH_CHECK(images.dim() == 4 && images.size(1) > 0 && images.size(2) > 0 && images.size(3) > 0,
               "supernet_paths: images must be [N, C, H, W] with C, H and W above 0, got ", images.sizes());
-  TORCH_CHECK((images.scalar_type() == at::kFloat || images.scalar_type() == at::kDouble) &&
-                  images.layout() == at::kStrided && images.device().is_cpu(),
-              "supernet_paths: images must be a dense float32 or float64 tensor on the CPU, got ", images.scalar_type(),
-              " on ", images.device());
+  const bool on_cpu = kernels == nasfast::Kernels::kCpu;
+  TORCH_CHECK((images.scalar_type() == at::kFloat || (on_cpu && images.scalar_type() == at::kDouble)) &&
+                  images.layout() == at::kStrided,
+              "supernet_paths: images must be a dense ",
+              on_cpu ? "float32 or float64 tensor on the CPU" : "float32 tensor on CUDA", ", got ",
+              images.scalar_type(), " on ", images.device(),
+              on_cpu ? "" : "; float64 is computed on the CPU only, 16-bit types on neither");
   check_index(program, index, "supernet_paths");
   TORCH_CHECK(index.size(0) > 0 && images.size(0) % index.size(0) == 0,
               "supernet_paths: the groups of index must divide the images, got ", index.size(0), " groups and ",
@@ -67,8 +70,10 @@ void check_paths(const Program& program, const at::Tensor& images, const at::Ten
 }
 
 void check_update(const Program& program, const at::Tensor& index, at::TensorList mean, at::TensorList var,
-                  at::TensorList batches, at::ArrayRef<double> momentum) {
+                  at::TensorList batches, at::IntArrayRef sizes, at::ArrayRef<double> momentum) {
   check_index(program, index, "supernet_update_running_");
+  TORCH_CHECK(sizes.size() == 4, "supernet_update_running_: sizes must be those of the images, four, got ",
+              sizes.size());
   const auto count = static_cast<size_t>(program.norms);
   TORCH_CHECK(mean.size() == count && var.size() == count && batches.size() == count && momentum.size() == count,
               "supernet_update_running_: mean, var, batches and momentum must hold ", count, " each, got ", mean.size(),

@@ -3,14 +3,15 @@
 
 #include <ATen/ATen.h>
 
+#include "../aten/check.h"
 #include "program.h"
 
 namespace nasfast::supernet {
 
 void check_paths(const Program& program, const at::Tensor& images, const at::Tensor& index, at::TensorList params,
-                 at::TensorList running, at::ArrayRef<double> eps);
+                 at::TensorList running, at::ArrayRef<double> eps, nasfast::Kernels kernels);
 
 void check_update(const Program& program, const at::Tensor& index, at::TensorList mean, at::TensorList var,
-                  at::TensorList batches, at::ArrayRef<double> momentum);
+                  at::TensorList batches, at::IntArrayRef sizes, at::ArrayRef<double> momentum);
 
 }  // namespace nasfast::supernet

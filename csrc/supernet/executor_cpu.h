@@ -10,17 +10,9 @@
 
 #include "../aten/buffer_cache.h"
 #include "bank_cpu.h"
+#include "call.h"
 
 namespace nasfast::supernet {
-
-// One call of the op. Tensors are checked.
-struct Call {
-  const Program& program;
-  const Tape& tape;
-  at::Tensor images;
-  std::vector<at::Tensor> params, running;  // running: mean and variance of every norm, or empty
-  std::vector<double> eps;                  // of every norm
-};
 
 // Buffers, kept by size for the next value of the same one.
 template <class A>
@@ -123,14 +115,6 @@ struct ForwardResult {
 template <class A>
 ForwardResult<A> forward_cpu(const Call& call);
 
-struct Wanted {
-  bool images;
-  std::vector<uint8_t> params;
-};
-struct Grads {
-  at::Tensor images;               // undefined where not wanted
-  std::vector<at::Tensor> params;  // undefined where not wanted
-};
 template <class A>
 Grads backward_cpu(const Call& call, const at::Tensor& grad_out, const at::Tensor& kept, const at::Tensor& stats,
                    const Wanted& wanted);

@@ -13,37 +13,20 @@ namespace {
 
 using at::Tensor;
 using at::TensorList;
+using supernet::make_tape;
 using supernet::Program;
 using supernet::Statistics;
+using supernet::statistics_of;
 using supernet::Tape;
 using FrontResult = std::tuple<Tensor, Tensor>;
-using ForwardResult = std::tuple<Tensor, Tensor, Tensor>;
-using BackwardResult = std::tuple<Tensor, std::vector<Tensor>>;
-
-Statistics statistics_of(TensorList running, bool per_operation) {
-  return !running.empty() ? Statistics::kRunning : per_operation ? Statistics::kOperation : Statistics::kGroup;
-}
-
-Tape make_tape(const Program& program, const Tensor& index, at::IntArrayRef sizes, Statistics statistics, bool keep) {
-  const Tensor plain = index.contiguous();
-  return Tape(program, plain.const_data_ptr<int64_t>(), index.size(0), sizes[0] / index.size(0), sizes[1], sizes[2],
-              sizes[3], statistics, keep);
-}
+using ForwardResult = supernet::ForwardTensors;
+using BackwardResult = supernet::BackwardTensors;
 
 ForwardResult forward(const Tensor& images, const Tensor& index, TensorList params, TensorList running,
                       at::IntArrayRef graph, at::ArrayRef<double> eps, bool per_operation, bool keep) {
   const Program program(graph);
-  supernet::check_paths(program, images, index, params, running, eps);
-  const auto options = images.options();
-  if (images.size(0) == 0) {
-    const auto shape = program.output();
-    const int64_t scale = int64_t{1} << shape.halvings;
-    const Tensor out =
-        shape.logits ? at::empty({0, shape.channels}, options)
-                     : at::empty({0, shape.channels, ceil_div(images.size(2), scale), ceil_div(images.size(3), scale)},
-                                 options.memory_format(at::MemoryFormat::ChannelsLast));
-    return {out, at::empty({0}, options), at::empty({0}, options.dtype(at::kDouble))};
-  }
+  supernet::check_paths(program, images, index, params, running, eps, nasfast::Kernels::kCpu);
+  if (images.size(0) == 0) return supernet::empty_forward(program, images);
   const Tape tape = make_tape(program, index, images.sizes(), statistics_of(running, per_operation), keep);
   const supernet::Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
   const auto pack = [](auto r) -> ForwardResult { return {r.out, r.kept, r.stats}; };
@@ -56,27 +39,15 @@ BackwardResult backward(const Tensor& grad_out, const Tensor& images, const Tens
                         at::ArrayRef<double> eps, bool per_operation, bool want_images,
                         const c10::List<bool>& want_params) {
   const Program program(graph);
-  const Tensor none = at::empty({0}, images.options());
-  supernet::Grads grads;
-  supernet::Wanted wanted{want_images, {}};
-  for (bool want : want_params) wanted.params.push_back(want);
-  TORCH_CHECK(want_params.size() == params.size(), "supernet_paths: want_params must hold ", params.size(),
-              " flags, got ", want_params.size());
-  if (images.size(0) > 0) {
-    const Tape tape = make_tape(program, index, images.sizes(), statistics_of(running, per_operation), true);
-    const supernet::Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
-    const Tensor g =
-        tape.output.logits ? grad_out.to(images.scalar_type()).contiguous() : grad_out.to(images.scalar_type());
-    grads = images.scalar_type() == at::kDouble ? supernet::backward_cpu<double>(call, g, kept, stats, wanted)
-                                                : supernet::backward_cpu<float>(call, g, kept, stats, wanted);
-  } else {
-    if (want_images) grads.images = at::zeros_like(images);
-    for (size_t i = 0; i < params.size(); ++i)
-      grads.params.push_back(wanted.params[i] ? at::zeros_like(params[i]) : Tensor());
-  }
-  for (Tensor& g : grads.params)
-    if (!g.defined()) g = at::empty({0}, images.options());
-  return {want_images ? grads.images : none, grads.params};
+  const supernet::Wanted wanted = supernet::make_wanted(want_images, want_params, params);
+  if (images.size(0) == 0) return pack_grads(supernet::empty_backward(images, params, wanted), images);
+  const Tape tape = make_tape(program, index, images.sizes(), statistics_of(running, per_operation), true);
+  const supernet::Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
+  const Tensor g =
+      tape.output.logits ? grad_out.to(images.scalar_type()).contiguous() : grad_out.to(images.scalar_type());
+  return pack_grads(images.scalar_type() == at::kDouble ? supernet::backward_cpu<double>(call, g, kept, stats, wanted)
+                                                        : supernet::backward_cpu<float>(call, g, kept, stats, wanted),
+                    images);
 }
 
 template <class Signature>
@@ -183,14 +154,10 @@ FrontResult autocast(const Tensor& images, const Tensor& index, TensorList param
 void update_running(const Tensor& stats, const Tensor& index, TensorList mean, TensorList var, TensorList batches,
                     at::IntArrayRef sizes, at::IntArrayRef graph, bool per_operation, at::ArrayRef<double> momentum) {
   const Program program(graph);
-  supernet::check_update(program, index, mean, var, batches, momentum);
-  TORCH_CHECK(sizes.size() == 4, "supernet_update_running_: sizes must be those of the images, four, got ",
-              sizes.size());
+  supernet::check_update(program, index, mean, var, batches, sizes, momentum);
   if (sizes[0] == 0) return;
   const Tape tape = make_tape(program, index, sizes, statistics_of({}, per_operation), false);
-  TORCH_CHECK(stats.scalar_type() == at::kDouble && stats.is_contiguous() && stats.numel() == tape.stats_elements,
-              "supernet_update_running_: stats must be float64 [", tape.stats_elements, "], got ", stats.scalar_type(),
-              " ", stats.sizes());
+  supernet::check_stats(tape, stats);
   for (const supernet::NormUse& use : tape.norms) {
     if (use.stats_offset < 0) continue;
     const int64_t norm = use.unit->norm;
@@ -247,8 +214,10 @@ TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
   m.impl("supernet_update_running_", update_running);
 }
 TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("supernet_paths", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("supernet_paths", autograd); }
 TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("supernet_paths", autograd); }
 TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("supernet_paths", plain); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("supernet_paths", autocast); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("supernet_paths", autocast); }
 
 }  // namespace nasfast

@@ -53,6 +53,10 @@ class Tape::Builder {
       } else if (e.kind == EntryKind::kOperation) {
         out = operation(e, at[e.inputs[0]]);
       } else {
+        for (int g = 0; g < t_.groups; ++g)
+          for (int64_t i : e.inputs)
+            if (e.kind == EntryKind::kConcat && e.inputs.size() > 1) solid(at[i][g]);
+        close_stage();
         for (int g = 0; g < t_.groups; ++g) {
           std::vector<int> xs;
           for (int64_t i : e.inputs) xs.push_back(at[i][g]);
@@ -192,7 +196,8 @@ class Tape::Builder {
       for (int g = 0; g < t_.groups; ++g) {
         if (j >= units_of(*chosen[g])) continue;
         const Unit& u = p_.units[chosen[g]->first_unit + j];
-        if (!u.is_pool() && !joins(u)) solid(source(g, u.input[0]));
+        if (!u.is_pool() && u.kind != UnitKind::kSum) solid(source(g, u.input[0]));
+        if (u.kind == UnitKind::kJoin) solid(source(g, u.input[1]));
       }
       close_stage();
       uses_.clear();
@@ -276,6 +281,7 @@ class Tape::Builder {
     return y;
   }
 
+  // Zeros among them are in memory by now.
   int concat(int g, const std::vector<int>& xs) {
     if (xs.size() == 1) return xs[0];
     int64_t channels = 0;
@@ -289,7 +295,6 @@ class Tape::Builder {
     }
     std::vector<int> parts;
     for (int x : xs) parts.push_back(solid(x));
-    if (static_cast<int>(t_.steps.size()) > 0 && t_.steps.back().kind == StepKind::kFill) close_stage();
     const int y = add_value(g, channels, first.h, first.w);
     push({StepKind::kConcat, nullptr, g, 0, 0, y}, parts);
     return y;

@@ -91,7 +91,7 @@ def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statisti
     and for every number of threads.
 
     Args:
-        network: float32 or float64 on the CPU.
+        network: float32 or float64 on the CPU, float32 on CUDA.
         images: [N, C, H, W], of the network's dtype, any layout.
         rows: int64 [K, D], K divides N: the path of each group of N / K images side by side. K = 1 is one path for
             all, K = N one for each image.
@@ -129,8 +129,8 @@ def forward_paths(network: SharedNetwork, images: Tensor, rows: Any, *, statisti
 
 
 def _check(network: SharedNetwork, images: Tensor, rows: Rows, statistics: str) -> None:
-    if images.device.type != "cpu":
-        raise NasfastError(f"training by paths has kernels for the CPU, got images on {images.device}")
+    if images.device.type not in ("cpu", "cuda"):
+        raise NasfastError(f"training by paths has kernels for the CPU and CUDA, got images on {images.device}")
     if images.dim() != 4 or images.shape[1] != network.in_channels:
         raise ShapeError(f"images must be [N, {network.in_channels}, H, W], got {list(images.shape)}")
     if not len(rows) or not len(images) or len(images) % len(rows):

@@ -28,6 +28,7 @@ MODULES = ("_simt", "_simt_faulty")
 HOST_SOURCES = (
     *("mixed_op/graph.cpp", "mixed_op/contract.cpp"),
     *("child_eval/plan.cpp", "child_eval/primitives.cpp", "child_eval/tables.cpp"),
+    *("supernet/call.cpp", "supernet/contract.cpp", "supernet/program.cpp", "supernet/tape.cpp"),
 )
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-O2"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]

@@ -150,6 +150,18 @@ at::Tensor DeviceCall::zeros(at::IntArrayRef sizes, at::ScalarType dtype) const 
   return t;
 }
 
+at::Tensor DeviceCall::upload(const void* data, int64_t bytes) const {
+  at::Tensor t = empty({bytes}, at::kByte);
+  if (bytes == 0) return t;
+  std::memcpy(t.mutable_data_ptr(), data, static_cast<size_t>(bytes));
+  simt::mark_written(simt::allocation_at(t.const_data_ptr()));
+  simt::Launch record;
+  record.name = "upload";
+  record.bytes_written = record.unique_written = static_cast<uint64_t>(bytes);
+  simt::launches().push_back(record);
+  return t;
+}
+
 void* DeviceCall::pointer(const at::Tensor& t, bool writable) const { return scope_->borrow(t, writable); }
 
 }  // namespace nasfast
