@@ -24,7 +24,7 @@ from nasfast.supernet.shared import SharedNetwork
 
 _C = load_extension()
 
-# Numbers of csrc/child_eval/planner.h.
+# Numbers of NodeKind in csrc/child_eval/plan.h.
 _KINDS = {"input": 0, "op": 1, "sum": 2, "concat": 3, "join": 3}
 
 MEMORY_BOUND = 1 << 30
@@ -126,6 +126,7 @@ class ChildPlanner:
         self._macros: dict[tuple[Any, ...], int] = {}
         self._places = {name: number for number, name in enumerate(network.ops)}
         self._template = None if network.places is None else self._lower_places()
+        self._tables = self._make_tables()
 
     def plan(self, rows: Any) -> ChildPlan:
         """Merge the children that ``rows`` int64 [K, D] choose.
@@ -154,9 +155,12 @@ class ChildPlanner:
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """Primitives and operations that are known so far, as the extension reads them."""
-        return torch.tensor(self._lowering.primitives, dtype=torch.int64), torch.tensor(
-            self._lowering.macros, dtype=torch.int64
-        )
+        if len(self._tables[1]) < len(self._lowering.macros):
+            self._tables = self._make_tables()
+        return self._tables
+
+    def _make_tables(self) -> tuple[Tensor, Tensor]:
+        return _table(self._lowering.primitives), _table(self._lowering.macros)
 
     def _lower_places(self) -> tuple[Tensor, Tensor, Tensor]:
         assert self.network.places is not None

@@ -16,6 +16,7 @@ from nasfast.child_eval import ChildPlanner, Usage, evaluate_children
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
+from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.supernet.lowering import NoKernelError
@@ -120,6 +121,41 @@ def test_places_and_graphs_give_the_same_plan():
     assert by_rows.counts == by_graphs.counts
     first, second = by_rows.evaluate(x), by_graphs.evaluate(x)
     assert torch.equal(first.logits[first.index], second.logits[second.index])
+
+
+def test_repeated_cells_give_the_plan_of_whole_graphs():
+    """Cells after the first are copied where children are wired by rows, and merged node by node as graphs."""
+    network = shared_network(NASBench201(channels=3, cells=3))
+    skips = network.space.encode("|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|none~1|none~2|")
+    constant = network.space.encode("|none~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
+    zero = [0] * 6
+    rows, x = np.stack([skips, constant, zero, *population(network.space, 150)]), images(1, 4, 4)
+    by_rows = ChildPlanner(network).plan(rows)
+    network.places = None
+    by_graphs = ChildPlanner(network).plan(rows)
+    assert by_rows.counts == by_graphs.counts
+    assert by_rows.counts.merged > 0.25
+    first, second = by_rows.evaluate(x), by_graphs.evaluate(x)
+    assert torch.equal(first.logits[first.index], second.logits[second.index])
+    expected = sequential(network, rows[:8], x)
+    assert error(first.logits[first.index[:8]], expected) < TOLERANCE
+
+
+def test_all_cells_of_nasbench201_merge():
+    space = NASBench201(channels=3, cells=2)
+    counts = ChildPlanner(SharedNetwork(space)).plan(space.all_rows()).counts
+    assert (counts.children, counts.distinct, counts.asked, counts.executed) == (15625, 9994, 400_000, 221_890)
+
+
+def test_inputs_of_cells_stay_whole_in_sums():
+    """What earlier cells have added is not added again in every cell, nor doubled where a cell adds its input twice."""
+    space = NASBench201(channels=3, cells=5)
+    row = space.encode(
+        "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|nor_conv_1x1~2|"
+    )
+    nodes = ChildPlanner(SharedNetwork(space)).plan(row).merged.tables()[0]
+    sums = nodes[nodes[:, 0] == 2]
+    assert int(sums[:, 4].max()) == 3
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace nasfast::child_eval {
@@ -25,17 +26,35 @@ enum class NodeKind : uint8_t { kInput, kOperation, kSum, kConcat, kZero };
 struct Node {
   NodeKind kind;
   uint8_t halvings;
+  bool constant;  // does not depend on the image
   int32_t channels;
   int32_t macro;  // -1: none
   int32_t first_input, inputs;
-  uint64_t hash;  // of the function: the same in every population
+  int32_t dominator;  // the last node before it through which all ways to it lead; -1: none. Of merged plans only
+};
+
+// Grows without writing to what is added.
+template <class T>
+struct Unwritten : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = Unwritten<U>;
+  };
+  template <class U>
+  void construct(U* at) {
+    ::new (static_cast<void*>(at)) U;
+  }
+  template <class U, class... Args>
+  void construct(U* at, Args&&... args) {
+    ::new (static_cast<void*>(at)) U(std::forward<Args>(args)...);
+  }
 };
 
 struct Plan {
   std::vector<Macro> macros;
-  std::vector<Node> nodes;       // each reads earlier ones
-  std::vector<int32_t> inputs;   // of all nodes, one after the other
-  std::vector<int32_t> outputs;  // node of each child
+  std::vector<Node, Unwritten<Node>> nodes;         // each reads earlier ones
+  std::vector<int32_t, Unwritten<int32_t>> inputs;  // of all nodes, one after the other
+  std::vector<int32_t> outputs;                     // node of each child
 
   const int32_t* inputs_of(const Node& n) const { return inputs.data() + n.first_input; }
 };

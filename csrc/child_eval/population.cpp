@@ -88,24 +88,27 @@ std::shared_ptr<Population> Population::from_graphs(const at::Tensor& primitives
 
 void Population::finish() {
   const Plan& plan = planner_.plan();
-  outputs_.clear();
-  std::vector<int32_t> place(plan.nodes.size(), -1);
+  size_t places = 16;
+  while (places < 2 * plan.outputs.size()) places *= 2;
+  std::vector<int32_t> table(places, -1);  // of outputs_, by hash of their nodes; at most half full
   for (int32_t node : plan.outputs) {
-    if (place[node] < 0) {
-      place[node] = static_cast<int32_t>(outputs_.size());
+    size_t at = static_cast<uint32_t>(node) * 0x9e3779b1u & (places - 1);
+    while (table[at] >= 0 && outputs_[table[at]] != node) at = (at + 1) & (places - 1);
+    if (table[at] < 0) {
+      table[at] = static_cast<int32_t>(outputs_.size());
       outputs_.push_back(node);
     }
-    index_.push_back(place[node]);
+    index_.push_back(table[at]);
   }
-  live_ = live_nodes(plan);
-  classes_ = check_outputs(plan, primitives_, live_);
+  classes_ = check_outputs(plan, primitives_);
 }
 
 std::map<std::string, int64_t> Population::counts() const {
+  const auto live = planner_.live();
   int64_t executed = 0, nodes = 0;
-  for (size_t i = 0; i < live_.size(); ++i) {
-    nodes += live_[i];
-    executed += live_[i] && planner_.plan().nodes[i].kind == NodeKind::kOperation;
+  for (size_t i = 0; i < live.size(); ++i) {
+    nodes += live[i];
+    executed += live[i] && planner_.plan().nodes[i].kind == NodeKind::kOperation;
   }
   return {{"children", static_cast<int64_t>(index_.size())},
           {"distinct", static_cast<int64_t>(outputs_.size())},

@@ -13,7 +13,7 @@
 
 namespace nasfast::child_eval {
 
-// A merged population. All tables are int64; see primitives.h and planner.h for their fields.
+// A merged population. All tables are int64; see primitives.h, plan.h and template.h for their fields.
 class Population {
  public:
   // entries [T, 4]: kind, decision (-1: none), number of inputs, number of operations; inputs and operations: those of
@@ -45,7 +45,6 @@ class Population {
   std::vector<Primitive> primitives_;
   Planner planner_;
   int64_t classes_ = 0;
-  std::vector<uint8_t> live_;
   std::vector<int32_t> outputs_;  // node of each distinct child
   std::vector<int32_t> index_;    // which of them each child is
 };

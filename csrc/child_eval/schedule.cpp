@@ -115,7 +115,7 @@ class Walk {
   }
 
   const Plan& plan_;
-  const std::vector<Node>& nodes_;
+  const std::vector<Node, Unwritten<Node>>& nodes_;
   const std::vector<NodeBytes>& bytes_;
   const int64_t bound_;
   std::vector<int32_t> first_use_, next_use_, uses_;

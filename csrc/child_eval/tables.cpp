@@ -135,14 +135,15 @@ Plan parse_plan(std::vector<Macro> macros, const at::Tensor& nodes, const at::Te
   const int64_t* in = table_data(inputs, "inputs", 1);
   const int64_t* out = table_data(outputs, "outputs", 1);
   Plan plan{std::move(macros), {}, {in, in + inputs.numel()}, {}};
+  plan.nodes.reserve(nodes.size(0));
   int64_t at = 0;
   for (int64_t i = 0; i < nodes.size(0); ++i, f += kNodeFields) {
     if (f[0] < 0 || f[0] > static_cast<int64_t>(NodeKind::kZero)) fail_node(i, "be of kind 0 to 4");
     if (f[1] < 0 || f[2] > INT32_MAX || f[3] > INT32_MAX || f[4] < 0 || at + f[4] > inputs.numel())
       fail_node(i, "have its inputs in their table");
-    plan.nodes.push_back({static_cast<NodeKind>(f[0]), static_cast<uint8_t>(std::min<int64_t>(f[1], 255)),
+    plan.nodes.push_back({static_cast<NodeKind>(f[0]), static_cast<uint8_t>(std::min<int64_t>(f[1], 255)), false,
                           static_cast<int32_t>(f[2]), static_cast<int32_t>(f[3]), static_cast<int32_t>(at),
-                          static_cast<int32_t>(f[4]), 0});
+                          static_cast<int32_t>(f[4]), -1});
     check_node(plan, i);
     at += f[4];
   }
@@ -155,27 +156,38 @@ Plan parse_plan(std::vector<Macro> macros, const at::Tensor& nodes, const at::Te
   return plan;
 }
 
-int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives, const std::vector<uint8_t>& live) {
-  const auto classifies = [&](const Node& n) {
-    if (n.macro < 0) return false;
-    const Macro& m = plan.macros[n.macro];
-    return primitives[m.first_primitive + m.primitives - 1].kind == PrimitiveKind::kHead;
-  };
-  std::vector<uint8_t> read(plan.nodes.size(), 0);
-  for (size_t i = 0; i < live.size(); ++i) {
-    const Node& n = plan.nodes[i];
-    for (int32_t k = 0; live[i] && k < n.inputs; ++k) read[plan.inputs_of(n)[k]] = 1;
+namespace {
+
+std::vector<uint8_t> find_classifiers(const Plan& plan, const std::vector<Primitive>& primitives) {
+  std::vector<uint8_t> found;
+  for (const Macro& m : plan.macros)
+    found.push_back(m.primitives > 0 && primitives[m.first_primitive + m.primitives - 1].kind == PrimitiveKind::kHead);
+  return found;
+}
+
+void check_nothing_reads_classifiers(const Request& r) {
+  const auto classifier = find_classifiers(r.plan, r.primitives);
+  for (size_t i = 0; i < r.live.size(); ++i) {
+    const Node& n = r.plan.nodes[i];
+    for (int32_t k = 0; r.live[i] && k < n.inputs; ++k) {
+      const int32_t macro = r.plan.nodes[r.plan.inputs_of(n)[k]].macro;
+      TORCH_CHECK(macro < 0 || !classifier[macro], "child_eval: a classifier must be the output of its child");
+    }
   }
+}
+
+}  // namespace
+
+int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives) {
+  const auto classifier = find_classifiers(plan, primitives);
   int64_t classes = 0;
   for (size_t k = 0; k < plan.outputs.size(); ++k) {
     const Node& n = plan.nodes[plan.outputs[k]];
-    TORCH_CHECK(classifies(n), "child_eval: the output of child ", k, " must be a classifier");
+    TORCH_CHECK(n.macro >= 0 && classifier[n.macro], "child_eval: the output of child ", k, " must be a classifier");
     TORCH_CHECK(classes == 0 || classes == n.channels, "child_eval: children must have one number of classes, got ",
                 classes, " and ", n.channels);
     classes = n.channels;
   }
-  for (size_t i = 0; i < live.size(); ++i)
-    TORCH_CHECK(!read[i] || !classifies(plan.nodes[i]), "child_eval: a classifier must be the output of its child");
   return classes;
 }
 
@@ -197,7 +209,8 @@ Request parse_request(const at::Tensor& primitives, const at::Tensor& macros, co
   r.primitives = parse_primitives(primitives);
   r.plan = parse_plan(parse_macros(macros, r.primitives), nodes, inputs, outputs);
   r.live = live_nodes(r.plan);
-  r.classes = check_outputs(r.plan, r.primitives, r.live);
+  r.classes = check_outputs(r.plan, r.primitives);
+  check_nothing_reads_classifiers(r);
   TORCH_CHECK(r.classes == classes, "child_eval: classes must be the ", r.classes, " of the classifiers, got ",
               classes);
   r.place.assign(r.plan.nodes.size(), -1);

@@ -21,8 +21,8 @@ std::tuple<at::Tensor, at::Tensor> node_tables(const Plan& plan);
 Plan parse_plan(std::vector<Macro> macros, const at::Tensor& nodes, const at::Tensor& inputs,
                 const at::Tensor& outputs);
 
-// Checks that outputs, and nothing else, are classifiers with one number of classes, which is returned.
-int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives, const std::vector<uint8_t>& live);
+// Checks that outputs are classifiers with one number of classes, which is returned.
+int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives);
 
 // An op call, parsed and checked.
 struct Request {

@@ -30,7 +30,7 @@ class Lowering:
 
     Attributes:
         primitives: Rows of integers, see ``Primitive`` in csrc/child_eval/primitives.h.
-        macros: Rows of integers, one per operation, see ``Macro`` in csrc/child_eval/planner.h.
+        macros: Rows of integers, one per operation, see ``Macro`` in csrc/child_eval/plan.h.
         eps: Of every normalisation.
     """
 

@@ -1,0 +1,121 @@
+#include "copies.h"
+
+#include <algorithm>
+
+namespace nasfast::child_eval {
+
+// x, then what lies between x and y: constants first, each part in order. False where a node is not of the segment.
+bool Recipe::find_nodes(const Merger& merger, int32_t x, int32_t y) {
+  nodes_.assign({x, y});
+  for (size_t i = 1; i < nodes_.size(); ++i) {
+    const Node& n = merger.node(nodes_[i]);
+    if (!n.constant && nodes_[i] < x) return false;
+    for (int32_t k = 0; k < n.inputs; ++k) {
+      const int32_t source = merger.plan().inputs_of(n)[k];
+      if (std::find(nodes_.begin(), nodes_.end(), source) == nodes_.end()) nodes_.push_back(source);
+    }
+  }
+  std::sort(nodes_.begin() + 1, nodes_.end());
+  const auto end =
+      std::stable_partition(nodes_.begin() + 1, nodes_.end(), [&](int32_t id) { return merger.node(id).constant; });
+  constants_ = static_cast<int32_t>(end - nodes_.begin()) - 1;
+  return true;
+}
+
+bool Recipe::take(const Merger& merger, const Segment& segment, const std::vector<int32_t>& slot_of, int32_t x,
+                  int32_t y) {
+  x_ = x;
+  y_ = y;
+  constants_ = block_inputs_ = 0;
+  steps_.clear();
+  reads_.clear();
+  good_ = !merger.node(x).constant && !merger.node(y).constant;
+  if (!good_ || x == y) return good_;
+  good_ = find_nodes(merger, x, y);
+  for (size_t i = 1; good_ && i < nodes_.size(); ++i) good_ = take_step(merger, nodes_[i], segment, slot_of);
+  ids_.resize(nodes_.size());
+  return good_;
+}
+
+bool Recipe::take_step(const Merger& merger, int32_t id, const Segment& segment, const std::vector<int32_t>& slot_of) {
+  const auto place = [&](int32_t node) {
+    const auto at = std::find(nodes_.begin(), nodes_.end(), node);
+    return at == nodes_.end() ? -1 : static_cast<int32_t>(at - nodes_.begin());
+  };
+  const Node& n = merger.node(id);
+  Step step{n.kind,
+            -1,
+            n.halvings - merger.node(x_).halvings,
+            static_cast<int32_t>(reads_.size()),
+            n.inputs,
+            place(n.dominator)};
+  if (n.kind == NodeKind::kOperation) step.slot = slot_of[n.macro] - segment.first_macro;
+  for (int32_t k = 0; k < n.inputs; ++k) {
+    const int32_t source = merger.plan().inputs_of(n)[k];
+    const NodeKind kind = merger.node(source).kind;
+    reads_.push_back(place(source));
+    // A sum that would have to take x apart, or put parts of it in order.
+    if (n.kind == NodeKind::kSum && (kind == NodeKind::kConcat || (source == x_ && step.dominator < 0))) return false;
+    if (n.kind != NodeKind::kOperation && kind == NodeKind::kZero) return false;
+  }
+  if (!n.constant) block_inputs_ += n.inputs;
+  steps_.push_back(step);
+  return true;
+}
+
+int32_t Recipe::copy(Merger& merger, const int32_t* macros, int32_t x) {
+  if (steps_.empty()) return x;
+  ids_[0] = x;
+  for (int32_t i = 0; i < constants_; ++i) ids_[i + 1] = copy_constant(merger, macros, steps_[i], x);
+  const int32_t steps = static_cast<int32_t>(steps_.size());
+  const Merger::Block block = merger.new_block(steps - constants_, block_inputs_, ids_.data(), constants_ + 1);
+  const Node* nodes = merger.plan().nodes.data();
+  Node* node = block.nodes;
+  int32_t* input = block.inputs;
+  for (int32_t i = constants_; i < steps; ++i, ++node) {
+    const Step& step = steps_[i];
+    const int32_t first_input = block.first_input + static_cast<int32_t>(input - block.inputs);
+    const int32_t x0 = ids_[reads_[step.first]];
+    const Node& source = nodes[x0];
+    if (step.kind == NodeKind::kOperation) {
+      const int32_t macro = macros[step.slot];
+      const Macro& m = merger.plan().macros[macro];
+      if (source.channels != m.c_in) merger.fail_operation(macro, source);
+      *input++ = x0;
+      *node = {step.kind, static_cast<uint8_t>(source.halvings + m.halvings),
+               false,     static_cast<int32_t>(m.c_out),
+               macro,     first_input,
+               1,         x0};
+    } else {
+      int32_t channels = 0;
+      for (int32_t k = 0; k < step.count; ++k) {
+        const int32_t id = ids_[reads_[step.first + k]];
+        const Node& term = nodes[id];
+        if (step.kind == NodeKind::kSum && (term.channels != source.channels || term.halvings != source.halvings))
+          Merger::fail_sum(source, term);
+        channels += term.channels;
+        *input++ = id;
+      }
+      *node = {step.kind, source.halvings, false,      step.kind == NodeKind::kSum ? source.channels : channels,
+               -1,        first_input,     step.count, step.dominator < 0 ? -1 : ids_[step.dominator]};
+    }
+    ids_[i + 1] = block.first_node + i - constants_;
+  }
+  return ids_[steps];
+}
+
+int32_t Recipe::copy_constant(Merger& merger, const int32_t* macros, const Step& step, int32_t x) {
+  if (step.kind == NodeKind::kZero) return Merger::kImage;  // not read: each operation has one of its own channels
+  if (step.kind == NodeKind::kOperation) {
+    const int32_t macro = macros[step.slot];
+    const Step& source = steps_[reads_[step.first] - 1];
+    if (source.kind != NodeKind::kZero) return merger.operation(macro, ids_[reads_[step.first]]);
+    const int32_t channels = static_cast<int32_t>(merger.plan().macros[macro].c_in);
+    return merger.operation(macro, merger.zero(channels, merger.node(x).halvings + source.halvings));
+  }
+  terms_.clear();
+  for (int32_t i = 0; i < step.count; ++i) terms_.push_back(ids_[reads_[step.first + i]]);
+  return step.kind == NodeKind::kSum ? merger.sum(terms_.data(), step.count) : merger.concat(terms_.data(), step.count);
+}
+
+}  // namespace nasfast::child_eval
