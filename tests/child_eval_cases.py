@@ -18,9 +18,11 @@ from nasfast.spaces.operations import (
     avg_pool_3x3,
     conv_bn,
     conv_bn_relu6,
+    factorized_reduce,
     max_pool_3x3,
     primitive,
 )
+from nasfast.spaces.registry import make_space
 from nasfast.supernet.shared import SharedNetwork
 
 
@@ -119,6 +121,39 @@ class OwnLayers(Space):
         x = net.op(choices["first"], net.input, 11, 2, at="first")
         x = net.op(choices["second"], x, 18, at="second")
         return net.op("head", x, net.num_classes, at="head")
+
+
+class Reductions(Space):
+    """Factorized reductions of channels whose halves do not fill blocks of eight, read on and summed."""
+
+    operations: ClassVar = {
+        "stem": conv_bn,
+        "reduce": factorized_reduce,
+        "conv": conv_bn_relu6,
+        "head": Classifier,
+    }
+    fixed_wiring = True
+
+    def __init__(self) -> None:
+        super().__init__("reductions", {"first": ("reduce", "conv"), "second": ("reduce", "conv")})
+
+    def wire(self, choices: Choices, net: Builder) -> int:
+        x = net.op("stem", net.input, 9, at="stem")
+        x = net.sum([net.op(choices["first"], x, 22, 2, at="first"), net.op("reduce", x, 22, 2, at="beside")])
+        x = net.op(choices["second"], x, 36, 2, at="second")
+        return net.op("head", x, net.num_classes, at="head")
+
+
+CELL_SPACES: dict[str, dict[str, int]] = {
+    "darts": {"layers": 3, "channels": 6},
+    "enas-micro": {"layers": 3, "channels": 6},
+    "enas-macro": {"layers": 4, "channels": 6},
+}
+"""Spaces whose networks halve images by factorized reductions, with settings that make them small."""
+
+
+def cell_space(name: str) -> Space:
+    return make_space(name, CELL_SPACES[name])
 
 
 def small_nasbench201() -> NASBench201:

@@ -8,7 +8,17 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from child_eval_cases import Branches, OwnLayers, SmallChain, sequential, shared_network, small_nasbench201
+from child_eval_cases import (
+    CELL_SPACES,
+    Branches,
+    OwnLayers,
+    Reductions,
+    SmallChain,
+    cell_space,
+    sequential,
+    shared_network,
+    small_nasbench201,
+)
 from torch import nn
 
 from nasfast import _C
@@ -59,6 +69,48 @@ def test_calibration_agrees_with_the_loop(name, size, isa):
     assert error(results.logits[results.index], expected) < TOLERANCE
     assert error(evaluate_children(network, rows, x).logits, results.logits) > 0.01  # statistics matter
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+def test_factorized_reductions_agree_with_the_loop(size, calibrated, isa):
+    network = shared_network(Reductions())
+    rows, x = network.space.all_rows(), images(3, *size)
+    calibration = images(19, *size, seed=2) if calibrated else None
+    results = evaluate_children(network, rows, x, calibration=calibration)
+    expected = sequential(network, rows, x, calibration)
+    assert error(results.logits[results.index], expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("name", CELL_SPACES)
+def test_cell_spaces_agree_with_the_loop(name, calibrated):
+    network = shared_network(cell_space(name))
+    rows, x = population(network.space, 6), images(3, 16, 16)
+    calibration = images(11, 16, 16, seed=2) if calibrated else None
+    results = evaluate_children(network, rows, x, calibration=calibration)
+    expected = sequential(network, rows, x, calibration)
+    assert error(results.logits[results.index], expected) < TOLERANCE
+    assert results.counts.executed < results.counts.asked
+
+
+@pytest.mark.parametrize("name", CELL_SPACES)
+def test_bits_of_cell_spaces_do_not_depend_on_the_population(name, threads):
+    network = shared_network(cell_space(name))
+    rows, x = population(network.space, 5), images(3, 8, 8)
+    threads(1)
+    expected = evaluate_children(network, rows, x)
+    threads(2)
+    for k, row in enumerate(rows):
+        assert torch.equal(evaluate_children(network, row, x).logits[0], expected.logits_of(k))
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_factorized_reductions_of_odd_images_are_refused(calibrated):
+    network = shared_network(Reductions())
+    even, odd = images(2, 8, 8), images(2, 8, 10)
+    with pytest.raises(NasfastError, match="must read an even height and width, got 4x5"):
+        evaluate_children(network, [[0, 0]], even if calibrated else odd, calibration=odd if calibrated else None)
 
 
 def test_macro_space_agrees_with_the_loop():

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from child_eval_cases import Branches, OwnLayers, SmallChain, sequential, shared_network, small_nasbench201
+from child_eval_cases import (
+    CELL_SPACES,
+    Branches,
+    OwnLayers,
+    Reductions,
+    SmallChain,
+    cell_space,
+    sequential,
+    shared_network,
+    small_nasbench201,
+)
 from conftest import Device
 from torch import Tensor, nn
 
@@ -68,6 +78,42 @@ def test_agrees_with_the_loop_in_float64(name: str, size: tuple[int, int], calib
     found = logits(device, network, rows, x, calibration=calibration)
     assert found.dtype == torch.float32
     assert error(found, exact(network, rows, x, calibration)) < TOLERANCE
+
+
+@DEVICES
+@pytest.mark.parametrize("calibrated", [False, True], ids=["running", "calibrated"])
+@pytest.mark.parametrize("size", [(8, 8), (4, 12)], ids=str)
+def test_factorized_reductions_agree_with_the_loop(size: tuple[int, int], calibrated: bool, device: Device) -> None:
+    network = shared_network(Reductions())
+    rows, x = network.space.all_rows(), images(3, *size)
+    calibration = images(6, *size, seed=2) if calibrated else None
+    found = logits(device, network, rows, x, calibration=calibration)
+    assert error(found, exact(network, rows, x, calibration)) < TOLERANCE
+
+
+@DEVICES
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)], ids=str)
+def test_factorized_reductions_of_16_bits(dtype: torch.dtype, tolerance: float, device: Device) -> None:
+    network = shared_network(Reductions())
+    rows, x, calibration = network.space.all_rows(), images(2, 8, 4).to(dtype), images(6, 8, 4, seed=2).to(dtype)
+    found = logits(device, network, rows, x, calibration=calibration)
+    assert error(found, exact(network, rows, x.float(), calibration.float())) < tolerance
+
+
+@DEVICES
+@pytest.mark.parametrize("name", CELL_SPACES)
+def test_cell_spaces_agree_with_the_loop(name: str, device: Device) -> None:
+    network = shared_network(cell_space(name))
+    rows, x, calibration = population(network.space, 2), images(1, 8, 8), images(3, 8, 8, seed=2)
+    found = logits(device, network, rows, x, calibration=calibration)
+    assert error(found, exact(network, rows, x, calibration)) < TOLERANCE
+
+
+@DEVICES
+def test_factorized_reductions_of_odd_images_are_refused(device: Device) -> None:
+    network = shared_network(Reductions())
+    with pytest.raises(NasfastError, match="must read an even height and width, got 4x5"):
+        evaluate(device, network, [[0, 0]], images(1, 8, 10))
 
 
 KINDS = ("child_images", "child_conv", "child_conv", "child_conv", "child_depthwise", "child_map", "child_head")

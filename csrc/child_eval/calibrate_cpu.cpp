@@ -112,8 +112,8 @@ class Calibrator {
       const auto source = [&](int i) -> const Value& { return p.input[i] < 0 ? x : results[p.input[i]]; };
       if (p.kind != PrimitiveKind::kHead) {
         results[k] = take(elements_of(p.c_out, plan.out[k]));
-        primitive(p, weights_[macro.first_primitive + k], plan.in[k], source(0),
-                  p.kind == PrimitiveKind::kSum ? &source(1) : nullptr, results[k]);
+        primitive(p, weights_[macro.first_primitive + k], plan.in[k], source(0), p.reads_two() ? &source(1) : nullptr,
+                  results[k]);
       }
       for (int64_t j = 0; j < k; ++j)
         if (plan.last_reader[j] == k)
@@ -231,6 +231,9 @@ class Calibrator {
       if (p.is_pool())
         return k_.pool(s, p.kind == PrimitiveKind::kMaximumPool ? PoolKind::kMaximum : PoolKind::kAverage, x[i],
                        scratch, out[i]);
+      const int channels = static_cast<int>(p.c_in);
+      if (p.kind == PrimitiveKind::kJoin)
+        return concat({{x[i], channels}, {(*other)[i], channels}}, 2 * channels, s.pixels_in(), out[i]);
       const float* xs[2] = {x[i], (*other)[i]};
       k_.sum(s.blocks_in, s.pixels_in(), xs, 2, out[i]);
     });

@@ -32,6 +32,7 @@ struct ConvShape {
   int images, blocks_in, blocks_out;
   int H, W, h, w;
   int kernel, stride, dilation;
+  int first = 0;  // pixel of each side that a 1x1 convolution begins with
   int pad() const { return kernel / 2 * dilation; }
   int pixels_in() const { return images * H * W; }
   int pixels_out() const { return images * h * w; }

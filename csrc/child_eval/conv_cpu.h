@@ -99,7 +99,8 @@ inline void conv_1x1(const ConvShape& s, const float* x, const Affine& before, c
         for (int i = 0; i < count; ++i) {
           const int q = first + i, ox = q % s.w, line = q / s.w;
           const int oy = line % s.h, image = line / s.h;
-          const ptrdiff_t at = (static_cast<ptrdiff_t>(image) * s.H + oy * s.stride) * s.W + ox * s.stride;
+          const ptrdiff_t at =
+              (static_cast<ptrdiff_t>(image) * s.H + oy * s.stride + s.first) * s.W + ox * s.stride + s.first;
           store(tile + i * kLanes, f(load(in + at * kLanes)));
         }
       }

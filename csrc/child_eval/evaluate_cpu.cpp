@@ -96,8 +96,8 @@ class Walker {
       } else {
         results[k].elements = value_elements(p.c_out, static_cast<int64_t>(count_) * plan.out[k].h * plan.out[k].w);
         results[k].data = arena_.take(results[k].elements);
-        primitive(p, t_.weights[index], plan.in[k], source(0), p.kind == PrimitiveKind::kSum ? source(1) : nullptr,
-                  statistics, results[k].data);
+        primitive(p, t_.weights[index], plan.in[k], source(0), p.reads_two() ? source(1) : nullptr, statistics,
+                  results[k].data);
       }
       if (k + 1 == macro.primitives) slots_[step.slot] = results[k];
       for (int64_t j = 0; j < k; ++j)
@@ -150,6 +150,10 @@ class Walker {
       case PrimitiveKind::kSum: {
         const float* xs[2] = {x, other};
         return k_.sum(s.blocks_in, s.pixels_in(), xs, 2, out);
+      }
+      case PrimitiveKind::kJoin: {
+        const int channels = static_cast<int>(p.c_in);
+        return concat({{x, channels}, {other, channels}}, 2 * channels, s.pixels_in(), out);
       }
       case PrimitiveKind::kHead:
         break;

@@ -1,6 +1,8 @@
 #include "executor_common.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 namespace nasfast::child_eval {
 namespace {
@@ -54,6 +56,9 @@ MacroPlan macro_plan(const Work& work, const Macro& macro, Extent in) {
     const Primitive& p = work.primitives[macro.first_primitive + k];
     plan.in.push_back(p.input[0] < 0 ? in : plan.out[p.input[0]]);
     const ConvShape s = shape_of(p, 1, plan.in.back());
+    if (s.first > 0 && (s.H % 2 || s.W % 2))
+      throw std::invalid_argument("child_eval: a factorized reduction must read an even height and width, got " +
+                                  std::to_string(s.H) + "x" + std::to_string(s.W));
     plan.out.push_back({s.h, s.w});
     plan.last_reader.push_back(static_cast<int>(k));
     for (int64_t source : p.input)

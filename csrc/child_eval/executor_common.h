@@ -30,7 +30,8 @@ inline ConvShape shape_of(const Primitive& p, int images, Extent in) {
           halve ? (in.w + 1) / 2 : in.w,
           kernel,
           static_cast<int>(p.stride),
-          static_cast<int>(p.dilation)};
+          static_cast<int>(p.dilation),
+          p.has(kSecondPixel) ? 1 : 0};
 }
 
 // Bytes of use, over all threads.
@@ -93,7 +94,8 @@ class Arena {
   std::map<int64_t, std::vector<float*>> kept_;
 };
 
-// Extent of the result of each primitive of an operation, and the last primitive that reads it.
+// Extent of the result of each primitive of an operation, and the last primitive that reads it. Throws
+// std::invalid_argument for an odd side of what must be even.
 struct MacroPlan {
   std::vector<Extent> in, out;
   std::vector<int> last_reader;

@@ -42,6 +42,11 @@ TaskShape task_shape(const Program& program, const Task& t, int64_t N, int64_t h
   s.stride = t.stride;
   s.dilation = t.dilation;
   s.pad = t.kernel == 2 ? 0 : t.kernel / 2 * t.dilation;
+  if (t.second_pixel) {
+    TORCH_CHECK_VALUE(s.H % 2 == 0 && s.W % 2 == 0,
+                      "child_eval: a factorized reduction must read an even height and width, got ", s.H, "x", s.W);
+    s.pad = -1;
+  }
   s.channels = t.channels;
   const int64_t pixels = N * s.h * s.w;
   checked_int("child_eval", "pixels of a value", N * std::max(s.H * s.W, s.h * s.w));

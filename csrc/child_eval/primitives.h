@@ -17,9 +17,12 @@ enum class PrimitiveKind : int64_t {
   kNorm = 5,  // act_before, normalisation, act_after
   kHead = 6,  // mean over the image, linear layer
   kSum = 7,   // of two values
+  kJoin = 9,  // of the channels of two values, as in csrc/supernet
 };
 
-enum PrimitiveFlag : int64_t { kHasNorm = 1, kHasBias = 2, kResidual = 4, kExpand = 8 };
+// kSecondPixel: a 1x1 convolution of stride 2 reads every second pixel from the second on, in both directions, as the
+// second half of a factorized reduction does; sides must be even.
+enum PrimitiveFlag : int64_t { kHasNorm = 1, kHasBias = 2, kResidual = 4, kExpand = 8, kSecondPixel = 16 };
 
 // Fields as they come from Python, in this order.
 struct Primitive {
@@ -34,6 +37,7 @@ struct Primitive {
 
   bool has(PrimitiveFlag flag) const { return (flags & flag) != 0; }
   bool is_conv() const { return kind == PrimitiveKind::kConv || kind == PrimitiveKind::kDepthwise; }
+  bool reads_two() const { return kind == PrimitiveKind::kSum || kind == PrimitiveKind::kJoin; }
   bool is_pool() const { return kind == PrimitiveKind::kAveragePool || kind == PrimitiveKind::kMaximumPool; }
   // Channels of each normalisation, in order.
   std::vector<int64_t> norms() const;

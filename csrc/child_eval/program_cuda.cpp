@@ -76,8 +76,9 @@ class Builder {
       const int64_t index = macro.first_primitive + k;
       const Primitive& p = primitives_[index];
       const auto source = [&](int i) { return p.input[i] < 0 ? x : results[p.input[i]]; };
-      if (p.kind == PrimitiveKind::kSum)
-        results.push_back(append(TaskKind::kSum, {source(0), source(1)}, p.c_out, out_.tasks[source(0)].halvings));
+      if (p.reads_two())
+        results.push_back(append(p.kind == PrimitiveKind::kSum ? TaskKind::kSum : TaskKind::kConcat,
+                                 {source(0), source(1)}, p.c_out, out_.tasks[source(0)].halvings));
       else
         results.push_back(primitive(p, index, source(0)));
     }
@@ -94,6 +95,7 @@ class Builder {
     out_.tasks[id].before = p.act_before;
     out_.tasks[id].after = p.act_after;
     out_.tasks[id].bias = p.has(kHasBias);
+    out_.tasks[id].second_pixel = p.has(kSecondPixel);
     if (p.has(kHasNorm)) normalise(id, 0);
     return id;
   }

@@ -24,7 +24,8 @@ struct Task {
   int32_t residual = -1;  // task that is added to the result
   int32_t channels = 0;   // of the result
   int kernel = 1, stride = 1, dilation = 1, halvings = 0;
-  int64_t statistics = -1;  // where its normalisation's numbers are, if it has one: scale, then shift
+  bool second_pixel = false;  // see primitives.h
+  int64_t statistics = -1;    // where its normalisation's numbers are, if it has one: scale, then shift
 };
 
 struct Program {

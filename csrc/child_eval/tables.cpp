@@ -17,6 +17,11 @@ void check_primitive(const Primitive& p, int64_t index) {
   if (p.kind == PrimitiveKind::kInvertedResidual)
     want(p.has(kExpand) || p.c_hidden == p.c_in, "as many hidden as input channels without expansion");
   if (p.has(kResidual)) want(p.c_in == p.c_out && p.stride == 1, "equal shapes for its residual");
+  if (p.has(kSecondPixel))
+    want(p.kind == PrimitiveKind::kConv && p.kernel == 1 && p.stride == 2,
+         "kernel 1 and stride 2 to read second pixels");
+  if (p.kind == PrimitiveKind::kJoin)
+    want(p.c_out == 2 * p.c_in && p.stride == 1, "the channels of both values it joins");
 }
 
 [[noreturn]] void fail_node(int64_t node, const std::string& what) {
@@ -69,8 +74,9 @@ std::vector<Primitive> parse_primitives(const at::Tensor& table) {
   std::vector<Primitive> out;
   for (int64_t i = 0; i < table.size(0); ++i) {
     const int64_t* f = table.const_data_ptr<int64_t>() + i * Primitive::kFields;
-    TORCH_CHECK(f[0] >= 0 && f[0] <= static_cast<int64_t>(PrimitiveKind::kSum), "child_eval: primitive ", i,
-                " must be of kind 0 to 7, got ", f[0]);
+    TORCH_CHECK((f[0] >= 0 && f[0] <= static_cast<int64_t>(PrimitiveKind::kSum)) ||
+                    f[0] == static_cast<int64_t>(PrimitiveKind::kJoin),
+                "child_eval: primitive ", i, " must be of kind 0 to 7 or 9, got ", f[0]);
     out.push_back({static_cast<PrimitiveKind>(f[0]),
                    f[1],
                    f[2],

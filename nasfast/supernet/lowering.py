@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.errors import NasfastError
-from nasfast.reference import DilConv, ReLUConvBN, SepConv
+from nasfast.reference import DilConv, FactorizedReduce, ReLUConvBN, SepConv
 from nasfast.spaces.operations import BasicBlock, InvertedResidual
 
 # Numbers of csrc/child_eval/primitives.h.
 CONV, DEPTHWISE, INVERTED_RESIDUAL, AVERAGE_POOL, MAXIMUM_POOL, NORM, HEAD, SUM = range(8)
-HAS_NORM, HAS_BIAS, RESIDUAL, EXPAND = 1, 2, 4, 8
+JOIN = 9
+HAS_NORM, HAS_BIAS, RESIDUAL, EXPAND, SECOND_PIXEL = 1, 2, 4, 8, 16
 _ACTS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.ReLU6: 2}
 _NO_ACT = 0
 
@@ -102,6 +103,8 @@ class Lowering:
             main = self._lower(module.conv_b, *self._lower(module.conv_a, source, channels))
             short, c_out = self._lower(module.shortcut, source, channels)
             return self._append(SUM, c_in=c_out, c_out=c_out, inputs=(short, main[0])), c_out
+        if type(module) is FactorizedReduce:
+            return self._factorized_reduce(module, source, channels)
         layers = list(self._leaves(module))
         while layers:
             source, channels = self._layer(layers, source, channels)
@@ -214,6 +217,29 @@ class Lowering:
             inputs=(source,),
         )
         return number, linear.out_features
+
+    def _factorized_reduce(self, module: FactorizedReduce, source: int, channels: int) -> tuple[int, int]:
+        """Two 1x1 convolutions of every second pixel, the second from the second pixel on, joined and normalised."""
+        halves = [
+            self._append(
+                CONV,
+                stride=2,
+                act_before=1,
+                c_in=channels,
+                c_out=conv.out_channels,
+                flags=flags,
+                tensors=[conv.weight],
+                inputs=(source,),
+            )
+            for conv, flags in ((module.conv_1, 0), (module.conv_2, SECOND_PIXEL))
+        ]
+        return self._joined(module, halves)
+
+    def _joined(self, module: FactorizedReduce, halves: list[int]) -> tuple[int, int]:
+        c_out = module.bn.num_features
+        joined = self._append(JOIN, c_in=c_out // 2, c_out=c_out, inputs=(halves[0], halves[1]))
+        tensors = self._norm(module.bn)
+        return self._append(NORM, c_in=c_out, c_out=c_out, flags=HAS_NORM, tensors=tensors, inputs=(joined,)), c_out
 
     def _inverted_residual(self, block: InvertedResidual, source: int) -> tuple[int, int]:
         layers = list(block.conv)

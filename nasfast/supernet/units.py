@@ -17,7 +17,6 @@ from nasfast.supernet.lowering import (
     HAS_BIAS,
     HAS_NORM,
     HEAD,
-    NORM,
     SUM,
     Lowering,
     NoKernelError,
@@ -25,7 +24,7 @@ from nasfast.supernet.lowering import (
 
 # Numbers of csrc/supernet/program.h.
 UNITS, IDENTITY, ZERO = range(3)
-PICK, JOIN = 8, 9  # kinds of units beside those of lowering.py
+PICK = 8  # a kind of unit beside those of lowering.py
 _PARAMS, _NORM = slice(8, 12), 12  # of the fields of a unit
 ENTRY_KINDS = {"input": 0, "op": 1, "sum": 2, "concat": 3, "join": 3}
 
@@ -150,11 +149,6 @@ class UnitLowering(Lowering):
             return super()._conv(conv, [], before, source)  # the normalisation is a unit of its own
         return super()._conv(conv, layers, before, source)
 
-    def _lower(self, module: nn.Module, source: int, channels: int) -> tuple[int, int]:
-        if type(module) is FactorizedReduce:
-            return self._factorized_reduce(module, source, channels)
-        return super()._lower(module, source, channels)
-
     def _factorized_reduce(self, module: FactorizedReduce, source: int, channels: int) -> tuple[int, int]:
         """Every second pixel, from the first and from the second on, each through a 1x1 convolution of its own."""
         halves = []
@@ -165,10 +159,7 @@ class UnitLowering(Lowering):
             halves.append(
                 self._append(CONV, c_in=channels, c_out=conv.out_channels, tensors=[conv.weight], inputs=(picked,))
             )
-        c_out = module.bn.num_features
-        joined = self._append(JOIN, c_in=module.conv_1.out_channels, c_out=c_out, inputs=(halves[0], halves[1]))
-        tensors = self._norm(module.bn)
-        return self._append(NORM, c_in=c_out, c_out=c_out, flags=HAS_NORM, tensors=tensors, inputs=(joined,)), c_out
+        return self._joined(module, halves)
 
     def _inverted_residual(self, block: InvertedResidual, source: int) -> tuple[int, int]:
         first = next(layer for layer in block.conv if isinstance(layer, nn.Conv2d))
