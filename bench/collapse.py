@@ -27,6 +27,7 @@ from matplotlib import pyplot as plt
 
 from bench import environment
 from bench.arguments import write_json
+from bench.plots import save_figure
 from bench.tables import section
 from nasfast.config import SearchConfig
 from nasfast.data import DataSet, load_data, shrink_images
@@ -136,10 +137,7 @@ def draw(path: Path, found: list[Row], title: str, max_skips: int) -> None:
         axis.grid(True, alpha=0.3)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    print(f"\nwrote {path}")
+    save_figure(figure, path)
 
 
 def parse() -> argparse.Namespace:

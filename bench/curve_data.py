@@ -6,14 +6,12 @@ Rijn, ECML 2022): learners of scikit-learn, accuracy against the size of the tra
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nasfast.errors import DataError
+from bench.arrays import read_arrays
 from nasfast.estimators.curves.families import Floats
 
 FEWEST_ANCHORS = 8
@@ -54,7 +52,7 @@ def read_naap(path: Path) -> tuple[list[Curves], list[Curves]]:
     Raises:
         DataError: The file is not that.
     """
-    table = _read(path, ("test_acc", "features", "is_test"))
+    table = read_arrays(path, ("test_acc", "features", "is_test"))
     test = table["is_test"].astype(bool)
     values, features = table["test_acc"].astype(float), table["features"].astype(float)
     times = np.arange(1.0, values.shape[1] + 1)
@@ -69,7 +67,7 @@ def read_lcdb(path: Path) -> tuple[list[Curves], list[Curves]]:
     Raises:
         DataError: The file is not that.
     """
-    table = _read(path, ("learners", "openml_id", "learner", "size_train", "values"))
+    table = read_arrays(path, ("learners", "openml_id", "learner", "size_train", "values"))
     ids = np.unique(table["openml_id"])
     order = np.random.default_rng(_SPLIT_SEED).permutation(ids)
     first = set(order[: len(ids) // 2].tolist())
@@ -93,16 +91,3 @@ def _by_last(values: Floats, times: Floats) -> list[Curves]:
         part = values[lasts == last, :last]
         groups.append(Curves(part, times[:last], np.zeros((len(part), 0))))
     return groups
-
-
-def _read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = set(names) - set(file.files)
-            if missing:
-                raise DataError(f"{path}: expected arrays {', '.join(names)}; {min(missing)} is missing")
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}") from error

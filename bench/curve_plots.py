@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from bench.curve_methods import INTERVALS
 from bench.curve_stopping import Outcome
+from bench.plots import save_figure
 from nasfast.estimators.curves import FAMILIES
 
 _STYLES = {
@@ -43,10 +44,7 @@ def draw(
         for row in axes[1:]:
             row[2].axis("off")
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    print(f"\nwrote {path}")
+    save_figure(figure, path)
 
 
 def _errors(axis: Axes, label: str, shares: Sequence[float], found: Scored) -> None:

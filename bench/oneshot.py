@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from bench import environment
 from bench.arguments import write_json
 from bench.oneshot_baselines import macro_runs, stored_supernets
+from bench.plots import save_figure
 from bench.tables import section
 from nasfast.data import DataSet, load_data
 from nasfast.errors import NasfastError
@@ -179,10 +180,7 @@ def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
     for axis in flat:
         axis.set_visible(False)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    print(f"\nwrote {path}")
+    save_figure(figure, path)
 
 
 def parse() -> argparse.Namespace:

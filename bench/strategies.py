@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from bench import environment
 from bench.arguments import progress, write_json
+from bench.plots import save_figure
 from bench.tables import section
 from nasfast.blackbox import BlackBoxSearch, Problem
 from nasfast.errors import NasfastError
@@ -189,10 +190,7 @@ def draw(path: Path, results: dict[str, dict[str, Curves]], evaluations: int, se
     axes[0][0].set_ylabel(f"test accuracy of the best so far, %, mean of {seeds} seeds")
     axes[0][-1].legend(fontsize=7.5, loc="lower right")
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    print(f"\nwrote {path}")
+    save_figure(figure, path)
 
 
 def parse() -> argparse.Namespace:

@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +23,10 @@ from scipy.stats import spearmanr
 
 from bench import environment
 from bench.arguments import progress, write_json
+from bench.arrays import read_arrays
 from bench.tables import section
 from nasfast.data import load_data, normalize
-from nasfast.errors import DataError, NasfastError
+from nasfast.errors import NasfastError
 from nasfast.estimators.zero_cost import PROXIES, ZeroCostEstimator
 from nasfast.spaces.nasbench201 import NASBench201
 
@@ -45,24 +44,6 @@ FEWEST = 10
 """Cells that a correlation needs."""
 
 Floats = NDArray[np.float64]
-
-
-def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz file.
-
-    Raises:
-        DataError: It cannot be read, or lacks one.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = set(names) - set(file.files)
-            if missing:
-                raise DataError(f"{path}: expected arrays {', '.join(names)}; {min(missing)} is missing")
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def compare(scores: Floats, stored: Floats | None, accuracy: Floats) -> dict[str, float]:
@@ -142,8 +123,8 @@ def main(arguments: list[str]) -> int:
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float, int]:
     """Correlations by proxy, CPU seconds a cell, and the number of cells."""
-    table = read(options.nb201, ("ops", "test_acc_cifar10_e200"))
-    stored = read(options.stored, [f"cifar10__{name}" for name in STORED.values()])
+    table = read_arrays(options.nb201, ("ops", "test_acc_cifar10_e200"))
+    stored = read_arrays(options.stored, [f"cifar10__{name}" for name in STORED.values()])
     accuracy = table["test_acc_cifar10_e200"].astype(float)
     known = np.flatnonzero(np.all([np.isfinite(values) for values in stored.values()], axis=0))
     generator = np.random.default_rng(options.seed)

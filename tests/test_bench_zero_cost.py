@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.arrays import read_arrays
 from bench.zero_cost import compare, misses, score
 from nasfast.errors import DataError
 
@@ -42,11 +43,9 @@ def test_ctrl_c_leaves_what_was_scored():
 
 
 def test_file_that_lacks_an_array_is_named(tmp_path):
-    from bench.zero_cost import read
-
     np.savez(tmp_path / "t.npz", ops=np.zeros(3))
     with pytest.raises(DataError, match="expected arrays ops, acc; acc is missing"):
-        read(tmp_path / "t.npz", ["ops", "acc"])
+        read_arrays(tmp_path / "t.npz", ["ops", "acc"])
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path / "b.npz", ["ops"])
+        read_arrays(tmp_path / "b.npz", ["ops"])
