@@ -37,7 +37,7 @@ from nasfast.estimators import OneShotEstimator, TableEstimator
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_training import SupernetTraining
 from nasfast.progress import Progress
-from nasfast.run import load_checkpoint, save_checkpoint
+from nasfast.run import CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
@@ -59,11 +59,20 @@ def train(
     """A trained shared network, and the log of its epochs.
 
     Goes on from the checkpoint at ``path``, which is written after every epoch.
+
+    Raises:
+        CheckpointError: It is of a training with other settings.
     """
     training = SupernetTraining(config, space, dataset)
     log: list[dict[str, Any]] = []
+    identity = {name: value for name, value in config.to_dict().items() if name not in ("data", "threads")}
     if path.exists():
         stored = load_checkpoint(path, _KIND)
+        other = [name for name, value in identity.items() if stored["settings"].get(name) != value]
+        if other:
+            raise CheckpointError(
+                f"{path} is of a training with other {', '.join(other)}; give those, or another --work folder"
+            )
         training.load_state(stored["training"])
         log = stored["log"]
     progress.say(f"{space.name}: paths are computed {training.forward.way}")
@@ -76,7 +85,7 @@ def train(
                 log.append(row)
                 note = f"epoch {training.epoch}: train {100 * (row['train_acc'] or 0):.1f} %"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_checkpoint(path, _KIND, {"training": training.state(), "log": log})
+                save_checkpoint(path, _KIND, {"settings": identity, "training": training.state(), "log": log})
             stage.advance(note=note)
     return training, log
 
@@ -220,7 +229,7 @@ def main() -> int:
     try:
         dataset = load_data(str(options.images), progress=progress)
         for label, small, table, baselines in _open(options):
-            config = OneShotConfig.of(_settings(options, small.name))
+            config = OneShotConfig.of(_settings(options, small.name) | {"space_set": _size(options, small.name)})
             training, log = train(config, small, dataset, options.work / f"{small.name}.pt", progress)
             results[label] = judge(training, table, baselines, options, progress)
             results[label] |= {"published, whole table": PUBLISHED[small.name], "training": _summary(log)}
@@ -247,6 +256,13 @@ def _settings(options: argparse.Namespace, space: str) -> dict[str, Any]:
         "seed": options.seed,
         "threads": options.threads,
     }
+
+
+def _size(options: argparse.Namespace, space: str) -> list[str]:
+    """The settings of the space that is trained."""
+    if space == "nasbench-macro":
+        return [f"width={options.width}"]
+    return [f"channels={options.channels}", f"cells={options.cells}"]
 
 
 def _open(options: argparse.Namespace) -> list[tuple[str, Space, TableEstimator, Any]]:

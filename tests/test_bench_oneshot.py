@@ -1,6 +1,7 @@
 """What the bench of one-shot estimates computes from a shared network and from tables."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from bench.oneshot import draw_children, kendall, score, train
 from bench.oneshot_baselines import macro_runs, stored_supernets
 from nasfast.data import load_data
 from nasfast.progress import Progress
+from nasfast.run import CheckpointError
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from tests.oneshot_runs import tiny
@@ -50,6 +52,8 @@ def test_training_goes_on_from_its_checkpoint_with_the_same_bits(tmp_path):
     again, both = train(config, space, dataset, part, QUIET)
     assert [row["train_loss"] for row in both] == [row["train_loss"] for row in log]
     assert_same_bits(dict(again.network.state_dict()), dict(whole.network.state_dict()))
+    with pytest.raises(CheckpointError, match="training with other lr; give those"):
+        train(replace(config, lr=2 * config.lr), space, dataset, part, QUIET)
     rows = draw_children(space, 5, 0)
     found = score(again, rows, 50, [64], QUIET)
     assert list(found) == ["running statistics", "recalibrated on 64 images"]
