@@ -50,6 +50,13 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
     paths: int = option(
         0, "Paths per step, whose gradients are added; each sees the whole batch. 0: as the sampler.", _SHARED, 0
     )
+    accumulate: int = option(
+        1,
+        "Equal parts that the images of a step go through in, their gradients added: memory is that of one. BatchNorm "
+        "sees a part at a time.",
+        _SHARED,
+        1,
+    )
     distill: bool = option(
         False, "With the sandwich rule: all but the largest child learn the largest one's outputs.", _SHARED
     )

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nasfast.errors import ConfigError
 from nasfast.ranks import Ranks
 from nasfast.spaces.base import Rows
 from nasfast.supernet.shared import SharedNetwork
@@ -37,8 +38,11 @@ def accumulate_paths(
     *,
     bf16: bool = False,
     distill: bool = False,
+    parts: int = 1,
 ) -> StepSums:
-    """Add the gradients of the loss of every path on the whole batch; memory is that of one path.
+    """Add the gradients of the loss of every path on the whole batch; memory is that of one path on one part of it.
+
+    BatchNorm sees a part at a time; but for it, the gradients do not depend on ``parts``.
 
     Args:
         forward: The shared network, or :class:`nasfast.oneshot_forward.PathForward` of it: images and a row to logits.
@@ -47,7 +51,28 @@ def accumulate_paths(
         rows: int64 [K, D].
         bf16: Compute in bfloat16 where autocast does.
         distill: Every path but the first learns the outputs of the first.
+        parts: Equal parts that the images go through in, one after the other.
     """
+    if len(labels) % parts:
+        raise ConfigError(f"{len(labels)} images cannot be cut into {parts} equal parts")
+    sums = [
+        _one_part(forward, part, own, rows, bf16, distill, 1 / parts)
+        for part, own in zip(images.chunk(parts), labels.chunk(parts), strict=True)
+    ]
+    loss, right = (torch.stack(found).sum(0) for found in ([s.loss for s in sums], [s.right for s in sums]))
+    return StepSums(loss, right, len(rows) * len(labels))
+
+
+def _one_part(
+    forward: Callable[[Tensor, Rows], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    rows: Rows,
+    bf16: bool,
+    distill: bool,
+    weight: float,
+) -> StepSums:
+    """Add the gradients, times ``weight``, of the loss of every path on these images."""
     loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
     right = torch.zeros((), dtype=torch.float64, device=images.device)
     target = labels
@@ -56,7 +81,7 @@ def accumulate_paths(
             logits = forward(images, row)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits, target)
-        loss.backward()
+        (loss if weight == 1 else weight * loss).backward()
         with torch.no_grad():
             loss_sum += loss.double() * len(labels)
             right += (logits.argmax(1) == labels).sum()
@@ -67,13 +92,14 @@ def accumulate_paths(
 
 @torch.no_grad()
 def average_over_ranks(
-    network: SharedNetwork, ranks: Ranks, rows_of_ranks: Sequence[Rows], flags: Sequence[Tensor] = ()
+    network: SharedNetwork, ranks: Ranks, rows_of_ranks: Sequence[Rows], flags: Sequence[Tensor] = (), parts: int = 1
 ) -> list[Tensor]:
     """After the backward of a step: average gradients and running statistics over the ranks, in one message.
 
     Args:
         rows_of_ranks: The paths that each rank took in this step.
         flags: Tensors to sum along with the rest, as float32.
+        parts: Parts that the images of the step went through in.
 
     Returns:
         The sums of ``flags``; of one rank, they themselves.
@@ -96,7 +122,7 @@ def average_over_ranks(
         users = sum(key in use.computed for use in uses)
         for name, buffer in operation.named_buffers() if users else ():
             if name.endswith("num_batches_tracked"):
-                buffer += max(use.computed[key] for use in uses) - own.computed[key]
+                buffer += parts * (max(use.computed[key] for use in uses) - own.computed[key])
             else:
                 targets.append(buffer)
                 given.append(buffer if key in own.computed else torch.zeros_like(buffer))

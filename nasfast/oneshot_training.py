@@ -66,6 +66,12 @@ class SupernetTraining:
                 f"--batch-size must be a multiple of the {self.ranks.count} ranks, two images each at least, "
                 f"got {config.batch_size}"
             )
+        share = config.batch_size // self.ranks.count
+        if share % config.accumulate or share // config.accumulate < 2:
+            raise ConfigError(
+                f"--accumulate must cut the {share} images of a step into equal parts of two at least, "
+                f"got {config.accumulate}"
+            )
         self.fingerprint = data_fingerprint(dataset)
         self.dataset = dataset.to(config.device)
         own, other = split_indices(len(dataset.train_labels), 1 - config.held_out, config.seed)
@@ -148,10 +154,16 @@ class SupernetTraining:
         rows = rows_of_ranks[self.ranks.index]
         self.optimizer.zero_grad(set_to_none=True)
         taken = accumulate_paths(
-            self.forward, inputs, data.train_labels[indices], rows, bf16=config.bf16, distill=config.distill
+            self.forward,
+            inputs,
+            data.train_labels[indices],
+            rows,
+            bf16=config.bf16,
+            distill=config.distill,
+            parts=config.accumulate,
         )
         own = torch.stack([taken.loss, taken.right, torch.full_like(taken.loss, taken.seen)])
-        flag, counts = average_over_ranks(self.network, self.ranks, rows_of_ranks, [flag, own])
+        flag, counts = average_over_ranks(self.network, self.ranks, rows_of_ranks, [flag, own], config.accumulate)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip, foreach=True)
         self.optimizer.step()
         self.counts.sums[:3] += counts

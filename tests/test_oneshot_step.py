@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from nasfast.errors import ConfigError
 from nasfast.oneshot_step import accumulate_paths
 from nasfast.oneshot_training import SupernetError
 from tests.oneshot_runs import training_of
@@ -30,6 +31,40 @@ def test_gradients_of_a_step_are_the_sum_over_its_paths():
         torch.testing.assert_close(grad, expected[name], rtol=1e-10, atol=1e-12)
     assert float(sums.loss) == pytest.approx(16 * float(torch.stack(losses).detach().sum()), rel=1e-9)
     assert sums.seen == 80
+
+
+@pytest.mark.parametrize("distill", [False, True])
+def test_gradients_and_sums_do_not_depend_on_the_parts(distill):
+    training = training_of("fairnas")
+    network = training.network.double().eval()  # BatchNorm would see other batches
+    images, labels = training.images(training.train_indices[:24])
+    images, rows = images.double(), training.sampler.sample(5)
+    found = []
+    for parts in (1, 2, 6):
+        network.zero_grad(set_to_none=True)
+        sums = accumulate_paths(network, images, labels, rows, distill=distill, parts=parts)
+        found.append((sums, {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}))
+    (whole, expected), *others = found
+    for sums, got in others:
+        assert got.keys() == expected.keys()
+        for name, grad in got.items():
+            torch.testing.assert_close(grad, expected[name], rtol=1e-9, atol=1e-12)
+        assert sums.seen == whole.seen
+        assert float(sums.right) == float(whole.right)
+        assert float(sums.loss) == pytest.approx(float(whole.loss), rel=1e-12)
+
+
+def test_statistics_move_once_for_every_part():
+    training = training_of("spos", accumulate=4)
+    training.take_step()
+    counts = {int(b) for name, b in training.network.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counts == {0, 4}  # no path takes all operations
+
+
+@pytest.mark.parametrize("accumulate", [3, 256])
+def test_parts_that_do_not_fit_the_batch_are_refused(accumulate):
+    with pytest.raises(ConfigError, match="--accumulate must cut the 256 images of a step into equal parts of two"):
+        training_of("spos", accumulate=accumulate)
 
 
 def test_every_path_but_the_first_learns_the_first_ones_outputs():

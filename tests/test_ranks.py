@@ -70,7 +70,7 @@ def command(strategy, **settings):
 DARTS = {"space": "darts", "space_set": ["layers=1", "steps=2"]}
 CASES = {
     "same": (6, {"strategy": "spos"}),
-    "different": (6, {"strategy": "spos", "rank_paths": "different", **DARTS}),
+    "different": (6, {"strategy": "spos", "rank_paths": "different", "accumulate": 2, **DARTS}),
     "fair-different": (6, {"strategy": "fairnas", "rank_paths": "different", "paths": 2}),
     "controller": (9, {"strategy": "enas", "rank_paths": "different"}),
     "one-step-same": (1, {"strategy": "spos", "rank_paths": "same"}),
@@ -106,7 +106,7 @@ def local_gradients(monkeypatch, rank, config):
     class Stop(Exception):
         pass
 
-    def stop(network, ranks, rows_of_ranks, flags):
+    def stop(network, ranks, rows_of_ranks, *rest):
         caught["rows"] = rows_of_ranks
         raise Stop
 
