@@ -4,24 +4,6 @@
 
 namespace nasfast::child_eval {
 
-// x, then what lies between x and y: constants first, each part in order. False where a node is not of the segment.
-bool Recipe::find_nodes(const Merger& merger, int32_t x, int32_t y) {
-  nodes_.assign({x, y});
-  for (size_t i = 1; i < nodes_.size(); ++i) {
-    const Node& n = merger.node(nodes_[i]);
-    if (!n.constant && nodes_[i] < x) return false;
-    for (int32_t k = 0; k < n.inputs; ++k) {
-      const int32_t source = merger.plan().inputs_of(n)[k];
-      if (std::find(nodes_.begin(), nodes_.end(), source) == nodes_.end()) nodes_.push_back(source);
-    }
-  }
-  std::sort(nodes_.begin() + 1, nodes_.end());
-  const auto end =
-      std::stable_partition(nodes_.begin() + 1, nodes_.end(), [&](int32_t id) { return merger.node(id).constant; });
-  constants_ = static_cast<int32_t>(end - nodes_.begin()) - 1;
-  return true;
-}
-
 bool Recipe::take(const Merger& merger, const Segment& segment, const std::vector<int32_t>& slot_of, int32_t x,
                   int32_t y) {
   x_ = x;
@@ -29,46 +11,75 @@ bool Recipe::take(const Merger& merger, const Segment& segment, const std::vecto
   constants_ = block_inputs_ = 0;
   steps_.clear();
   reads_.clear();
-  good_ = !merger.node(x).constant && !merger.node(y).constant;
-  if (!good_ || x == y) return good_;
-  good_ = find_nodes(merger, x, y);
-  for (size_t i = 1; good_ && i < nodes_.size(); ++i) good_ = take_step(merger, nodes_[i], segment, slot_of);
-  ids_.resize(nodes_.size());
+  nodes_.assign(1, x);
+  good_ = !merger.node(x).constant && !merger.node(y).constant && (x == y || find_nodes(merger));
+  segment_ = &segment;
+  slot_of_ = &slot_of;
+  last_slot_ = x != y && merger.node(y).kind == NodeKind::kOperation ? slot(merger.node(y)) : -1;
   return good_;
 }
 
-bool Recipe::take_step(const Merger& merger, int32_t id, const Segment& segment, const std::vector<int32_t>& slot_of) {
+int32_t Recipe::slot(const Node& operation) const { return (*slot_of_)[operation.macro] - segment_->first_macro; }
+
+// What lies between x and y. False where a node is not of the segment, or cannot be copied.
+bool Recipe::find_nodes(const Merger& merger) {
+  nodes_.push_back(y_);
+  for (size_t i = 1; i < nodes_.size(); ++i) {
+    const Node& n = merger.node(nodes_[i]);
+    if (!n.constant && nodes_[i] < x_) return false;
+    constants_ += n.constant;
+    if (!n.constant) block_inputs_ += n.inputs;
+    for (int32_t k = 0; k < n.inputs; ++k) {
+      const int32_t source = merger.plan().inputs_of(n)[k];
+      const NodeKind kind = merger.node(source).kind;
+      // A sum that would have to take x apart, or put parts of it in order.
+      if (n.kind == NodeKind::kSum && (kind == NodeKind::kConcat || (source == x_ && n.dominator != x_))) return false;
+      if (n.kind != NodeKind::kOperation && kind == NodeKind::kZero) return false;
+      if (std::find(nodes_.begin(), nodes_.end(), source) == nodes_.end()) nodes_.push_back(source);
+    }
+  }
+  return true;
+}
+
+// The steps, constants first, each part in order.
+void Recipe::build(const Merger& merger) {
+  if (!steps_.empty() || nodes_.size() == 1) return;
+  const auto is_constant = [&](int32_t id) { return merger.node(id).constant; };
+  std::sort(nodes_.begin() + 1, nodes_.end());
+  if (constants_ > 0) std::stable_partition(nodes_.begin() + 1, nodes_.end(), is_constant);
+  for (size_t i = 1; i < nodes_.size(); ++i) add_step(merger, merger.node(nodes_[i]));
+  ids_.resize(nodes_.size());
+}
+
+void Recipe::add_step(const Merger& merger, const Node& n) {
   const auto place = [&](int32_t node) {
     const auto at = std::find(nodes_.begin(), nodes_.end(), node);
     return at == nodes_.end() ? -1 : static_cast<int32_t>(at - nodes_.begin());
   };
-  const Node& n = merger.node(id);
-  Step step{n.kind,
-            -1,
-            n.halvings - merger.node(x_).halvings,
-            static_cast<int32_t>(reads_.size()),
-            n.inputs,
-            place(n.dominator)};
-  if (n.kind == NodeKind::kOperation) step.slot = slot_of[n.macro] - segment.first_macro;
-  for (int32_t k = 0; k < n.inputs; ++k) {
-    const int32_t source = merger.plan().inputs_of(n)[k];
-    const NodeKind kind = merger.node(source).kind;
-    reads_.push_back(place(source));
-    // A sum that would have to take x apart, or put parts of it in order.
-    if (n.kind == NodeKind::kSum && (kind == NodeKind::kConcat || (source == x_ && step.dominator < 0))) return false;
-    if (n.kind != NodeKind::kOperation && kind == NodeKind::kZero) return false;
-  }
-  if (!n.constant) block_inputs_ += n.inputs;
-  steps_.push_back(step);
-  return true;
+  steps_.push_back({n.kind, n.kind == NodeKind::kOperation ? slot(n) : -1, n.halvings - merger.node(x_).halvings,
+                    static_cast<int32_t>(reads_.size()), n.inputs, place(n.dominator)});
+  for (int32_t k = 0; k < n.inputs; ++k) reads_.push_back(place(merger.plan().inputs_of(n)[k]));
 }
 
 int32_t Recipe::copy(Merger& merger, const int32_t* macros, int32_t x) {
+  build(merger);
   if (steps_.empty()) return x;
   ids_[0] = x;
   for (int32_t i = 0; i < constants_; ++i) ids_[i + 1] = copy_constant(merger, macros, steps_[i], x);
-  const int32_t steps = static_cast<int32_t>(steps_.size());
-  const Merger::Block block = merger.new_block(steps - constants_, block_inputs_, ids_.data(), constants_ + 1);
+  write_steps(merger, macros, merger.new_block(nodes() - constants_, block_inputs_, ids_.data(), constants_ + 1));
+  return ids_[nodes()];
+}
+
+int32_t Recipe::write(Merger& merger, const int32_t* macros, int32_t x, const Merger::Block& block) {
+  build(merger);
+  if (steps_.empty()) return x;
+  ids_[0] = x;
+  write_steps(merger, macros, block);
+  return ids_[nodes()];
+}
+
+void Recipe::write_steps(Merger& merger, const int32_t* macros, const Merger::Block& block) {
+  const int32_t steps = this->nodes();
   const Node* nodes = merger.plan().nodes.data();
   Node* node = block.nodes;
   int32_t* input = block.inputs;
@@ -101,7 +112,6 @@ int32_t Recipe::copy(Merger& merger, const int32_t* macros, int32_t x) {
     }
     ids_[i + 1] = block.first_node + i - constants_;
   }
-  return ids_[steps];
 }
 
 int32_t Recipe::copy_constant(Merger& merger, const int32_t* macros, const Step& step, int32_t x) {

@@ -1,6 +1,7 @@
 #include "merger.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdexcept>
 
 namespace nasfast::child_eval {
@@ -8,15 +9,44 @@ namespace {
 
 [[noreturn]] void fail(const std::string& message) { throw std::invalid_argument("child_eval: " + message); }
 
+constexpr size_t kFewestPlaces = 1024;
+
 uint64_t mix(uint64_t hash, uint64_t value) {
   const uint64_t x = (hash ^ value) * 0x9e3779b97f4a7c15ull;
   return x ^ (x >> 32);
 }
 
+constexpr size_t kMostSpareNodes = 1 << 20;
+
 }  // namespace
 
-Merger::Merger(std::vector<Macro> macros, int64_t in_channels) : plan_{std::move(macros), {}, {}, {}}, table_(1024) {
+// Memory of the last plan, for the next one: to be given fresh pages takes longer than to write to them.
+struct Merger::Spare {
+  std::mutex mutex;
+  decltype(Plan::nodes) nodes;
+  decltype(Plan::inputs) inputs;
+  std::vector<Place> table;
+
+  static void swap(Merger& merger) {
+    static Spare it;
+    const std::lock_guard lock(it.mutex);
+    it.nodes.swap(merger.plan_.nodes);
+    it.inputs.swap(merger.plan_.inputs);
+    it.table.swap(merger.table_);
+  }
+};
+
+Merger::Merger(std::vector<Macro> macros, int64_t in_channels) : plan_{std::move(macros), {}, {}, {}} {
+  Spare::swap(*this);
+  table_.assign(kFewestPlaces, Place{});
   intern({NodeKind::kInput, 0, false, static_cast<int32_t>(in_channels), -1, 0, 0, -1}, nullptr);
+}
+
+Merger::~Merger() {
+  if (plan_.nodes.capacity() > kMostSpareNodes) return;
+  plan_.nodes.clear();
+  plan_.inputs.clear();
+  Spare::swap(*this);
 }
 
 void Merger::reserve(size_t nodes) {
@@ -39,8 +69,20 @@ void Merger::enter(int32_t id, uint32_t hash) {
   table_[at] = {id, hash};
 }
 
-void Merger::grow() {
-  std::vector<Place> before(table_.size() * 4);
+void Merger::expect(size_t nodes) {
+  size_t places = table_.size();
+  while (places < 2 * nodes) places *= 2;
+  if (places <= table_.size()) return;
+  if (entered_ > 1) return rehash(places);
+  table_.assign(places, Place{});  // in the memory of the last plan
+  entered_ = 0;
+  enter(kImage, hash_of(plan_.nodes[kImage], nullptr));
+}
+
+void Merger::grow() { rehash(table_.size() * 4); }
+
+void Merger::rehash(size_t places) {
+  std::vector<Place> before(places);
   before.swap(table_);
   const size_t mask = table_.size() - 1;
   for (const Place& place : before) {
@@ -81,7 +123,7 @@ Merger::Block Merger::new_block(int32_t nodes, int32_t inputs, const int32_t* re
     blocks_.back().end += nodes;
   else
     blocks_.push_back({first_node, first_node + nodes});
-  return {plan_.nodes.data() + first_node, plan_.inputs.data() + first_input, first_node, first_input};
+  return block_at(first_node, first_input);
 }
 
 void Merger::meet_all() {

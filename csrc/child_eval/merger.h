@@ -21,6 +21,9 @@ namespace nasfast::child_eval {
 class Merger {
  public:
   Merger(std::vector<Macro> macros, int64_t in_channels);
+  ~Merger();
+  Merger(const Merger&) = delete;
+  Merger& operator=(const Merger&) = delete;
 
   static constexpr int32_t kImage = 0;  // the node of the images
 
@@ -39,6 +42,9 @@ class Merger {
     int32_t first_node, first_input;
   };
   Block new_block(int32_t nodes, int32_t inputs, const int32_t* read, int32_t reads);
+  Block block_at(int32_t first_node, int32_t first_input) {
+    return {plan_.nodes.data() + first_node, plan_.inputs.data() + first_input, first_node, first_input};
+  }
   void meet_all();
 
   // Nodes that reach one of the outputs.
@@ -48,6 +54,8 @@ class Merger {
   [[noreturn]] static void fail_sum(const Node& a, const Node& b);
 
   void reserve(size_t nodes);
+  // Room to meet so many nodes without growing.
+  void expect(size_t nodes);
   const Plan& plan() const { return plan_; }
   std::vector<int32_t>& outputs() { return plan_.outputs; }
   const Node& node(int32_t id) const { return plan_.nodes[id]; }
@@ -58,6 +66,7 @@ class Merger {
     int32_t node = -1;  // -1: free
     uint32_t hash = 0;
   };
+  struct Spare;
   struct Range {
     int32_t begin, end;
   };
@@ -69,6 +78,7 @@ class Merger {
   int32_t intern(const Node& node, const int32_t* xs);
   void enter(int32_t id, uint32_t hash);
   void grow();
+  void rehash(size_t places);
 
   Plan plan_;
   std::vector<Place> table_;  // open addressing, at most half full

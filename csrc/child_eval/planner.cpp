@@ -3,11 +3,15 @@
 #include <stdexcept>
 #include <string>
 
-#include "rows.h"
-
 namespace nasfast::child_eval {
 
-void Planner::add_rows(const Template& space, const int64_t* rows, int64_t count) {
+const Plan& Planner::plan() {
+  if (rows_) rows_->write_all();
+  rows_.reset();
+  return merger_.plan();
+}
+
+void Planner::add_rows(Template space, const int64_t* rows, int64_t count) {
   const int64_t D = static_cast<int64_t>(space.sizes.size());
   for (int64_t k = 0; k < count; ++k)
     for (int64_t d = 0; d < D; ++d)
@@ -15,10 +19,11 @@ void Planner::add_rows(const Template& space, const int64_t* rows, int64_t count
         throw std::invalid_argument("child_eval: rows[" + std::to_string(k) + "][" + std::to_string(d) +
                                     "] must be 0 to " + std::to_string(space.sizes[d] - 1) + ", got " +
                                     std::to_string(rows[k * D + d]));
-  const size_t base = plan().outputs.size();
-  merger_.outputs().resize(base + count);
-  RowMerger(merger_, space).merge(rows, count, merger_.outputs().data() + base);
-  count_asked(space, rows, count);
+  space_ = std::move(space);
+  rows_ = std::make_unique<RowMerger>(merger_, space_);
+  merger_.outputs().resize(count);
+  rows_->merge(rows, count, merger_.outputs().data());
+  count_asked(space_, rows, count);
 }
 
 void Planner::count_asked(const Template& space, const int64_t* rows, int64_t count) {
@@ -30,7 +35,7 @@ void Planner::count_asked(const Template& space, const int64_t* rows, int64_t co
   }
   for (const auto& e : space.entries)
     for (int32_t i = 0; i < space.choices(e); ++i)
-      if (plan().macros[space.macros[e.first_macro + i]].kind == MacroKind::kOperation)
+      if (outline().macros[space.macros[e.first_macro + i]].kind == MacroKind::kOperation)
         asked_ += e.decision < 0 ? count : chosen[e.decision][i];
 }
 
@@ -42,7 +47,7 @@ void Planner::add_graphs(const Template& graphs, const std::vector<int64_t>& sta
       values[e] = merge_entry(merger_, graphs, e, nullptr, values, base, scratch);
       const auto& entry = graphs.entries[e];
       if (entry.kind == NodeKind::kOperation)
-        asked_ += plan().macros[graphs.macros[entry.first_macro]].kind == MacroKind::kOperation;
+        asked_ += outline().macros[graphs.macros[entry.first_macro]].kind == MacroKind::kOperation;
     }
     merger_.outputs().push_back(values[starts[k + 1] - 1]);
   }

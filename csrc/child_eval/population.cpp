@@ -13,9 +13,11 @@ Template parse_template(const at::Tensor& entries, const at::Tensor& inputs, con
   const int64_t* ops = table_data(operations, "operations", 1);
   Template t;
   t.sizes = sizes;
+  t.entries.reserve(entries.size(0));
   int64_t at_input = 0, at_op = 0;
   size_t child = 0;
-  for (int64_t i = 0; i < entries.size(0); ++i, e += kFields) {
+  const int64_t count = entries.size(0), all_inputs = inputs.numel(), all_operations = operations.numel();
+  for (int64_t i = 0; i < count; ++i, e += kFields) {
     while (child + 2 < starts.size() && i >= starts[child + 1]) ++child;
     const int64_t base = starts[child];
     TORCH_CHECK(e[0] >= 0 && e[0] <= static_cast<int64_t>(NodeKind::kConcat), "child_eval: entry ", i,
@@ -29,7 +31,7 @@ Template parse_template(const at::Tensor& entries, const at::Tensor& inputs, con
     const int64_t choices = kind != NodeKind::kOperation ? 0 : e[1] < 0 ? 1 : sizes[e[1]];
     TORCH_CHECK(right_inputs && e[3] == choices, "child_eval: entry ", i, " must have inputs and ", choices,
                 " operations, got ", e[2], " and ", e[3]);
-    TORCH_CHECK(at_input + e[2] <= inputs.numel() && at_op + e[3] <= operations.numel(), "child_eval: entry ", i,
+    TORCH_CHECK(at_input + e[2] <= all_inputs && at_op + e[3] <= all_operations, "child_eval: entry ", i,
                 " reaches beyond the tables of inputs and operations");
     for (int64_t k = 0; k < e[2]; ++k)
       TORCH_CHECK(in[at_input + k] >= 0 && in[at_input + k] < i - base, "child_eval: entry ", i - base,
@@ -58,11 +60,11 @@ std::shared_ptr<Population> Population::from_rows(const at::Tensor& primitives, 
   TORCH_CHECK(rows.size(0) > 0, "child_eval: rows must hold at least one child, got none");
   auto parsed = parse_primitives(primitives);
   auto known = parse_macros(macros, parsed);
-  const auto space = parse_template(entries, inputs, operations, {size, size + sizes.numel()}, {0},
-                                    static_cast<int64_t>(known.size()));
+  auto space = parse_template(entries, inputs, operations, {size, size + sizes.numel()}, {0},
+                              static_cast<int64_t>(known.size()));
   TORCH_CHECK(!space.entries.empty(), "child_eval: entries must not be empty");
   std::shared_ptr<Population> p(new Population(std::move(parsed), std::move(known), in_channels));
-  p->planner_.add_rows(space, row, rows.size(0));
+  p->planner_.add_rows(std::move(space), row, rows.size(0));
   p->finish();
   return p;
 }
@@ -87,7 +89,7 @@ std::shared_ptr<Population> Population::from_graphs(const at::Tensor& primitives
 }
 
 void Population::finish() {
-  const Plan& plan = planner_.plan();
+  const Plan& plan = planner_.outline();
   size_t places = 16;
   while (places < 2 * plan.outputs.size()) places *= 2;
   std::vector<int32_t> table(places, -1);  // of outputs_, by hash of their nodes; at most half full
@@ -103,12 +105,13 @@ void Population::finish() {
   classes_ = check_outputs(plan, primitives_);
 }
 
-std::map<std::string, int64_t> Population::counts() const {
+std::map<std::string, int64_t> Population::counts() {
+  const Plan& plan = planner_.plan();
   const auto live = planner_.live();
   int64_t executed = 0, nodes = 0;
   for (size_t i = 0; i < live.size(); ++i) {
     nodes += live[i];
-    executed += live[i] && planner_.plan().nodes[i].kind == NodeKind::kOperation;
+    executed += live[i] && plan.nodes[i].kind == NodeKind::kOperation;
   }
   return {{"children", static_cast<int64_t>(index_.size())},
           {"distinct", static_cast<int64_t>(outputs_.size())},
@@ -119,7 +122,7 @@ std::map<std::string, int64_t> Population::counts() const {
 
 at::Tensor Population::index() const { return at::tensor(index_, at::kLong); }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, int64_t> Population::tables() const {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, int64_t> Population::tables() {
   const auto [nodes, inputs] = node_tables(planner_.plan());
   return {nodes, inputs, at::tensor(outputs_, at::kLong), classes_};
 }

@@ -29,13 +29,13 @@ class Population {
                                                  const at::Tensor& starts);
 
   // asked, executed (operations), children, distinct (children), nodes.
-  std::map<std::string, int64_t> counts() const;
+  std::map<std::string, int64_t> counts();
   // Which of the distinct children each child is, int64 [K].
   at::Tensor index() const;
 
   // What the op takes of the merged plan: nodes and inputs as in tables.h, the node of each distinct child, and the
   // number of classes.
-  std::tuple<at::Tensor, at::Tensor, at::Tensor, int64_t> tables() const;
+  std::tuple<at::Tensor, at::Tensor, at::Tensor, int64_t> tables();
 
  private:
   Population(std::vector<Primitive> primitives, std::vector<Macro> macros, int64_t in_channels)

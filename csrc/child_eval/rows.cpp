@@ -6,6 +6,8 @@
 namespace nasfast::child_eval {
 namespace {
 
+constexpr size_t kMostExpected = 2048;  // of many children, most nodes are met before
+
 std::vector<int64_t> sorted_order(const int64_t* rows, int64_t count, const std::vector<int64_t>& sizes) {
   const int64_t D = static_cast<int64_t>(sizes.size());
   std::vector<int64_t> order(count);
@@ -60,6 +62,15 @@ RowMerger::RowMerger(Merger& merger, const Template& space)
   for (size_t i = 0; i < segments_.all.size(); ++i)
     for (int32_t e = segments_.all[i].first; e <= segments_.all[i].last; ++e)
       has_decisions_[i] |= space.entries[e].decision >= 0;
+  for (int32_t s = segments_.tail; s < static_cast<int32_t>(segments_.all.size()); ++s) {
+    const int32_t model = segments_.all[s].model;
+    const auto same = [&](const Model& m) { return segments_.all[m.segment].model == model; };
+    const auto at = std::find_if(models_.begin(), models_.end(), same);
+    if (at == models_.end())
+      models_.push_back({s, 1, model < segments_.tail});
+    else
+      ++at->count;
+  }
   find_changes();
 }
 
@@ -84,6 +95,7 @@ void RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs) {
   size_t places = 16;
   while (places < 2 * static_cast<size_t>(count)) places *= 2;
   table_.assign(places, -1);
+  merger_.expect(std::min<size_t>(count, kMostExpected) * changed_.size());
   const int64_t some = count / 8;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t* row = rows + order[i] * D;
@@ -123,8 +135,12 @@ int32_t RowMerger::tail(const int64_t* row) {
   if (passed_.size() <= static_cast<size_t>(x)) passed_.resize(merger_.size(), 0);
   bool alone = !passed_[x];
   passed_[x] = 1;
-  // Another child has gone on from here, having come another way.
-  if (!alone && !merger_.node(x).constant) merger_.meet_all();
+  if (alone && !merger_.node(x).constant)
+    if (const int32_t output = reserve_tail(x); output >= 0) return output;
+  if (!alone && !merger_.node(x).constant) {  // another child has gone on from here, having come another way
+    write_all();
+    merger_.meet_all();
+  }
   const int32_t known = merger_.size();
   for (size_t s = segments_.tail; s < segments_.all.size(); ++s) {
     const Segment& segment = segments_.all[s];
@@ -134,6 +150,54 @@ int32_t RowMerger::tail(const int64_t* row) {
     alone = alone || x >= known;
   }
   return x;
+}
+
+int32_t RowMerger::reserve_tail(int32_t x) {
+  int32_t nodes = 0, inputs = 0;
+  for (const Model& m : models_) {
+    const Segment& segment = segments_.all[m.segment];
+    if (!has_recipe(segment) || !recipes_[segment.model].plain()) return -1;
+    nodes += m.count * recipes_[segment.model].nodes();
+    inputs += m.count * recipes_[segment.model].inputs();
+  }
+  const Segment& end = segments_.all.back();
+  if (recipes_[end.model].last_slot() < 0) return -1;
+  for (const Model& m : models_) {
+    if (!m.in_head) continue;
+    const Segment& model = segments_.all[segments_.all[m.segment].model];
+    reserved_from_.push_back(values_[model.input]);
+    reserved_from_.push_back(values_[model.last]);
+  }
+  const Merger::Block block = merger_.new_block(nodes, inputs, &x, 1);
+  reserved_.push_back({x, block.first_node, block.first_input});
+  Node& output = block.nodes[nodes - 1];
+  output.macro = space_.macros[end.first_macro + recipes_[end.model].last_slot()];
+  output.channels = static_cast<int32_t>(merger_.plan().macros[output.macro].c_out);
+  return block.first_node + nodes - 1;
+}
+
+void RowMerger::write_all() {
+  const int32_t* from = reserved_from_.data();
+  for (const Reserved& r : reserved_) {
+    for (const Model& m : models_) {
+      if (!m.in_head) continue;
+      const Segment& segment = segments_.all[m.segment];
+      Recipe& recipe = recipes_[segment.model];
+      if (!recipe.is_of(from[0], from[1]))
+        recipe.take(merger_, segments_.all[segment.model], slot_of_, from[0], from[1]);
+      from += 2;
+    }
+    int32_t x = r.x, node = r.first_node, input = r.first_input;
+    for (size_t s = segments_.tail; s < segments_.all.size(); ++s) {
+      const Segment& segment = segments_.all[s];
+      Recipe& recipe = recipes_[segment.model];
+      x = recipe.write(merger_, space_.macros.data() + segment.first_macro, x, merger_.block_at(node, input));
+      node += recipe.nodes();
+      input += recipe.inputs();
+    }
+  }
+  reserved_.clear();
+  reserved_from_.clear();
 }
 
 int32_t RowMerger::walk(const Segment& segment, const int64_t* row, int32_t x) {

@@ -4,6 +4,9 @@
 // that differs is merged entry by entry. The tail of the template (see template.h) follows nothing new: children that
 // come to it by the same nodes share all of it, and what others make of it is copied from the cells before, without a
 // look for equal nodes, of which there can be none. Every child is finished before the next, so that values die early.
+//
+// What is to be copied into a tail follows from the head, so its nodes are reserved at once and written by `write_all`:
+// who only wants to know what there is to compute does without.
 #pragma once
 
 #include "copies.h"
@@ -18,16 +21,29 @@ class RowMerger {
  public:
   RowMerger(Merger& merger, const Template& space);
 
-  // Rows [count][D], all within the space; writes the node of each child.
+  // Rows [count][D], all within the space; writes the node of each child, whose channels and operation are there at
+  // once, as all of what no tail holds.
   void merge(const int64_t* rows, int64_t count, int32_t* outputs);
+  void write_all();
 
  private:
   void find_changes();
   int32_t child(const int64_t* row, int64_t first_change);
   int32_t tail(const int64_t* row);
+  // Reserves a tail over node x, which nothing has read: the node of its output; -1 where it has to be made at once.
+  int32_t reserve_tail(int32_t x);
   int32_t walk(const Segment& segment, const int64_t* row, int32_t x);
   // Whether the segment's recipe is known for this child and can be copied.
   bool has_recipe(const Segment& segment);
+
+  struct Reserved {
+    int32_t x, first_node, first_input;
+  };
+  struct Model {
+    int32_t segment;  // the first in the tail of this model
+    int32_t count;    // how many there are
+    bool in_head;
+  };
 
   Merger& merger_;
   const Template& space_;
@@ -38,6 +54,11 @@ class RowMerger {
   std::vector<Recipe> recipes_;                // by model
   std::vector<uint8_t> taken_;                 // by model without decisions: its recipe is there
   std::vector<uint8_t> has_decisions_;         // by model
+
+  std::vector<Model> models_;  // of the segments of the tail
+
+  std::vector<Reserved> reserved_;      // tails that are not written yet
+  std::vector<int32_t> reserved_from_;  // of each, by model in the head: the nodes that its recipe leads from and to
 
   std::vector<int32_t> values_;  // by entry, of the child at hand
   // Children by the nodes of the segments before the tail: open addressing, at most half full.

@@ -71,9 +71,11 @@ std::vector<Primitive> parse_primitives(const at::Tensor& table) {
   TORCH_CHECK(table.dim() == 2 && table.size(1) == Primitive::kFields && table.scalar_type() == at::kLong &&
                   table.is_contiguous(),
               "child_eval: primitives must be a contiguous int64 [P, ", Primitive::kFields, "], got ", table.sizes());
+  const int64_t* f = table.const_data_ptr<int64_t>();
+  const int64_t count = table.size(0);
   std::vector<Primitive> out;
-  for (int64_t i = 0; i < table.size(0); ++i) {
-    const int64_t* f = table.const_data_ptr<int64_t>() + i * Primitive::kFields;
+  out.reserve(count);
+  for (int64_t i = 0; i < count; ++i, f += Primitive::kFields) {
     TORCH_CHECK((f[0] >= 0 && f[0] <= static_cast<int64_t>(PrimitiveKind::kSum)) ||
                     f[0] == static_cast<int64_t>(PrimitiveKind::kJoin),
                 "child_eval: primitive ", i, " must be of kind 0 to 7 or 9, got ", f[0]);
@@ -98,9 +100,11 @@ std::vector<Macro> parse_macros(const at::Tensor& table, const std::vector<Primi
   TORCH_CHECK(
       table.dim() == 2 && table.size(1) == Macro::kFields && table.scalar_type() == at::kLong && table.is_contiguous(),
       "child_eval: operations must be a contiguous int64 [M, ", Macro::kFields, "], got ", table.sizes());
+  const int64_t* f = table.const_data_ptr<int64_t>();
+  const int64_t count = table.size(0);
   std::vector<Macro> out;
-  for (int64_t i = 0; i < table.size(0); ++i) {
-    const int64_t* f = table.const_data_ptr<int64_t>() + i * Macro::kFields;
+  out.reserve(count);
+  for (int64_t i = 0; i < count; ++i, f += Macro::kFields) {
     const Macro m{static_cast<MacroKind>(f[0]), f[1], f[2], f[3], f[4], f[5], f[6] != 0, f[7]};
     TORCH_CHECK(m.first_primitive >= 0 && m.primitives >= 0 &&
                     m.first_primitive + m.primitives <= static_cast<int64_t>(primitives.size()) &&
