@@ -141,9 +141,9 @@ class Space(ABC):
                 f"{self.name}: an architecture is a row of {len(self.decisions)} integers, "
                 f"got {array.dtype} of shape {list(array.shape)}"
             )
-        wrong = np.argwhere((array < 0) | (array >= self.sizes))
-        if len(wrong):
-            row, at = wrong[0].tolist()
+        wrong = (array < 0) | (array >= self.sizes)
+        if wrong.any():
+            row, at = np.argwhere(wrong)[0].tolist()
             raise SpaceError(
                 f"{self.name}: {self.decisions[at].name} must be 0 to {self.sizes[at] - 1}, got {array[row, at]}"
             )
