@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nasfast.cli_options import with_search_options
+from nasfast.cli_options import with_compare_options, with_search_options
 from nasfast.config import SearchConfig, option_name
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.progress import Progress
@@ -232,6 +232,52 @@ def _print_table(results: list[Any]) -> None:
     for row in results:
         accuracy = f"{100 * row.test_acc:.2f} %"
         print(f"{row.label:<10} {accuracy:>13} {row.test_loss:>10.4f} {row.params:>12,} {row.seconds:>8.1f}")
+
+
+@app.command()
+@with_compare_options
+@_one_line_errors
+def compare(
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. Default: runs/DATA-SPACE-compare.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a comparison that was stopped. Takes its settings from there."),
+    ] = None,
+    quiet: QuietOption = False,
+    **given: Any,
+) -> None:
+    """Compare estimators: how well each ranks architectures as the full training does, and what that costs."""
+    from nasfast.compare import resume_compare, run_compare
+    from nasfast.compare_config import CompareConfig
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = {name: value for name, value in given.items() if value not in (None, [])}
+    progress = Progress(quiet=quiet)
+    if resume is not None:
+        extra = [option_name(name) for name in settings] + (["--out"] if out is not None else [])
+        if extra:
+            raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
+        target = resume
+    else:
+        config = CompareConfig.of(settings)
+        target = out or _free_folder(f"{Path(config.data).resolve().name}-{config.space}-compare")
+    try:
+        result = resume_compare(target, progress) if resume is not None else run_compare(config, target, progress)
+    except KeyboardInterrupt as error:
+        again = shlex.join(["nasfast", "compare", "--resume", str(target)])
+        raise _fail(f"interrupted; go on with: {again}", INTERRUPTED) from error
+    _print_comparisons(result)
+
+
+def _print_comparisons(result: Any) -> None:
+    print(f"{'estimator':<48} {'tau':>6} {'95 %':>14} {'FLOPs':>9} {'seconds':>8}")
+    for row in result.comparisons:
+        tau, low, high = ("-" if value is None else f"{value:.2f}" for value in (row.tau, row.low, row.high))
+        print(f"{row.name:<48} {tau:>6} {low + ' ... ' + high:>14} {row.flops:>9.2g} {row.seconds:>8.2f}")
+    for name, reason in result.omitted.items():
+        print(f"{name}: left out, {reason}")
+    print(f"report     {result.report}")
 
 
 @app.command()

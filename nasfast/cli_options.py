@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from nasfast.blackbox_config import BlackBoxConfig
+from nasfast.compare_config import CompareConfig
 from nasfast.config import DIGITS, PCDARTS, SearchConfig, default_of, field_type, option_name
 from nasfast.oneshot_config import DIGITS as ONE_SHOT_DIGITS
 from nasfast.oneshot_config import ONE_SHOT, OneShotConfig
@@ -92,14 +93,23 @@ def _defaults(name: str) -> str:
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace ``**given`` in a command's signature by the options of SearchConfig, BlackBoxConfig and OneShotConfig."""
+    return _with_options(command, _search_parameters() + _space_parameters())
 
+
+def with_compare_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace ``**given`` in a command's signature by the options of CompareConfig."""
+    hints = get_type_hints(CompareConfig)
+    return _with_options(command, [_space_parameter(f, hints[f.name]) for f in fields(CompareConfig)])
+
+
+def _with_options(command: Callable[..., None], options: list[inspect.Parameter]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         command(*args, **kwargs)
 
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = own + _search_parameters() + _space_parameters()
+    parameters = own + options
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nasfast.compare_config import CompareConfig
 from nasfast.config import ImageSearchConfig, SearchConfig
 from nasfast.data import DataSet, load_data
 from nasfast.environment import check_device, describe_environment, use_threads
@@ -141,7 +142,7 @@ def absolute_path(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> 
     return path if path in names else str(Path(path).resolve())
 
 
-def load_run_data(config: ImageSearchConfig, progress: Progress) -> DataSet:
+def load_run_data(config: ImageSearchConfig | CompareConfig, progress: Progress) -> DataSet:
     """The data set of a run with these settings."""
     dataset = load_data(
         config.data,

@@ -22,7 +22,8 @@ from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig
 
-_BACKWARD = 2  # times the multiply-adds of the forward
+BACKWARD = 2
+"""Multiply-adds of a backward, in those of the forward."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class TrainEstimator:
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
         batches = len(data.train_labels) // self.settings.batch_size
         trained = self.epochs(row, budget) * batches * self.settings.batch_size
-        return float(flops * ((1 + _BACKWARD) * trained + len(data.test_labels)))
+        return float(flops * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
     def path_of(self, row: Rows, budget: int | None = None) -> Path:
         """The checkpoint of a row's training, which has its weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nasfast.report import blackbox, oneshot, space
+from nasfast.report import blackbox, comparison, oneshot, space
 from nasfast.report.architectures import architecture_svg
 from nasfast.report.cells import cell_svg, search_cell_svg, standalone
 from nasfast.report.load import load_run
@@ -30,6 +30,8 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
         page = blackbox.render(blackbox.load_search(path, config))
     elif "oneshot" in config:
         page = oneshot.render(oneshot.load_search(path, config))
+    elif "compare" in config:
+        page = comparison.render(path, config)
     elif config.get("search", {}).get("space", "") not in ("", "darts"):
         page = space.render(space.SpaceRun(path))
     else:

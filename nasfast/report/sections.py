@@ -284,7 +284,23 @@ def reproduce_command(data: RunData) -> str:
         return shlex.join(str(part) for part in command)
     if isinstance(command, str) and command:
         return command
+    if "compare" in data.config:
+        return "nasfast compare " + " ".join(_as_options(data.config["compare"]))
     return shlex.join(["nasfast", "search", "--config", str(data.path / "config.json"), "--out", f"{data.name}-again"])
+
+
+def _as_options(settings: dict[str, Any]) -> list[str]:
+    """Settings as they are given on the command line."""
+    texts = []
+    for name, value in settings.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, list):
+            texts += [f"{flag} {shlex.quote(str(item))}" for item in value]
+        elif isinstance(value, bool):
+            texts += [flag] if value else []
+        elif value != "":
+            texts.append(f"{flag} {shlex.quote(str(value))}")
+    return texts
 
 
 def setting(data: RunData) -> str:
@@ -295,7 +311,8 @@ def setting(data: RunData) -> str:
         if isinstance(config.get(key), dict):
             environment |= config.pop(key)
     config.pop("command", None)
-    search = config.pop("search", None) or config.pop("blackbox", None) or config.pop("oneshot", None)
+    kinds = ("search", "blackbox", "oneshot", "compare")
+    search = next((found for kind in kinds if (found := config.pop(kind, None))), None)
     config = {key: config[key] for key in config if key not in ("format", "nasfast")} | (
         search if isinstance(search, dict) else {}
     )

@@ -25,10 +25,12 @@ class Lamarckian(Strategy):
     Attributes:
         origins: The row that every child was made from.
         begin: An architecture, as text, that :meth:`beginning` proposes first; "": none.
+        morphisms: Of each child, in a row.
     """
 
     origins: dict[Key, Key]
     begin: str
+    morphisms: int
 
     def start(self) -> None:
         self.origins = {}
@@ -38,16 +40,30 @@ class Lamarckian(Strategy):
         return self.origins.get(row)
 
     def descend(self, parent: Any) -> Rows | None:
-        """A new row, one decision away from ``parent``, that starts with the same outputs; None where there is none."""
+        """A new row, ``morphisms`` decisions away from ``parent`` or fewer, that starts with the same outputs.
+
+        None where there is none.
+        """
         base = self.space.check(parent)[0]
-        near = self.space.neighbours(base)
-        form = self.space.canonical(base)
+        child = None
+        for _ in range(self.morphisms):
+            grown = self._grow(base, base if child is None else child)
+            if grown is None:
+                break
+            child = grown
+        if child is not None:
+            self.note(child, base)
+        return child
+
+    def _grow(self, base: Rows, row: Rows) -> Rows | None:
+        """A new row, one decision away from ``row``, that can start with the outputs of ``base``."""
+        near = self.space.neighbours(row)
+        form = self.space.canonical(row)
         for i in self.generator.permutation(len(near)):
             child, key = near[i], tuple(near[i].tolist())
             if key in self.seen or key in self.origins or self.space.canonical(child) == form:
                 continue
             if preserves(self.space, base, child):
-                self.note(child, base)
                 return child
         return None
 
@@ -89,6 +105,7 @@ class MorphismHillClimbing(Lamarckian):
         first: Random architectures, the best of which a climb starts from.
         patience: Turns without a better child before a new start.
         begin: An architecture, as text, that the first climb starts from: as a rule a small one. "": random ones.
+        morphisms: Of each child, in a row: several let small networks grow fast; the paper has five.
     """
 
     paper = "Elsken, Metzen, Hutter, 2017"
@@ -97,11 +114,13 @@ class MorphismHillClimbing(Lamarckian):
     first: int = 1
     patience: int = 3
     begin: str = ""
+    morphisms: int = 1
 
     def __post_init__(self) -> None:
         check_at_least(
-            "morphism-hill-climbing", children=(self.children, 1), first=(self.first, 1), patience=(self.patience, 1)
-        )
+            "morphism-hill-climbing", children=(self.children, 1), first=(self.first, 1), patience=(self.patience, 1),
+            morphisms=(self.morphisms, 1),
+        )  # fmt: skip
 
     def start(self) -> None:
         super().start()
@@ -162,6 +181,7 @@ class MorphismEvolution(Lamarckian):
         sample: Members that are drawn, with replacement, to find a parent.
         approximate: Share of children that are mutated in any decision, whether or not outputs stay.
         begin: An architecture, as text, that all others come from: as a rule a small one. "": random ones.
+        morphisms: Of each child, in a row: several let small networks grow fast; the paper has five.
     """
 
     paper = "Elsken, Metzen, Hutter, 2017"
@@ -170,10 +190,11 @@ class MorphismEvolution(Lamarckian):
     sample: int = 3
     approximate: float = 0.0
     begin: str = ""
+    morphisms: int = 1
 
     def __post_init__(self) -> None:
         check_at_least("morphism-evolution", population=(self.population, 1), sample=(self.sample, 1))
-        check_at_least("morphism-evolution", approximate=(self.approximate, 0))
+        check_at_least("morphism-evolution", approximate=(self.approximate, 0), morphisms=(self.morphisms, 1))
 
     def start(self) -> None:
         super().start()
@@ -235,10 +256,16 @@ class LamarckianNSGA2(NSGA2, Lamarckian):
 
     crossover: float = 0.0
     approximate: float = 0.5
+    morphisms: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("lamarckian", approximate=(self.approximate, 0), crossover=(-self.crossover, 0))
+        check_at_least(
+            "lamarckian",
+            approximate=(self.approximate, 0),
+            crossover=(-self.crossover, 0),
+            morphisms=(self.morphisms, 1),
+        )
 
     def start(self) -> None:
         Lamarckian.start(self)

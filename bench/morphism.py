@@ -1,0 +1,257 @@
+"""Search by network morphism against training every candidate from scratch, at equal cost, on noisy digits.
+
+    python -m bench.estimators morphism --json OUT.json --plot OUT.svg
+
+All searches see the same images, the same space (mobilenet, sized for the digits) and get the same cost, counted in
+multiply-adds of training: forward, and twice as many backward, and forward on the held-out images. From scratch train
+
+- random search and regularized evolution, whose candidates are of any size;
+- the strategies by morphism themselves, which begin with the smallest network and grow it: what is then left of the
+  difference comes from the weights that children inherit, not from where the search begins;
+- no search at all: the smallest or the largest network, once, for as many epochs as the cost allows.
+
+Each does so with few and with many epochs a candidate. What is reported is the network that is best on the held-out
+images when the cost is used up, as it was trained, on the test images, which no search looks at. Noise on the images
+keeps the task from being solved by every network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import environment
+from bench.arguments import progress, write_json
+from bench.morphism_plot import draw
+from bench.tables import section
+from nasfast.data import DataSet, load_data
+from nasfast.estimators.candidates import load_candidate
+from nasfast.estimators.inherit import InheritEstimator
+from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
+from nasfast.space_model import WholeNetwork
+from nasfast.spaces.base import Rows, Space
+from nasfast.spaces.registry import DIGITS, make_space
+from nasfast.strategies.base import Strategy
+from nasfast.strategies.evolution import RegularizedEvolution
+from nasfast.strategies.morphism import MorphismEvolution, MorphismHillClimbing
+from nasfast.strategies.random_search import RandomSearch
+from nasfast.trainer import evaluate_network
+
+FIRST_EPOCHS, CHILD_EPOCHS = 10, 8
+MORPHISMS = 3  # of a child: with one at a time the networks stay small
+SCRATCH_EPOCHS = (8, 16)
+INHERITS = ("evolution by morphism", "hill climbing by morphism")
+SEARCHES = ("random search", "regularized evolution", *INHERITS)
+SCRATCH = tuple(f"{kind}, from scratch, {epochs} epochs" for kind in SEARCHES for epochs in SCRATCH_EPOCHS)
+SINGLE = ("one training of the smallest", "one training of the largest")
+NAMES = (*INHERITS, *SCRATCH, *SINGLE)
+
+LR = 0.1
+HELD_OUT = 0.4  # of the train images: enough of them to tell networks apart that are nearly as good
+NOISE = 0.4  # standard deviation, in units of the pixels' range
+SHARES = (0.25, 0.5, 1.0)
+COST = 2e10
+
+
+@dataclass
+class Found:
+    """One search: after every training the cost so far, and accuracies in percent of the best network so far."""
+
+    cost: list[float]
+    valid: list[float]
+    test: list[float]
+
+    def at(self, cost: float, what: str) -> float:
+        """``what`` ("valid" or "test") when so much was used up; NaN before the first training ended."""
+        done = int(np.searchsorted(self.cost, cost, side="right"))
+        values: list[float] = getattr(self, what)
+        return values[done - 1] if done else float("nan")
+
+
+def noisy_digits(seed: int) -> DataSet:
+    """The digits with normal noise on every pixel."""
+    data, generator = load_data("digits"), torch.Generator().manual_seed(seed)
+
+    def noisy(images: torch.Tensor) -> torch.Tensor:
+        added = images.float() + 255 * NOISE * torch.randn(images.shape, generator=generator)
+        return added.round().clamp(0, 255).to(images.dtype)
+
+    return replace(data, train_images=noisy(data.train_images), test_images=noisy(data.test_images))
+
+
+def smallest(space: Space) -> Rows:
+    """The row of first choices."""
+    return np.zeros(len(space.sizes), np.int64)
+
+
+def make_strategy(kind: str, space: Space) -> Strategy:
+    """One of SEARCHES, not yet started."""
+    begin = space.decode(smallest(space))
+    if kind == INHERITS[0]:
+        return MorphismEvolution(2, 2, begin=begin, morphisms=MORPHISMS)
+    if kind == INHERITS[1]:
+        return MorphismHillClimbing(2, begin=begin, morphisms=MORPHISMS)
+    return RandomSearch() if kind == SEARCHES[0] else RegularizedEvolution(4, 2)
+
+
+class Once(RandomSearch):
+    """No search: the same row, and that once."""
+
+    def __init__(self, row: Rows) -> None:
+        self.row = row
+
+    def ask(self, count: int) -> Rows:
+        return np.stack([self.row] * count)
+
+
+def make_search(
+    name: str, space: Space, data: DataSet, folder: Path, seed: int, budget: float
+) -> tuple[Strategy, TrainEstimator]:
+    """The strategy and the estimator of one of NAMES."""
+    settings = TrainSettings(batch_size=64, lr=LR, held_out=HELD_OUT, seed=seed)
+    kind, _, epochs = name.partition(", from scratch, ")
+    if name in SINGLE:
+        row = smallest(space) if name == SINGLE[0] else np.array(space.sizes, np.int64) - 1
+        two, one = (TrainEstimator(space, data, folder, settings, Fidelity(epochs=n)).cost(row) for n in (2, 1))
+        fidelity = Fidelity(epochs=max(1, int((budget - one) / (two - one)) + 1))
+        return Once(row).init(space, seed), TrainEstimator(space, data, folder, settings, fidelity)
+    strategy = make_strategy(kind, space).init(space, seed)
+    if epochs:
+        return strategy, TrainEstimator(space, data, folder, settings, Fidelity(epochs=int(epochs.split()[0])))
+    assert isinstance(strategy, (MorphismEvolution, MorphismHillClimbing))
+    inherit = InheritEstimator(
+        space, data, folder, strategy.parent_of, settings, Fidelity(epochs=CHILD_EPOCHS), FIRST_EPOCHS
+    )
+    return strategy, inherit
+
+
+def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> Found:
+    """Search until the next training would cost more than is left."""
+    found, best = Found([], [], []), -1.0
+    with tempfile.TemporaryDirectory() as folder:
+        strategy, estimator = make_search(name, space, data, Path(folder), seed, budget)
+        tested = replace(estimator.data, test_images=data.test_images, test_labels=data.test_labels)
+        used, test = 0.0, 0.0
+        while True:
+            rows = strategy.ask(1)
+            used += estimator.cost(rows[0])
+            if used > budget:
+                return found
+            score = estimator.estimate(rows)[0].score
+            strategy.tell(rows, np.array([[score]]))
+            if score > best:
+                best = score
+                network = load_candidate(space, rows[0], estimator.path_of(rows[0]), data.num_classes, data.channels)
+                test = 100 * evaluate_network(WholeNetwork(network), tested)[0]
+            found.cost.append(used)
+            found.valid.append(best)
+            found.test.append(test)
+
+
+def _search_alone(task: tuple[str, int, float]) -> Found:
+    """One search in a process of its own, on one thread."""
+    name, seed, budget = task
+    torch.set_num_threads(1)
+    return search(name, make_space("mobilenet", DIGITS["mobilenet"]), noisy_digits(seed), seed, budget)
+
+
+def ends(found: list[Found], cost: float, what: str) -> np.ndarray:
+    """``what`` at so much cost, by seed."""
+    return np.array([run.at(cost, what) for run in found])
+
+
+def lead(results: dict[str, list[Found]], budget: float, name: str, rival: str) -> tuple[float, float]:
+    """By how many points of test accuracy a search is ahead of another, over the same seeds: mean, standard error."""
+    ahead = ends(results[name], budget, "test") - ends(results[rival], budget, "test")
+    return float(ahead.mean()), float(ahead.std(ddof=1) / np.sqrt(len(ahead)))
+
+
+def verdicts(results: dict[str, list[Found]], budget: float) -> dict[str, dict[str, float | str]]:
+    """Each search by morphism against rivals from scratch, the best by test accuracy where there are several."""
+
+    def best(names: tuple[str, ...]) -> str:
+        return max(names, key=lambda name: float(np.nan_to_num(ends(results[name], budget, "test")).mean()))
+
+    found: dict[str, dict[str, float | str]] = {}
+    for name in INHERITS:
+        own = tuple(other for other in SCRATCH if other.startswith(name))
+        found[name] = {}
+        for what, rival in (("search", best(SCRATCH)), ("itself", best(own)), ("single", best(SINGLE))):
+            mean, error = lead(results, budget, name, rival)
+            found[name] |= {what: rival, f"lead over {what}": mean, f"error over {what}": error}
+    return found
+
+
+def print_results(results: dict[str, list[Found]], budget: float, judged: dict[str, dict[str, float | str]]) -> None:
+    def spread(runs: list[Found], what: str, share: float) -> str:
+        values = ends(runs, share * budget, what)
+        return "-" if np.isnan(values).any() else f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+    rows = [
+        [name, *(spread(runs, "test", share) for share in SHARES), spread(runs, "valid", 1.0),
+         f"{np.mean([len(run.cost) for run in runs]):.0f}"]
+        for name, runs in results.items()
+    ]  # fmt: skip
+    header = ["", *(f"test, {100 * share:.0f} %" for share in SHARES), "held out, 100 %", "trainings"]
+    seeds = len(results[INHERITS[0]])
+    print(section(f"Accuracy in % after shares of the cost, mean ± standard deviation of {seeds} seeds", header, rows))
+    table = [
+        [name, *(f"{v[f'lead over {what}']:+.2f} ± {v[f'error over {what}']:.2f} ({v[what]})"
+                 for what in ("search", "itself", "single"))]
+        for name, v in judged.items()
+    ]  # fmt: skip
+    title = "Lead at the end, points of test accuracy ± standard error"
+    print(section(title, ["", "over the best search from scratch", "itself from scratch", "one training"], table))
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.estimators morphism", description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cost", type=float, default=COST, help=f"multiply-adds of each search (default {COST:g})")
+    parser.add_argument("--jobs", type=int, default=1, help="searches at a time, each on one thread")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", default=Path("runs/bench/morphism.svg"), help="svg or png")
+    options = parser.parse_args(arguments)
+    if options.seeds < 2 or options.jobs < 1 or not options.cost > 0:
+        parser.error("--seeds must be at least 2, --jobs at least 1, --cost above 0")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    facts, started = environment.describe("cpu", 1), time.monotonic()
+    tasks = [(name, seed, options.cost) for seed in range(options.seeds) for name in NAMES]
+    results: dict[str, list[Found]] = {name: [] for name in NAMES}
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        for i, ((name, seed, _), found) in enumerate(zip(tasks, pool.map(_search_alone, tasks), strict=True)):
+            results[name].append(found)
+            progress(i + 1, len(tasks), f"seed {seed}, {name}")
+    judged = verdicts(results, options.cost)
+    print_results(results, options.cost, judged)
+    draw(options.plot, {n: [asdict(f) for f in runs] for n, runs in results.items()}, INHERITS, options.cost)
+    settings = {
+        "cost": options.cost, "first epochs": FIRST_EPOCHS, "child epochs": CHILD_EPOCHS, "lr": LR,
+        "morphisms": MORPHISMS, "held out": HELD_OUT, "noise": NOISE, "seeds": options.seeds,
+    }  # fmt: skip
+    searches = {name: [asdict(found) for found in runs] for name, runs in results.items()}
+    write_json(
+        options.json,
+        {"environment": facts, "seconds": round(time.monotonic() - started), "settings": settings,
+         "verdicts": judged, "searches": searches},
+    )  # fmt: skip
+    missed = [
+        f"{name} ({v[what]})" for name, v in judged.items() for what in ("search", "itself", "single")
+        if not float(v[f"lead over {what}"]) > 0
+    ]  # fmt: skip
+    if missed:
+        print(f"bench.estimators morphism: training from scratch is not beaten by {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0

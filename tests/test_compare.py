@@ -1,0 +1,177 @@
+"""Estimators set beside the full training: rank correlations, the run folder, stop and resume, the report."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import kendalltau, spearmanr
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
+
+from nasfast.cli import app
+from nasfast.compare import draw_rows, resume_compare, run_compare
+from nasfast.compare_config import CompareConfig
+from nasfast.compare_methods import REFERENCE
+from nasfast.compare_ranks import compare, kendall, spearman
+from nasfast.data import load_data
+from nasfast.errors import ConfigError, DataError, RunError
+from nasfast.estimators import Fidelity, TrainSettings
+from nasfast.estimators.curves.estimator import CurveEstimator
+from nasfast.report import build_report
+from nasfast.report.comparison import comparison_svg
+from nasfast.spaces.registry import make_space
+from tests.runs import without_times
+
+SPACE_SET = ("channels=4", "cells=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """140 of the digits as an image folder."""
+    path, digits = tmp_path_factory.mktemp("images"), load_digits()
+    for label in range(10):
+        (path / str(label)).mkdir()
+        for i, image in enumerate(digits.images[digits.target == label][:14]):
+            Image.fromarray((image * 15).astype(np.uint8)).convert("RGB").save(path / str(label) / f"{i}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(folder):
+    return {
+        "space": "nasbench201", "space_set": SPACE_SET, "architectures": 8, "data": str(folder), "epochs": 5,
+        "batch_size": 16, "oneshot_epochs": 1, "calibration": 16, "threads": 1,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    return run_compare(CompareConfig.of(settings), tmp_path_factory.mktemp("runs") / "run")
+
+
+def estimates(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_rank_correlations_are_those_of_scipy():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        ours, truth = generator.integers(0, 6, (2, 15)).astype(float)
+        assert kendall(ours, truth) == pytest.approx(kendalltau(ours, truth).statistic)
+        assert spearman(ours, truth) == pytest.approx(spearmanr(ours, truth).statistic)
+    assert kendall(np.zeros(5), np.arange(5.0)) is None
+    assert spearman(np.zeros(5), np.arange(5.0)) is None
+
+
+def test_interval_holds_tau_and_narrows():
+    generator = np.random.default_rng(1)
+
+    def of(count):
+        truth = generator.normal(size=count)
+        score = truth + generator.normal(size=count)
+        rows = [{i: {"score": v, "uncertainty": None, "cost": 2.0, "seconds": 1.0} for i, v in enumerate(values)}
+                for values in (score, truth)]  # fmt: skip
+        return compare("a", "b", *rows, seed=0)
+
+    few, many = of(15), of(150)
+    for found in (few, many):
+        assert found.low < found.tau < found.high
+    assert many.high - many.low < 0.6 * (few.high - few.low)
+    assert (many.count, many.flops, many.seconds, many.uncertainty) == (150, 2.0, 1.0, None)
+
+
+def test_every_estimator_has_cost_and_rank(finished):
+    by_name = {row.name: row for row in finished.comparisons}
+    families = {row.family for row in finished.comparisons}
+    assert families == {
+        "training", "lower fidelity", "learning curve", "zero-cost", "one-shot", "inherited weights", "predictor"
+    }  # fmt: skip
+    reference = by_name[REFERENCE]
+    assert (reference.tau, reference.count, finished.omitted) == (pytest.approx(1.0), 8, {})
+    for name in ("1 of 5 epochs", "a quarter of the images", "images of 4 pixels", "half the channels"):
+        assert 0 < by_name[name].flops < 0.5 * reference.flops
+        assert by_name[name].uncertainty > 0
+    assert by_name["learning curve, 3 of 5 epochs seen"].flops < reference.flops
+    assert by_name["naswot"].flops > 0 == by_name["params"].flops
+    shared = by_name["one-shot, shared statistics"].flops
+    assert by_name["one-shot, recalibrated"].flops > shared
+    assert all(row.count == (4 if row.family == "predictor" else 8) for row in finished.comparisons)
+
+
+def test_run_that_was_cut_goes_on_to_the_same_estimates(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    rows = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    at = next(i for i, row in enumerate(rows) if '"synflow"' in row) - 2  # within the learning curves
+    (path / "metrics.jsonl").write_text("".join(rows[:at]))
+    for file in ("comparison.json", "report.html", "candidates/oneshot.pt"):
+        (path / file).unlink()
+    assert "not finished" in build_report(path).read_text()
+    resumed = resume_compare(path)
+    assert without_times(estimates(path)) == without_times(estimates(finished.path))
+    assert [row.tau for row in resumed.comparisons] == [row.tau for row in finished.comparisons]
+
+
+def test_report_draws_and_lists_every_estimator(finished):
+    page = finished.report.read_text()
+    for row in finished.comparisons:
+        assert page.count(row.name) >= (1 if row.tau is None else 3)  # the table, and two charts where it ranks at all
+    assert "nasfast compare --space nasbench201" in page
+    svg = comparison_svg([row.to_dict() for row in finished.comparisons], "flops", "FLOPs")
+    drawn = [row for row in finished.comparisons if row.tau is not None]
+    assert svg.count("<circle") == len(drawn) > 15
+
+
+class TwoFunctions:
+    name = "two"
+
+    def sample(self, generator, count):
+        return generator.integers(0, 2, (count, 1))
+
+    def canonical(self, row):
+        return str(row[0])
+
+
+def test_drawn_architectures_are_different_functions():
+    space = make_space("nasbench201")
+    rows = draw_rows(space, 40, 0)
+    assert len({space.canonical(row) for row in rows}) == 40
+    with pytest.raises(DataError, match="two: found 2 different architectures, expected 3"):
+        draw_rows(TwoFunctions(), 3, 0)
+
+
+def test_errors_name_what_is_wrong(settings, finished, tmp_path):
+    with pytest.raises(ConfigError, match="unknown option --epoch of a comparison"):
+        CompareConfig.of(settings | {"epoch": 3})
+    with pytest.raises(ConfigError, match="--architectures must be at least 8"):
+        CompareConfig.of(settings | {"architectures": 3})
+    with pytest.raises(RunError, match="exists already"):
+        run_compare(CompareConfig.of(settings), finished.path)
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    with pytest.raises(RunError, match="no settings of a comparison"):
+        resume_compare(tmp_path)
+
+
+def test_command_line_resumes_a_finished_comparison(finished):
+    result = CliRunner().invoke(app, ["compare", "--resume", str(finished.path), "--quiet"])
+    assert result.exit_code == 0
+    assert "one-shot, recalibrated" in result.output
+    result = CliRunner().invoke(app, ["compare", "--resume", str(finished.path), "--epochs", "6"])
+    assert result.exit_code == 2
+
+
+def test_curve_is_that_of_the_whole_training(tmp_path):
+    data, space = load_data("digits"), make_space("nasbench201", {"channels": "4", "cells": "1"})
+    row = space.sample(np.random.default_rng(0), 1)
+    settings = TrainSettings(batch_size=256, lr=0.1)
+    estimator = CurveEstimator(space, data, tmp_path, 3, settings, Fidelity(6))
+    one, again = estimator.estimate(row)[0], estimator.estimate(row)[0]
+    assert one == again
+    assert one.uncertainty > 0
+    longer = CurveEstimator(space, data, tmp_path / "other", 3, settings, Fidelity(60)).estimate(row)[0]
+    assert longer.cost == one.cost
+    assert longer.score != one.score
+    with pytest.raises(ConfigError, match="seen must be 3 to 5 epochs, got 6"):
+        CurveEstimator(space, data, tmp_path, 6, settings, Fidelity(6))
