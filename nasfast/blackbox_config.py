@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
-from nasfast.config import ImageSearchConfig, check_value, convert_value, option, option_name, space_set_for
+from nasfast.config import (
+    ImageSearchConfig,
+    check_value,
+    convert_value,
+    named_texts,
+    option,
+    option_name,
+    space_set_for,
+)
 from nasfast.errors import ConfigError
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.space_options import SPACE_PANEL, SpaceOptions
+from nasfast.spaces.base import Space
+from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import make_strategy
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
@@ -18,13 +28,17 @@ IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device"
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "budget"),
     "zero-cost": (*IMAGES, "proxy", "proxy_images", "proxy_draws"),
+    "train": (
+        *(*IMAGES, "epochs", "batch_size", "lr", "held_out"),
+        *("fidelity_images", "fidelity_size", "fidelity_set"),
+    ),
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
 
 _ELSEWHERE = frozenset({"crop_pad", "flip", "cutout", "checkpoint_steps"})
-"""Settings of searches that train on images, which no estimator here does."""
+"""Settings of searches that train one network on images."""
 
-_ZERO_COST = "Zero-cost proxies"
+_ZERO_COST, _TRAIN = "Zero-cost proxies", "Training of each architecture"
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,8 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
     strategy: str = option("regularized-evolution", "How to search.", SPACE_PANEL)
     estimator: str = option(
         "table",
-        "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; or "
-        "oneshot, a weight-shared network trained on the images.",
+        "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
+        "training it from scratch; or oneshot, a weight-shared network trained on the images.",
         SPACE_PANEL,
     )
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
@@ -56,6 +70,28 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
     proxy_draws: int = option(
         1, "Draws of the weights to average over; two or more give an uncertainty.", _ZERO_COST, 1
     )
+    epochs: int = option(20, "Passes over the images.", _TRAIN, 1)
+    batch_size: int = option(96, "Images per step.", _TRAIN, 2)
+    lr: float = option(0.025, "Learning rate in the first epoch.", _TRAIN, 0)
+    held_out: float = option(
+        0.2,
+        "Share of the train images that no weight learns from; architectures are compared on them.",
+        _TRAIN,
+        0.01,
+        0.9,
+    )
+    fidelity_images: float = option(
+        1.0, "With --estimator train: share of the images to train on; the rest is left out.", _TRAIN, 1e-6, 1
+    )
+    fidelity_size: int | None = option(
+        None, "With --estimator train: pixels a side that images are averaged down to. Default: as they are.", _TRAIN, 1
+    )
+    fidelity_set: tuple[str, ...] = option(
+        (),
+        "With --estimator train: setting of a smaller space, like channels=4, whose networks are trained in place of "
+        "the searched ones. May be repeated.",
+        _TRAIN,
+    )
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
 
     def __post_init__(self) -> None:
@@ -67,6 +103,8 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
             raise ConfigError("--estimator table needs --table FILE, the scores to look up")
         if self.proxy:
             check_proxies(self.proxy)
+        if self.fidelity_set:
+            self.smaller_space()
         strategy = make_strategy(self.strategy, self.strategy_settings())
         goals, _ = self.objectives(), self.constraints()
         if len(goals) > 1 and not strategy.many_objectives:
@@ -74,6 +112,12 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
                 f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use nsga2, or "
                 "limit the others by --constraint"
             )
+
+    def smaller_space(self) -> Space | None:
+        """The space whose networks are trained in place of those of the searched one; None: itself."""
+        if not self.fidelity_set:
+            return None
+        return make_space(self.space, self.space_settings() | named_texts("--fidelity-set", self.fidelity_set))
 
     @property
     def sees_images(self) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.data import DataSet, normalize
-from nasfast.errors import DataError
+from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.table import TableEstimator
+from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
 from nasfast.progress import Progress
 from nasfast.search import load_run_data
@@ -39,10 +41,14 @@ class Task:
     fingerprint: tuple[int, ...] = ()
 
 
-def make_task(config: BlackBoxConfig, space: Space, progress: Progress) -> Task:
+def make_task(config: BlackBoxConfig, space: Space, folder: Path, progress: Progress) -> Task:
     """The estimator that the settings name.
 
+    Args:
+        folder: For what an estimator keeps, such as checkpoints; it is made when there is something to keep.
+
     Raises:
+        ConfigError: The settings do not go with the space.
         DataError: Its table or its images cannot be read.
         SpaceError: The space does not take images of this size.
     """
@@ -51,7 +57,7 @@ def make_task(config: BlackBoxConfig, space: Space, progress: Progress) -> Task:
     dataset = load_run_data(config, progress)
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
-    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device))
+    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
     return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
 
 
@@ -61,7 +67,7 @@ def table_task(config: BlackBoxConfig, estimator: Estimator) -> Task:
     return Task(estimator, classes, size)
 
 
-def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet) -> Estimator:
+def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     count = len(dataset.train_labels)
     if config.proxy_images > count:
         raise DataError(f"--proxy-images {config.proxy_images} is more than the {count} train images")
@@ -78,5 +84,22 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet) -> Estima
     )
 
 
-_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet], Estimator]] = {"zero-cost": _zero_cost}
+def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+    if config.fidelity_set and type(space) is not type(config.make_space()):
+        raise ConfigError(f"--fidelity-set belongs to a space by name, got one of your own, {space.name}")
+    settings = TrainSettings(
+        batch_size=config.batch_size,
+        lr=config.lr,
+        held_out=config.held_out,
+        seed=config.seed,
+        device=config.device,
+    )
+    fidelity = Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
+    return TrainEstimator(space, dataset, folder, settings, fidelity)
+
+
+_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {
+    "zero-cost": _zero_cost,
+    "train": _train,
+}
 """What makes each estimator that looks at images."""

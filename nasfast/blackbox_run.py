@@ -34,6 +34,7 @@ from nasfast.strategies.registry import make_strategy
 _KIND = "blackbox"
 FORMAT_NAME = "nasfast.architectures"
 _LOG_SECONDS = 1.0
+_CANDIDATES = "candidates"  # folder in the run's, for the checkpoints of what an estimator trains
 
 
 @dataclass
@@ -87,7 +88,7 @@ def run_blackbox(
     # The run goes on with the thread count that it had: other counts may round differently.
     config = replace(config, threads=torch.get_num_threads())
     progress = progress or Progress(quiet=True)
-    search, images = _make_search(config, space, estimator, progress)
+    search, images = _make_search(config, space, estimator, Path(out) / _CANDIDATES, progress)
     content = {"blackbox": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
         _save(run, search, images)
@@ -115,7 +116,7 @@ def resume_blackbox(
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
         use_threads(config.threads)
         progress = progress or Progress(quiet=True)
-        search, images = _make_search(config, space, estimator, progress)
+        search, images = _make_search(config, space, estimator, run.path / _CANDIDATES, progress)
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             _load(run, search, images)
         else:  # killed before the first checkpoint, which is written before the first step
@@ -138,13 +139,13 @@ def _with_absolute_paths(config: BlackBoxConfig, own: bool) -> BlackBoxConfig:
 
 
 def _make_search(
-    config: BlackBoxConfig, space: Space | None, estimator: Estimator | None, progress: Progress
+    config: BlackBoxConfig, space: Space | None, estimator: Estimator | None, candidates: Path, progress: Progress
 ) -> tuple[BlackBoxSearch, list[int]]:
     """The search, and the fingerprint of the images that it looks at."""
     space = space or config.make_space()
     if estimator is None and config.sees_images:
         check_device(config.device)
-    task = make_task(config, space, progress) if estimator is None else table_task(config, estimator)
+    task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
     problem = Problem(
         space,
         task.estimator,

@@ -108,7 +108,7 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
         return Route(
             None,
             f"{made.name} has {made.count():.3g} architectures, and no table can hold a score of each; use --estimator "
-            "oneshot or zero-cost, or a smaller space (--space-set)",
+            "oneshot, zero-cost or train, or a smaller space (--space-set)",
         )
     return found
 

@@ -1,6 +1,7 @@
 """A black-box search whose estimator looks at images: settings, run folder, stop and resume, report."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,13 +107,13 @@ def test_batch_is_one_of_the_train_images(monkeypatch):
         blackbox_estimator, "ZeroCostEstimator", lambda space, images, *rest, **more: seen.update(images=images)
     )
     config = tiny(proxy_images=32)
-    blackbox_estimator.make_task(config, config.make_space(), blackbox_estimator.Progress(quiet=True))
+    blackbox_estimator.make_task(config, config.make_space(), Path("none"), blackbox_estimator.Progress(quiet=True))
     assert seen["images"].shape == (32, 3, 8, 8)
     assert abs(float(seen["images"].mean())) < 0.2
     assert len(torch.unique(seen["images"].flatten(1), dim=0)) == 32
     config = tiny(proxy_images=5000)
     with pytest.raises(DataError, match="--proxy-images 5000 is more than the 14"):
-        blackbox_estimator.make_task(config, config.make_space(), blackbox_estimator.Progress(quiet=True))
+        blackbox_estimator.make_task(config, config.make_space(), Path("none"), blackbox_estimator.Progress(quiet=True))
 
 
 def test_config_holds_the_options_of_its_estimator_alone(whole):
@@ -130,7 +131,7 @@ def test_config_holds_the_options_of_its_estimator_alone(whole):
     [
         ({"estimator": "zero-cost", "table": "t.json"}, "--table belongs to --estimator table, got --estimator zero"),
         ({"table": "t.json", "proxy": ["zen"]}, "--proxy belongs to --estimator zero-cost, got --estimator table"),
-        ({"table": "t.json", "data": "digits"}, "--data belongs to --estimator zero-cost, got --estimator table"),
+        ({"table": "t.json", "data": "digits"}, "--data belongs to --estimator zero-cost or train, got --estimator t"),
         ({"estimator": "zero-cost", "cutout": 3}, "--cutout does not go with --space"),
         ({"estimator": "zero-cost", "proxy": ["zenn"]}, "unknown zero-cost proxy 'zenn'"),
         ({"estimator": "zero-cost", "proxy_images": 1}, "--proxy-images must be at least 2"),

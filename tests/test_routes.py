@@ -71,6 +71,10 @@ def options(names, runner, tables):
     if estimator == "zero-cost":
         sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
         return [*given, *sizes, "--proxy", "naswot", "--proxy-images", "8", "--evaluations", "4"]
+    if estimator == "train":
+        sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
+        few = ["--epochs", "1", "--batch-size", "16", "--fidelity-images", "0.02", "--evaluations", "3"]
+        return [*given, *sizes, *few]
     if runner == "blackbox":
         return [*given, "--table", tables(space), "--evaluations", "12"]
     if runner == "oneshot":

@@ -66,21 +66,23 @@ int32_t Recipe::copy(Merger& merger, const int32_t* macros, int32_t x) {
   if (steps_.empty()) return x;
   ids_[0] = x;
   for (int32_t i = 0; i < constants_; ++i) ids_[i + 1] = copy_constant(merger, macros, steps_[i], x);
-  write_steps(merger, macros, merger.new_block(nodes() - constants_, block_inputs_, ids_.data(), constants_ + 1));
+  const auto block = merger.new_block(nodes() - constants_, block_inputs_, ids_.data(), constants_ + 1);
+  write_steps(merger.plan().macros, macros, merger.plan().nodes.data(), block);
   return ids_[nodes()];
 }
 
-int32_t Recipe::write(Merger& merger, const int32_t* macros, int32_t x, const Merger::Block& block) {
-  build(merger);
+int32_t Recipe::write(const Merger& from, const int32_t* macros, int32_t x, const Node* nodes,
+                      const Merger::Block& block) {
+  build(from);
   if (steps_.empty()) return x;
   ids_[0] = x;
-  write_steps(merger, macros, block);
-  return ids_[nodes()];
+  write_steps(from.plan().macros, macros, nodes, block);
+  return ids_[this->nodes()];
 }
 
-void Recipe::write_steps(Merger& merger, const int32_t* macros, const Merger::Block& block) {
+void Recipe::write_steps(const std::vector<Macro>& known, const int32_t* macros, const Node* nodes,
+                         const Merger::Block& block) {
   const int32_t steps = this->nodes();
-  const Node* nodes = merger.plan().nodes.data();
   Node* node = block.nodes;
   int32_t* input = block.inputs;
   for (int32_t i = constants_; i < steps; ++i, ++node) {
@@ -90,8 +92,8 @@ void Recipe::write_steps(Merger& merger, const int32_t* macros, const Merger::Bl
     const Node& source = nodes[x0];
     if (step.kind == NodeKind::kOperation) {
       const int32_t macro = macros[step.slot];
-      const Macro& m = merger.plan().macros[macro];
-      if (source.channels != m.c_in) merger.fail_operation(macro, source);
+      const Macro& m = known[macro];
+      if (source.channels != m.c_in) Merger::fail_operation(macro, m.c_in, source);
       *input++ = x0;
       *node = {step.kind, static_cast<uint8_t>(source.halvings + m.halvings),
                false,     static_cast<int32_t>(m.c_out),

@@ -15,7 +15,7 @@ class Recipe {
   bool take(const Merger& merger, const Segment& segment, const std::vector<int32_t>& slot_of, int32_t x, int32_t y);
   bool is_of(int32_t x, int32_t y) const { return x_ == x && y_ == y; }
   bool good() const { return good_; }
-  // It can be reserved before it is written: all of it depends on x.
+  // It can be written into another plan: all of it depends on x.
   bool plain() const { return good_ && constants_ == 0; }
   int32_t nodes() const { return static_cast<int32_t>(nodes_.size()) - 1; }
   int32_t inputs() const { return block_inputs_; }
@@ -24,8 +24,9 @@ class Recipe {
   // The same over node x, which depends on the image and which nothing has read, with the operations that `macros`
   // holds in their slots: the node of the result.
   int32_t copy(Merger& merger, const int32_t* macros, int32_t x);
-  // The same of a plain recipe, into a block of `nodes()` and `inputs()` that was reserved for it.
-  int32_t write(Merger& merger, const int32_t* macros, int32_t x, const Merger::Block& block);
+  // The same of a plain recipe, into a block of `nodes()` and `inputs()` of the nodes of another plan with the same
+  // operations, where x is.
+  int32_t write(const Merger& from, const int32_t* macros, int32_t x, const Node* nodes, const Merger::Block& block);
 
  private:
   struct Step {
@@ -40,7 +41,8 @@ class Recipe {
   int32_t slot(const Node& operation) const;
   void build(const Merger& merger);
   void add_step(const Merger& merger, const Node& n);
-  void write_steps(Merger& merger, const int32_t* macros, const Merger::Block& block);
+  void write_steps(const std::vector<Macro>& known, const int32_t* macros, const Node* nodes,
+                   const Merger::Block& block);
   int32_t copy_constant(Merger& merger, const int32_t* macros, const Step& step, int32_t x);
 
   int32_t x_ = -1, y_ = -1, last_slot_ = -1;

@@ -123,7 +123,15 @@ Merger::Block Merger::new_block(int32_t nodes, int32_t inputs, const int32_t* re
     blocks_.back().end += nodes;
   else
     blocks_.push_back({first_node, first_node + nodes});
-  return block_at(first_node, first_input);
+  return {plan_.nodes.data() + first_node, plan_.inputs.data() + first_input, first_node, first_input};
+}
+
+void Merger::replace(decltype(Plan::nodes) nodes, decltype(Plan::inputs) inputs) {
+  plan_.nodes = std::move(nodes);
+  plan_.inputs = std::move(inputs);
+  table_.clear();
+  blocks_.clear();
+  read_.clear();
 }
 
 void Merger::meet_all() {
@@ -157,7 +165,7 @@ int32_t Merger::zero(int32_t channels, int halvings) {
 int32_t Merger::operation(int32_t macro, int32_t x) {
   const Macro& m = plan_.macros[macro];
   const Node source = plan_.nodes[x];
-  if (source.channels != m.c_in) fail_operation(macro, source);
+  if (source.channels != m.c_in) fail_operation(macro, m.c_in, source);
   if (m.kind == MacroKind::kIdentity) return x;
   const uint8_t halvings = static_cast<uint8_t>(source.halvings + m.halvings);
   const int32_t channels = static_cast<int32_t>(m.c_out);
@@ -244,9 +252,9 @@ int32_t Merger::concat(const int32_t* xs, int32_t count) {
   return intern({NodeKind::kConcat, halvings, constant, channels, -1, 0, count, dominator}, xs);
 }
 
-void Merger::fail_operation(int32_t macro, const Node& source) const {
-  fail("operation " + std::to_string(macro) + " must read " + std::to_string(plan_.macros[macro].c_in) +
-       " channels, got " + std::to_string(source.channels) + ": a child of another space");
+void Merger::fail_operation(int32_t macro, int64_t channels, const Node& source) {
+  fail("operation " + std::to_string(macro) + " must read " + std::to_string(channels) + " channels, got " +
+       std::to_string(source.channels) + ": a child of another space");
 }
 
 void Merger::fail_sum(const Node& a, const Node& b) {

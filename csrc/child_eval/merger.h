@@ -42,15 +42,15 @@ class Merger {
     int32_t first_node, first_input;
   };
   Block new_block(int32_t nodes, int32_t inputs, const int32_t* read, int32_t reads);
-  Block block_at(int32_t first_node, int32_t first_input) {
-    return {plan_.nodes.data() + first_node, plan_.inputs.data() + first_input, first_node, first_input};
-  }
   void meet_all();
 
   // Nodes that reach one of the outputs.
   std::vector<uint8_t> live() const;
 
-  [[noreturn]] void fail_operation(int32_t macro, const Node& source) const;
+  // The end of merging: these are the nodes now.
+  void replace(decltype(Plan::nodes) nodes, decltype(Plan::inputs) inputs);
+
+  [[noreturn]] static void fail_operation(int32_t macro, int64_t channels, const Node& source);
   [[noreturn]] static void fail_sum(const Node& a, const Node& b);
 
   void reserve(size_t nodes);

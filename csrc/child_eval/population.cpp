@@ -89,11 +89,12 @@ std::shared_ptr<Population> Population::from_graphs(const at::Tensor& primitives
 }
 
 void Population::finish() {
-  const Plan& plan = planner_.outline();
+  const auto& outputs = planner_.outputs();
   size_t places = 16;
-  while (places < 2 * plan.outputs.size()) places *= 2;
+  while (places < 2 * outputs.size()) places *= 2;
   std::vector<int32_t> table(places, -1);  // of outputs_, by hash of their nodes; at most half full
-  for (int32_t node : plan.outputs) {
+  std::vector<int32_t> operations;
+  for (int32_t node : outputs) {
     size_t at = static_cast<uint32_t>(node) * 0x9e3779b1u & (places - 1);
     while (table[at] >= 0 && outputs_[table[at]] != node) at = (at + 1) & (places - 1);
     if (table[at] < 0) {
@@ -101,12 +102,19 @@ void Population::finish() {
       outputs_.push_back(node);
     }
     index_.push_back(table[at]);
+    operations.push_back(planner_.operation_of(node));
   }
-  classes_ = check_outputs(plan, primitives_);
+  classes_ = check_outputs(planner_.macros(), primitives_, operations);
+}
+
+const Plan& Population::plan() {
+  const Plan& plan = planner_.plan();
+  for (size_t k = 0; k < index_.size(); ++k) outputs_[index_[k]] = plan.outputs[k];
+  return plan;
 }
 
 std::map<std::string, int64_t> Population::counts() {
-  const Plan& plan = planner_.plan();
+  const Plan& plan = this->plan();
   const auto live = planner_.live();
   int64_t executed = 0, nodes = 0;
   for (size_t i = 0; i < live.size(); ++i) {
@@ -123,7 +131,7 @@ std::map<std::string, int64_t> Population::counts() {
 at::Tensor Population::index() const { return at::tensor(index_, at::kLong); }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, int64_t> Population::tables() {
-  const auto [nodes, inputs] = node_tables(planner_.plan());
+  const auto [nodes, inputs] = node_tables(plan());
   return {nodes, inputs, at::tensor(outputs_, at::kLong), classes_};
 }
 

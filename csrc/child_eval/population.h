@@ -41,11 +41,12 @@ class Population {
   Population(std::vector<Primitive> primitives, std::vector<Macro> macros, int64_t in_channels)
       : primitives_(std::move(primitives)), planner_(std::move(macros), in_channels) {}
   void finish();
+  const Plan& plan();
 
   std::vector<Primitive> primitives_;
   Planner planner_;
   int64_t classes_ = 0;
-  std::vector<int32_t> outputs_;  // node of each distinct child
+  std::vector<int32_t> outputs_;  // of each distinct child: as the planner numbers it, its node once there is a plan
   std::vector<int32_t> index_;    // which of them each child is
 };
 

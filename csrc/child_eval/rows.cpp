@@ -89,7 +89,8 @@ void RowMerger::find_changes() {
       if (d == 0 || depends[e] >= d) changed_[d].push_back(e);
 }
 
-void RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs) {
+bool RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs, bool notes) {
+  notes_ = notes;
   const int64_t D = static_cast<int64_t>(space_.sizes.size());
   const auto order = sorted_order(rows, count, space_.sizes);
   size_t places = 16;
@@ -102,8 +103,10 @@ void RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs) {
     const int64_t* before = i > 0 ? rows + order[i - 1] * D : nullptr;
     const int64_t first = before ? std::mismatch(row, row + D, before).first - row : 0;
     outputs[order[i]] = before && first == D ? outputs[order[i - 1]] : child(row, first);
+    if (met_) return false;
     if (i == some) merger_.reserve(static_cast<size_t>(merger_.size()) * 10);
   }
+  return true;
 }
 
 int32_t RowMerger::child(const int64_t* row, int64_t first_change) {
@@ -135,10 +138,10 @@ int32_t RowMerger::tail(const int64_t* row) {
   if (passed_.size() <= static_cast<size_t>(x)) passed_.resize(merger_.size(), 0);
   bool alone = !passed_[x];
   passed_[x] = 1;
-  if (alone && !merger_.node(x).constant)
-    if (const int32_t output = reserve_tail(x); output >= 0) return output;
+  if (alone && notes_ && !merger_.node(x).constant)
+    if (const int32_t output = note_tail(x); output < -1) return output;
   if (!alone && !merger_.node(x).constant) {  // another child has gone on from here, having come another way
-    write_all();
+    met_ = !noted_.empty();
     merger_.meet_all();
   }
   const int32_t known = merger_.size();
@@ -152,7 +155,7 @@ int32_t RowMerger::tail(const int64_t* row) {
   return x;
 }
 
-int32_t RowMerger::reserve_tail(int32_t x) {
+int32_t RowMerger::note_tail(int32_t x) {
   int32_t nodes = 0, inputs = 0;
   for (const Model& m : models_) {
     const Segment& segment = segments_.all[m.segment];
@@ -161,43 +164,66 @@ int32_t RowMerger::reserve_tail(int32_t x) {
     inputs += m.count * recipes_[segment.model].inputs();
   }
   const Segment& end = segments_.all.back();
-  if (recipes_[end.model].last_slot() < 0) return -1;
+  const int32_t slot = recipes_[end.model].last_slot();
+  if (slot < 0) return -1;
   for (const Model& m : models_) {
     if (!m.in_head) continue;
     const Segment& model = segments_.all[segments_.all[m.segment].model];
-    reserved_from_.push_back(values_[model.input]);
-    reserved_from_.push_back(values_[model.last]);
+    noted_from_.push_back(values_[model.input]);
+    noted_from_.push_back(values_[model.last]);
   }
-  const Merger::Block block = merger_.new_block(nodes, inputs, &x, 1);
-  reserved_.push_back({x, block.first_node, block.first_input});
-  Node& output = block.nodes[nodes - 1];
-  output.macro = space_.macros[end.first_macro + recipes_[end.model].last_slot()];
-  output.channels = static_cast<int32_t>(merger_.plan().macros[output.macro].c_out);
-  return block.first_node + nodes - 1;
+  tail_nodes_ += nodes;
+  tail_inputs_ += inputs;
+  noted_.push_back({x, merger_.size(), space_.macros[end.first_macro + slot]});
+  return -1 - static_cast<int32_t>(noted_.size());
 }
 
-void RowMerger::write_all() {
-  const int32_t* from = reserved_from_.data();
-  for (const Reserved& r : reserved_) {
-    for (const Model& m : models_) {
-      if (!m.in_head) continue;
-      const Segment& segment = segments_.all[m.segment];
-      Recipe& recipe = recipes_[segment.model];
-      if (!recipe.is_of(from[0], from[1]))
-        recipe.take(merger_, segments_.all[segment.model], slot_of_, from[0], from[1]);
-      from += 2;
+void RowMerger::take_recipes(const int32_t*& from) {
+  for (const Model& m : models_) {
+    if (!m.in_head) continue;
+    const Segment& segment = segments_.all[m.segment];
+    Recipe& recipe = recipes_[segment.model];
+    if (!recipe.is_of(from[0], from[1])) recipe.take(merger_, segments_.all[segment.model], slot_of_, from[0], from[1]);
+    from += 2;
+  }
+}
+
+void RowMerger::write_all(std::vector<int32_t>& outputs) {
+  if (noted_.empty()) return;
+  const Plan& merged = merger_.plan();
+  decltype(Plan::nodes) nodes(merged.nodes.size() + tail_nodes_);
+  decltype(Plan::inputs) inputs(merged.inputs.size() + tail_inputs_);
+  std::vector<int32_t> moved(merged.nodes.size()), ends;
+  int32_t done = 0, node = 0, input = 0;
+  const auto move_until = [&](int32_t end) {
+    for (; done < end; ++done, ++node) {
+      Node n = merged.nodes[done];
+      const int32_t* reads = merged.inputs_of(n);
+      n.first_input = input;
+      for (int32_t k = 0; k < n.inputs; ++k) inputs[input++] = moved[reads[k]];
+      if (n.dominator >= 0) n.dominator = moved[n.dominator];
+      nodes[node] = n;
+      moved[done] = node;
     }
-    int32_t x = r.x, node = r.first_node, input = r.first_input;
+  };
+  const int32_t* from = noted_from_.data();
+  for (const Noted& tail : noted_) {
+    move_until(tail.after);
+    take_recipes(from);
+    int32_t x = moved[tail.x];
     for (size_t s = segments_.tail; s < segments_.all.size(); ++s) {
       const Segment& segment = segments_.all[s];
       Recipe& recipe = recipes_[segment.model];
-      x = recipe.write(merger_, space_.macros.data() + segment.first_macro, x, merger_.block_at(node, input));
+      const Merger::Block block{nodes.data() + node, inputs.data() + input, node, input};
+      x = recipe.write(merger_, space_.macros.data() + segment.first_macro, x, nodes.data(), block);
       node += recipe.nodes();
       input += recipe.inputs();
     }
+    ends.push_back(x);
   }
-  reserved_.clear();
-  reserved_from_.clear();
+  move_until(static_cast<int32_t>(merged.nodes.size()));
+  for (int32_t& output : outputs) output = output < -1 ? ends[-2 - output] : moved[output];
+  merger_.replace(std::move(nodes), std::move(inputs));
 }
 
 int32_t RowMerger::walk(const Segment& segment, const int64_t* row, int32_t x) {

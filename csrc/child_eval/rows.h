@@ -5,8 +5,8 @@
 // come to it by the same nodes share all of it, and what others make of it is copied from the cells before, without a
 // look for equal nodes, of which there can be none. Every child is finished before the next, so that values die early.
 //
-// What is to be copied into a tail follows from the head, so its nodes are reserved at once and written by `write_all`:
-// who only wants to know what there is to compute does without.
+// What is to be copied into a tail follows from the head, so it is noted, and written by `write_all`, between what was
+// merged before and after: who only wants to know which children are equal does without.
 #pragma once
 
 #include "copies.h"
@@ -21,23 +21,32 @@ class RowMerger {
  public:
   RowMerger(Merger& merger, const Template& space);
 
-  // Rows [count][D], all within the space; writes the node of each child, whose channels and operation are there at
-  // once, as all of what no tail holds.
-  void merge(const int64_t* rows, int64_t count, int32_t* outputs);
-  void write_all();
+  // Rows [count][D], all within the space; writes the node of each child, or where its tail is noted a number below -1
+  // that stands for it. False where tails cannot be noted, as a child meets another one within them: nothing is merged
+  // then that can be used, and has to be again with `notes` false.
+  bool merge(const int64_t* rows, int64_t count, int32_t* outputs, bool notes = true);
+  // The operation of a child's output; -1: none.
+  int32_t operation_of(int32_t output) const {
+    return output < -1 ? noted_[-2 - output].macro : merger_.node(output).macro;
+  }
+  // The end of merging: all nodes, and those of the outputs.
+  void write_all(std::vector<int32_t>& outputs);
 
  private:
   void find_changes();
   int32_t child(const int64_t* row, int64_t first_change);
   int32_t tail(const int64_t* row);
-  // Reserves a tail over node x, which nothing has read: the node of its output; -1 where it has to be made at once.
-  int32_t reserve_tail(int32_t x);
+  // Notes a tail over node x, which nothing has read: the number of its output; -1 where it has to be made at once.
+  int32_t note_tail(int32_t x);
+  void take_recipes(const int32_t*& from);
   int32_t walk(const Segment& segment, const int64_t* row, int32_t x);
   // Whether the segment's recipe is known for this child and can be copied.
   bool has_recipe(const Segment& segment);
 
-  struct Reserved {
-    int32_t x, first_node, first_input;
+  struct Noted {
+    int32_t x;
+    int32_t after;  // how many nodes were merged before it
+    int32_t macro;  // of the output
   };
   struct Model {
     int32_t segment;  // the first in the tail of this model
@@ -57,8 +66,10 @@ class RowMerger {
 
   std::vector<Model> models_;  // of the segments of the tail
 
-  std::vector<Reserved> reserved_;      // tails that are not written yet
-  std::vector<int32_t> reserved_from_;  // of each, by model in the head: the nodes that its recipe leads from and to
+  bool notes_ = true, met_ = false;
+  std::vector<Noted> noted_;         // tails that are not written yet
+  std::vector<int32_t> noted_from_;  // of each, by model in the head: the nodes that its recipe leads from and to
+  int32_t tail_nodes_ = 0, tail_inputs_ = 0;  // of all of them
 
   std::vector<int32_t> values_;  // by entry, of the child at hand
   // Children by the nodes of the segments before the tail: open addressing, at most half full.

@@ -168,15 +168,15 @@ Plan parse_plan(std::vector<Macro> macros, const at::Tensor& nodes, const at::Te
 
 namespace {
 
-std::vector<uint8_t> find_classifiers(const Plan& plan, const std::vector<Primitive>& primitives) {
+std::vector<uint8_t> find_classifiers(const std::vector<Macro>& macros, const std::vector<Primitive>& primitives) {
   std::vector<uint8_t> found;
-  for (const Macro& m : plan.macros)
+  for (const Macro& m : macros)
     found.push_back(m.primitives > 0 && primitives[m.first_primitive + m.primitives - 1].kind == PrimitiveKind::kHead);
   return found;
 }
 
 void check_nothing_reads_classifiers(const Request& r) {
-  const auto classifier = find_classifiers(r.plan, r.primitives);
+  const auto classifier = find_classifiers(r.plan.macros, r.primitives);
   for (size_t i = 0; i < r.live.size(); ++i) {
     const Node& n = r.plan.nodes[i];
     for (int32_t k = 0; r.live[i] && k < n.inputs; ++k) {
@@ -188,15 +188,17 @@ void check_nothing_reads_classifiers(const Request& r) {
 
 }  // namespace
 
-int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives) {
-  const auto classifier = find_classifiers(plan, primitives);
+int64_t check_outputs(const std::vector<Macro>& macros, const std::vector<Primitive>& primitives,
+                      const std::vector<int32_t>& operations) {
+  const auto classifier = find_classifiers(macros, primitives);
   int64_t classes = 0;
-  for (size_t k = 0; k < plan.outputs.size(); ++k) {
-    const Node& n = plan.nodes[plan.outputs[k]];
-    TORCH_CHECK(n.macro >= 0 && classifier[n.macro], "child_eval: the output of child ", k, " must be a classifier");
-    TORCH_CHECK(classes == 0 || classes == n.channels, "child_eval: children must have one number of classes, got ",
-                classes, " and ", n.channels);
-    classes = n.channels;
+  for (size_t k = 0; k < operations.size(); ++k) {
+    const int32_t macro = operations[k];
+    TORCH_CHECK(macro >= 0 && classifier[macro], "child_eval: the output of child ", k, " must be a classifier");
+    const int64_t channels = macros[macro].c_out;
+    TORCH_CHECK(classes == 0 || classes == channels, "child_eval: children must have one number of classes, got ",
+                classes, " and ", channels);
+    classes = channels;
   }
   return classes;
 }
@@ -219,7 +221,9 @@ Request parse_request(const at::Tensor& primitives, const at::Tensor& macros, co
   r.primitives = parse_primitives(primitives);
   r.plan = parse_plan(parse_macros(macros, r.primitives), nodes, inputs, outputs);
   r.live = live_nodes(r.plan);
-  r.classes = check_outputs(r.plan, r.primitives);
+  std::vector<int32_t> operations;
+  for (int32_t node : r.plan.outputs) operations.push_back(r.plan.nodes[node].macro);
+  r.classes = check_outputs(r.plan.macros, r.primitives, operations);
   check_nothing_reads_classifiers(r);
   TORCH_CHECK(r.classes == classes, "child_eval: classes must be the ", r.classes, " of the classifiers, got ",
               classes);

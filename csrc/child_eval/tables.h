@@ -21,8 +21,9 @@ std::tuple<at::Tensor, at::Tensor> node_tables(const Plan& plan);
 Plan parse_plan(std::vector<Macro> macros, const at::Tensor& nodes, const at::Tensor& inputs,
                 const at::Tensor& outputs);
 
-// Checks that outputs are classifiers with one number of classes, which is returned.
-int64_t check_outputs(const Plan& plan, const std::vector<Primitive>& primitives);
+// Checks that the operations of outputs (-1: none) are classifiers with one number of classes, which is returned.
+int64_t check_outputs(const std::vector<Macro>& macros, const std::vector<Primitive>& primitives,
+                      const std::vector<int32_t>& operations);
 
 // An op call, parsed and checked.
 struct Request {

@@ -130,7 +130,6 @@ class TrainEstimator:
         if not same:
             raise SpaceError(f"{self.model.name}: the smaller model must have the decisions of {space.name}")
         self.data = _at_fidelity(dataset, self.settings, self.fidelity)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
         """See :class:`nasfast.estimators.Estimator`. The default budget is the fidelity's epochs.
@@ -142,6 +141,7 @@ class TrainEstimator:
             TrainError: A loss is no longer finite.
             KeyboardInterrupt: Ctrl-C; the state of the training was saved.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         return [self._one(row, budget) for row in self.space.check(rows)]
 
     def epochs(self, row: Rows, budget: int | None = None) -> int:
