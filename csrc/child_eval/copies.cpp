@@ -66,7 +66,7 @@ int32_t Recipe::copy(Merger& merger, const int32_t* macros, int32_t x) {
   if (steps_.empty()) return x;
   ids_[0] = x;
   for (int32_t i = 0; i < constants_; ++i) ids_[i + 1] = copy_constant(merger, macros, steps_[i], x);
-  const auto block = merger.new_block(nodes() - constants_, block_inputs_, ids_.data(), constants_ + 1);
+  const auto block = merger.new_block(nodes() - constants_, block_inputs_);
   write_steps(merger.plan().macros, macros, merger.plan().nodes.data(), block);
   return ids_[nodes()];
 }

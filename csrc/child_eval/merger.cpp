@@ -112,17 +112,10 @@ int32_t Merger::intern(const Node& node, const int32_t* xs) {
   return id;
 }
 
-Merger::Block Merger::new_block(int32_t nodes, int32_t inputs, const int32_t* read, int32_t reads) {
+Merger::Block Merger::new_block(int32_t nodes, int32_t inputs) {
   const int32_t first_node = size(), first_input = static_cast<int32_t>(plan_.inputs.size());
   plan_.nodes.resize(first_node + nodes);
   plan_.inputs.resize(first_input + inputs);
-  const bool follows = blocks_.size() > met_ && blocks_.back().end == first_node;
-  for (int32_t i = 0; i < reads; ++i)
-    if (!follows || read[i] < blocks_.back().begin) read_.push_back(read[i]);
-  if (follows)
-    blocks_.back().end += nodes;
-  else
-    blocks_.push_back({first_node, first_node + nodes});
   return {plan_.nodes.data() + first_node, plan_.inputs.data() + first_input, first_node, first_input};
 }
 
@@ -130,32 +123,6 @@ void Merger::replace(decltype(Plan::nodes) nodes, decltype(Plan::inputs) inputs)
   plan_.nodes = std::move(nodes);
   plan_.inputs = std::move(inputs);
   table_.clear();
-  blocks_.clear();
-  read_.clear();
-}
-
-void Merger::meet_all() {
-  for (; met_ < blocks_.size(); ++met_)
-    for (int32_t id = blocks_[met_].begin; id < blocks_[met_].end; ++id)
-      enter(id, hash_of(plan_.nodes[id], plan_.inputs_of(plan_.nodes[id])));
-}
-
-std::vector<uint8_t> Merger::live() const {
-  std::vector<uint8_t> live(plan_.nodes.size(), 0);
-  for (int32_t node : plan_.outputs) live[node] = 1;
-  for (int32_t node : read_) live[node] = 1;
-  size_t block = blocks_.size();
-  for (int32_t i = size(); i-- > 0;) {
-    if (block > 0 && i < blocks_[block - 1].end) {
-      const Range range = blocks_[--block];
-      std::fill(live.begin() + range.begin, live.begin() + range.end, uint8_t{1});
-      i = range.begin;
-      continue;
-    }
-    const Node& n = plan_.nodes[i];
-    for (int32_t k = 0; live[i] && k < n.inputs; ++k) live[plan_.inputs_of(n)[k]] = 1;
-  }
-  return live;
 }
 
 int32_t Merger::zero(int32_t channels, int halvings) {

@@ -34,18 +34,14 @@ class Merger {
   int32_t concat(const int32_t* xs, int32_t count);
   int32_t zero(int32_t channels, int halvings);
 
-  // Nodes that are known to be new and to reach an output, to be written by the caller: their places, and those of
-  // their inputs. They are not looked for until `meet_all`. `read` are the nodes from outside the block that they read.
+  // Nodes that are known to be new, to be written by the caller: their places, and those of their inputs. They are
+  // never looked for: nothing else must make the same of what they read.
   struct Block {
     Node* nodes;
     int32_t* inputs;
     int32_t first_node, first_input;
   };
-  Block new_block(int32_t nodes, int32_t inputs, const int32_t* read, int32_t reads);
-  void meet_all();
-
-  // Nodes that reach one of the outputs.
-  std::vector<uint8_t> live() const;
+  Block new_block(int32_t nodes, int32_t inputs);
 
   // The end of merging: these are the nodes now.
   void replace(decltype(Plan::nodes) nodes, decltype(Plan::inputs) inputs);
@@ -67,9 +63,6 @@ class Merger {
     uint32_t hash = 0;
   };
   struct Spare;
-  struct Range {
-    int32_t begin, end;
-  };
 
   static uint32_t hash_of(const Node& node, const int32_t* xs);
   int32_t common_dominator(int32_t a, int32_t b) const;
@@ -83,9 +76,6 @@ class Merger {
   Plan plan_;
   std::vector<Place> table_;  // open addressing, at most half full
   size_t entered_ = 0;
-  std::vector<Range> blocks_;   // ascending, neighbours joined
-  size_t met_ = 0;              // blocks whose nodes are in the table
-  std::vector<int32_t> read_;   // by blocks, from outside
   std::vector<int32_t> terms_;  // scratch
 };
 

@@ -6,9 +6,9 @@
 namespace nasfast::child_eval {
 
 const Plan& Planner::plan() {
-  if (rows_) rows_->write_all(merger_->outputs());
+  if (rows_) rows_->write_all(merger_.outputs());
   rows_.reset();
-  return merger_->plan();
+  return merger_.plan();
 }
 
 void Planner::add_rows(Template space, const int64_t* rows, int64_t count) {
@@ -20,13 +20,9 @@ void Planner::add_rows(Template space, const int64_t* rows, int64_t count) {
                                     "] must be 0 to " + std::to_string(space.sizes[d] - 1) + ", got " +
                                     std::to_string(rows[k * D + d]));
   space_ = std::move(space);
-  for (bool notes : {true, false}) {
-    rows_ = std::make_unique<RowMerger>(*merger_, space_);
-    merger_->outputs().resize(count);
-    if (rows_->merge(rows, count, merger_->outputs().data(), notes)) break;
-    rows_.reset();
-    merger_ = std::make_unique<Merger>(macros(), in_channels_);
-  }
+  rows_ = std::make_unique<RowMerger>(merger_, space_);
+  merger_.outputs().resize(count);
+  rows_->merge(rows, count, merger_.outputs().data());
   count_asked(space_, rows, count);
 }
 
@@ -48,12 +44,12 @@ void Planner::add_graphs(const Template& graphs, const std::vector<int64_t>& sta
   for (size_t k = 0; k + 1 < starts.size(); ++k) {
     const int32_t base = static_cast<int32_t>(starts[k]);
     for (int32_t e = base; e < starts[k + 1]; ++e) {
-      values[e] = merge_entry(*merger_, graphs, e, nullptr, values, base, scratch);
+      values[e] = merge_entry(merger_, graphs, e, nullptr, values, base, scratch);
       const auto& entry = graphs.entries[e];
       if (entry.kind == NodeKind::kOperation)
         asked_ += macros()[graphs.macros[entry.first_macro]].kind == MacroKind::kOperation;
     }
-    merger_->outputs().push_back(values[starts[k + 1] - 1]);
+    merger_.outputs().push_back(values[starts[k + 1] - 1]);
   }
 }
 

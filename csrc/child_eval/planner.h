@@ -13,8 +13,7 @@ namespace nasfast::child_eval {
 
 class Planner {
  public:
-  Planner(std::vector<Macro> macros, int64_t in_channels)
-      : in_channels_(in_channels), merger_(std::make_unique<Merger>(std::move(macros), in_channels)) {}
+  Planner(std::vector<Macro> macros, int64_t in_channels) : merger_(std::move(macros), in_channels) {}
 
   // Rows [K][D], once. Throws std::invalid_argument for a choice out of range.
   void add_rows(Template space, const int64_t* rows, int64_t count);
@@ -24,22 +23,20 @@ class Planner {
 
   // In the order in which the children were given: a number that equal children have in common, and the operation of
   // their output, -1: none.
-  const std::vector<int32_t>& outputs() const { return merger_->plan().outputs; }
+  const std::vector<int32_t>& outputs() const { return merger_.plan().outputs; }
   int32_t operation_of(int32_t output) const {
-    return rows_ ? rows_->operation_of(output) : merger_->node(output).macro;
+    return rows_ ? rows_->operation_of(output) : merger_.node(output).macro;
   }
-  const std::vector<Macro>& macros() const { return merger_->plan().macros; }
+  const std::vector<Macro>& macros() const { return merger_.plan().macros; }
 
   // All nodes; the numbers of outputs are theirs from now on. Nothing can be added any more.
   const Plan& plan();
-  std::vector<uint8_t> live() const { return merger_->live(); }
   int64_t operations_asked() const { return asked_; }
 
  private:
   void count_asked(const Template& space, const int64_t* rows, int64_t count);
 
-  int64_t in_channels_;
-  std::unique_ptr<Merger> merger_;
+  Merger merger_;
   Template space_;
   std::unique_ptr<RowMerger> rows_;  // may have nodes to write
   int64_t asked_ = 0;

@@ -115,7 +115,7 @@ const Plan& Population::plan() {
 
 std::map<std::string, int64_t> Population::counts() {
   const Plan& plan = this->plan();
-  const auto live = planner_.live();
+  const auto live = live_nodes(plan);
   int64_t executed = 0, nodes = 0;
   for (size_t i = 0; i < live.size(); ++i) {
     nodes += live[i];

@@ -89,8 +89,7 @@ void RowMerger::find_changes() {
       if (d == 0 || depends[e] >= d) changed_[d].push_back(e);
 }
 
-bool RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs, bool notes) {
-  notes_ = notes;
+void RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs) {
   const int64_t D = static_cast<int64_t>(space_.sizes.size());
   const auto order = sorted_order(rows, count, space_.sizes);
   size_t places = 16;
@@ -103,10 +102,8 @@ bool RowMerger::merge(const int64_t* rows, int64_t count, int32_t* outputs, bool
     const int64_t* before = i > 0 ? rows + order[i - 1] * D : nullptr;
     const int64_t first = before ? std::mismatch(row, row + D, before).first - row : 0;
     outputs[order[i]] = before && first == D ? outputs[order[i - 1]] : child(row, first);
-    if (met_) return false;
     if (i == some) merger_.reserve(static_cast<size_t>(merger_.size()) * 10);
   }
-  return true;
 }
 
 int32_t RowMerger::child(const int64_t* row, int64_t first_change) {
@@ -138,12 +135,8 @@ int32_t RowMerger::tail(const int64_t* row) {
   if (passed_.size() <= static_cast<size_t>(x)) passed_.resize(merger_.size(), 0);
   bool alone = !passed_[x];
   passed_[x] = 1;
-  if (alone && notes_ && !merger_.node(x).constant)
+  if (alone && !merger_.node(x).constant)
     if (const int32_t output = note_tail(x); output < -1) return output;
-  if (!alone && !merger_.node(x).constant) {  // another child has gone on from here, having come another way
-    met_ = !noted_.empty();
-    merger_.meet_all();
-  }
   const int32_t known = merger_.size();
   for (size_t s = segments_.tail; s < segments_.all.size(); ++s) {
     const Segment& segment = segments_.all[s];

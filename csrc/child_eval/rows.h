@@ -5,6 +5,9 @@
 // come to it by the same nodes share all of it, and what others make of it is copied from the cells before, without a
 // look for equal nodes, of which there can be none. Every child is finished before the next, so that values die early.
 //
+// Others cannot meet them there: as each operation stands at one place, a value that depends on the image tells by what
+// nodes a child has come to it.
+//
 // What is to be copied into a tail follows from the head, so it is noted, and written by `write_all`, between what was
 // merged before and after: who only wants to know which children are equal does without.
 #pragma once
@@ -22,9 +25,8 @@ class RowMerger {
   RowMerger(Merger& merger, const Template& space);
 
   // Rows [count][D], all within the space; writes the node of each child, or where its tail is noted a number below -1
-  // that stands for it. False where tails cannot be noted, as a child meets another one within them: nothing is merged
-  // then that can be used, and has to be again with `notes` false.
-  bool merge(const int64_t* rows, int64_t count, int32_t* outputs, bool notes = true);
+  // that stands for it.
+  void merge(const int64_t* rows, int64_t count, int32_t* outputs);
   // The operation of a child's output; -1: none.
   int32_t operation_of(int32_t output) const {
     return output < -1 ? noted_[-2 - output].macro : merger_.node(output).macro;
@@ -66,7 +68,6 @@ class RowMerger {
 
   std::vector<Model> models_;  // of the segments of the tail
 
-  bool notes_ = true, met_ = false;
   std::vector<Noted> noted_;         // tails that are not written yet
   std::vector<int32_t> noted_from_;  // of each, by model in the head: the nodes that its recipe leads from and to
   int32_t tail_nodes_ = 0, tail_inputs_ = 0;  // of all of them
