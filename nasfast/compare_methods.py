@@ -52,6 +52,10 @@ class Method:
     shared: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
 class Methods:
     """All estimators that a comparison's settings allow, in the order in which they run.
 
@@ -84,11 +88,11 @@ class Methods:
             Method("one-shot, recalibrated", "one-shot", lambda: self._oneshot(True), self._spent),
             Method("one-shot, shared statistics", "one-shot", lambda: self._oneshot(False), self._spent),
             Method(
-                f"weights of the shared network, {few} epochs", "inherited weights",
+                f"weights of the shared network, {_epochs(few)}", "inherited weights",
                 lambda: self._inherit("shared", few, True), self._spent,
             ),
             Method(
-                f"morphism of one parent, {few} epochs", "inherited weights",
+                f"morphism of one parent, {_epochs(few)}", "inherited weights",
                 lambda: self._inherit("morphism", few, False), self._parent_spent,
             ),
             *self._table(),

@@ -59,13 +59,18 @@ def render(path: Path, config: dict[str, Any]) -> str:
         "architectures, over what an estimate costs; bars are 95 % bootstrap intervals over architectures. What is "
         "spent once for all (a shared network, a parent, the trainings a predictor learns from) is shared among them."
     )
-    charts = chart(rows, "flops", "FLOPs an architecture") + chart(rows, "seconds", "seconds an architecture")
+    charts = _wide(chart(rows, "flops", "FLOPs an architecture") + chart(rows, "seconds", "seconds an architecture"))
     omitted = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in content.get("omitted", {}).items())
     left_out = f"<h3>Left out</h3><ul>{omitted}</ul>" if omitted else ""
     body = sections.section("comparison", "Rank correlation against cost", lead, charts)
-    body += sections.section("table", "Every estimator", "", table(rows) + left_out)
+    body += sections.section("table", "Every estimator", "", _wide(table(rows)) + left_out)
     body += sections.setting(data)
     return frame(data.name, str(config.get("nasfast", "")), subtitle, "", body)
+
+
+def _wide(html: str) -> str:
+    """What stays as wide as it is, and is moved sideways on a narrow screen."""
+    return f'<div class="wide">{html}</div>'
 
 
 def _number(value: float | None, digits: int = 3) -> str:
