@@ -140,7 +140,7 @@ def test_every_space_is_searched_with_a_shared_network(space, strategy):
 
 
 def test_unknown_names_are_named():
-    with pytest.raises(ConfigError, match="--estimator must be one of table, oneshot, zero-cost, got 'oracle'"):
+    with pytest.raises(ConfigError, match="--estimator must be one of table, oneshot, zero-cost, train, got 'oracle'"):
         routes.route("darts", "spos", "oracle")
     with pytest.raises(ConfigError, match=r"--strategy must be one of .*, got 'foo'"):
         routes.route("darts", "foo")
