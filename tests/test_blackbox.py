@@ -318,7 +318,7 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
     ("options", "message"),
     [
         (["--space", "nasbench-macro"], "--estimator table needs --table FILE"),
-        (["--space", "nasbench-macro", "--table", "TABLE", "--epochs", "3"], "--epochs does not go with --space"),
+        (["--space", "nasbench-macro", "--table", "TABLE", "--epochs", "3"], "--epochs belongs to --estimator train"),
         (["--strategy", "ppo"], "--strategy ppo searches a space by name; add --space"),
         (["--evaluations", "5"], "--evaluations belongs to the search of a space; add --space"),
         (["--space", "nasbench-macro", "--strategy", "pcdarts"], "--strategy pcdarts lets channels pass by"),
