@@ -16,7 +16,7 @@ import numpy as np
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.estimators.base import Estimate, Estimator, Recalling
 from nasfast.latency import LatencyTable
-from nasfast.objectives import Constraint, Objective, total_violation
+from nasfast.objectives import BUDGET, Constraint, Objective, total_violation
 from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy, Values
@@ -25,6 +25,7 @@ COSTS = ("params", "flops")
 """Metrics that every space can give before anything is estimated."""
 
 _MOST_REJECTED = 10_000
+_Asked = tuple[tuple[int, ...], int | None]  # a row and its budget
 
 
 class SearchStuck(NasfastError):
@@ -129,7 +130,7 @@ class BlackBoxSearch:
         self.trials: list[Trial] = []
         self.rejected = 0
         self._rejected_in_a_row = 0
-        self._memory: dict[tuple[int, ...], dict[str, float]] = {}
+        self._memory: dict[_Asked, dict[str, float]] = {}
 
     def done(self) -> bool:
         """Whether the evaluations are used up."""
@@ -139,13 +140,17 @@ class BlackBoxSearch:
         """Ask for a batch, evaluate it, tell the strategy; returns the new trials."""
         rows = self.strategy.ask(min(self.batch, self.evaluations - len(self.trials)))
         keys = [tuple(row) for row in self.problem.space.check(rows).tolist()]
+        budgets = [b if b is not None else self.problem.budget for b in self.strategy.budgets(rows)]
         before = [self.problem.known_before(key) for key in keys]
         broken = [self.problem.excluded(metrics) for metrics in before]
         allowed = [i for i, excess in enumerate(broken) if excess == 0]
-        self._estimate([keys[i] for i in allowed])
+        self._estimate([(keys[i], budgets[i]) for i in allowed])
         new: list[Trial] = []
         for i in allowed:
-            metrics = self._memory[keys[i]] | before[i]
+            metrics = self._memory[keys[i], budgets[i]] | before[i]
+            budget = budgets[i]
+            if self.strategy.multi_fidelity and budget is not None:
+                metrics[BUDGET] = float(budget)
             excess = total_violation(self.problem.constraints, metrics)
             new.append(Trial(len(self.trials) + len(new), keys[i], metrics, excess))
             broken[i] = excess
@@ -158,13 +163,13 @@ class BlackBoxSearch:
         self.strategy.tell(rows, values, np.array(broken))
         return new
 
-    def _estimate(self, keys: list[tuple[int, ...]]) -> None:
-        fresh = [key for key in dict.fromkeys(keys) if key not in self._memory]
-        if not fresh:
-            return
-        estimates = self.problem.estimator.estimate(np.array(fresh, np.int64), self.problem.budget)
-        for key, estimate in zip(fresh, estimates, strict=True):
-            self._memory[key] = self._metrics(key, estimate)
+    def _estimate(self, asked: list[_Asked]) -> None:
+        fresh = [pair for pair in dict.fromkeys(asked) if pair not in self._memory]
+        for budget in dict.fromkeys(budget for _, budget in fresh):
+            keys = [key for key, other in fresh if other == budget]
+            estimates = self.problem.estimator.estimate(np.array(keys, np.int64), budget)
+            for key, estimate in zip(keys, estimates, strict=True):
+                self._memory[key, budget] = self._metrics(key, estimate)
 
     def _metrics(self, key: tuple[int, ...], estimate: Estimate) -> dict[str, float]:
         metrics = {name: float(value) for name, value in estimate.numbers().items()}
@@ -190,15 +195,21 @@ class BlackBoxSearch:
         Raises:
             SearchStuck: None keeps them.
         """
-        kept = [trial for trial in self.trials if trial.violation == 0]
+        kept = self._kept()
         if not kept:
             limits = ", ".join(map(str, self.problem.constraints))
             raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")
         return kept[int(np.argmax(self.problem.values(kept)[:, 0]))]
 
+    def _kept(self) -> list[Trial]:
+        """Trials that keep the constraints; of several budgets, those of the largest, which alone can be compared."""
+        kept = [trial for trial in self.trials if trial.violation == 0]
+        most = max((trial.metrics.get(BUDGET, 0.0) for trial in kept), default=0.0)
+        return [trial for trial in kept if trial.metrics.get(BUDGET, 0.0) == most]
+
     def front(self) -> list[Trial]:
         """Trials that keep the constraints and that no other dominates, the best first objective first."""
-        kept = {trial.row: trial for trial in reversed(self.trials) if trial.violation == 0}
+        kept = {trial.row: trial for trial in reversed(self._kept())}
         trials = list(kept.values())
         if not trials:
             return []
@@ -217,7 +228,9 @@ class BlackBoxSearch:
         self.trials = list(trials)
         self.rejected, self._rejected_in_a_row = state["rejected"]
         for trial in self.trials:
-            self._memory[trial.row] = {name: v for name, v in trial.metrics.items() if name not in COSTS}
+            budget = int(trial.metrics[BUDGET]) if BUDGET in trial.metrics else self.problem.budget
+            known = {name: v for name, v in trial.metrics.items() if name not in (*COSTS, BUDGET)}
+            self._memory[trial.row, budget] = known
         if self.trials and isinstance(self.problem.estimator, Recalling):
             rows = np.array([trial.row for trial in self.trials], np.int64)
             self.problem.estimator.recall(rows, [trial.metrics for trial in self.trials])

@@ -29,7 +29,7 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "budget"),
     "zero-cost": (*IMAGES, "proxy", "proxy_images", "proxy_draws"),
     "train": (
-        *(*IMAGES, "epochs", "batch_size", "lr", "held_out"),
+        *(*IMAGES, "epochs", "min_epochs", "batch_size", "lr", "held_out"),
         *("fidelity_images", "fidelity_size", "fidelity_set"),
     ),
 }
@@ -71,6 +71,12 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
         1, "Draws of the weights to average over; two or more give an uncertainty.", _ZERO_COST, 1
     )
     epochs: int = option(20, "Passes over the images.", _TRAIN, 1)
+    min_epochs: int = option(
+        1,
+        "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.",
+        _TRAIN,
+        1,
+    )
     batch_size: int = option(96, "Images per step.", _TRAIN, 2)
     lr: float = option(0.025, "Learning rate in the first epoch.", _TRAIN, 0)
     held_out: float = option(

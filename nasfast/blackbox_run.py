@@ -29,6 +29,7 @@ from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 from nasfast.search import absolute_path
 from nasfast.spaces.base import Space
+from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
 
 _KIND = "blackbox"
@@ -156,8 +157,38 @@ def _make_search(
         num_classes=task.num_classes,
         image_size=task.image_size,
     )
-    strategy = make_strategy(config.strategy, config.strategy_settings()).init(space, config.seed)
+    strategy = make_strategy(config.strategy, config.strategy_settings())
+    if isinstance(strategy, MultiFidelity):
+        strategy.rungs = _rungs(config, strategy, task.estimator)
+    strategy.init(space, config.seed)
     return BlackBoxSearch(problem, strategy, config.evaluations, config.ask), list(task.fingerprint)
+
+
+def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator) -> tuple[int, ...]:
+    """Budgets of a search at several fidelities, rising.
+
+    Raises:
+        ConfigError: There are fewer than two.
+    """
+    known = getattr(estimator, "budgets", None)
+    if known is not None:
+        rungs = [budget for budget in known if config.budget is None or budget <= config.budget]
+        if len(rungs) < 2:
+            raise ConfigError(
+                f"--strategy {config.strategy} needs scores after several numbers of epochs; {estimator.name} has "
+                f"{', '.join(map(str, rungs)) or 'none that are told apart'}"
+            )
+        return tuple(rungs)
+    epochs, rungs = config.epochs, [config.epochs]
+    while epochs // strategy.reduction >= config.min_epochs:
+        epochs //= strategy.reduction
+        rungs.append(epochs)
+    if len(rungs) < 2:
+        raise ConfigError(
+            f"--strategy {config.strategy} needs several numbers of epochs; --epochs {config.epochs} leaves no smaller "
+            f"one of --min-epochs {config.min_epochs} or more"
+        )
+    return tuple(reversed(rungs))
 
 
 def _finish(

@@ -11,6 +11,9 @@ from nasfast.errors import ConfigError
 
 Metrics = Mapping[str, float]
 
+BUDGET = "budget"
+"""Metric of the epochs that a trial of a search at several fidelities was given."""
+
 
 @dataclass(frozen=True)
 class Objective:

@@ -14,7 +14,7 @@ from nasfast.space_options import SPACE_PANEL, SpaceOptions
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
-from nasfast.strategies.registry import STRATEGIES, make_strategy
+from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
 
 ONE_SHOT = ("spos", "fairnas", "enas")
 """Strategies that are ways to train a weight-shared network by sampled paths."""
@@ -111,9 +111,10 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
             raise ConfigError("--calibration must be 0 or at least 2 images, got 1")
 
     def _check_search(self) -> None:
-        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in STRATEGIES):
+        known = [name for name in STRATEGIES if name not in MULTI_FIDELITY]
+        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in known):
             raise ConfigError(
-                f"--search must be one of {', '.join(STRATEGIES)} and goes with --strategy spos or fairnas, "
+                f"--search must be one of {', '.join(known)} and goes with --strategy spos or fairnas, "
                 f"got {self.search!r} with {self.strategy}"
             )
         goals, _ = self.objectives(), self.constraints()

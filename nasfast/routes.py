@@ -16,7 +16,7 @@ from nasfast.errors import ConfigError
 from nasfast.oneshot_config import ONE_SHOT
 from nasfast.spaces.base import MOST_ROWS
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.strategies.registry import STRATEGIES
+from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES
 from nasfast.strategies.relaxations import DIFFERENTIABLE
 
 _SCORES = tuple(BLACK_BOX_ESTIMATORS)
@@ -60,6 +60,7 @@ _WIRED = tuple(name for name in SPACES if name != "darts" and not make_space(nam
 _WIRES = "and this space also chooses what reads what, or how many channels; use --strategy spos, fairnas or enas"
 _CHANGES = "and the layers of this space change their number; use darts, gdas, snas or drnas"
 _SKIPS = "so that no skip of this space could be left out; use darts, gdas, snas or drnas"
+_BUDGETS = "trains for several numbers of epochs, which this estimator does not know; use --estimator train or table"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
@@ -73,6 +74,7 @@ RULES = (
     Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
     Rule(_SPACES, ONE_SHOT, _UNTAUGHT, Route(None, "trains a weight-shared network, which is its own estimator")),
+    Rule(_SPACES, MULTI_FIDELITY, ("oneshot", "zero-cost"), Route(None, _BUDGETS)),
     Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
     Rule(_SPACES, _BLACK_BOX, _SCORES, Route("blackbox")),
 )

@@ -3,7 +3,8 @@
 Read are
 - NAS-Bench-201 as ``.npz``: arrays ``arch_str`` [N] and ``{val,test}_acc_DATASET_eEPOCHS`` [N];
 - NAS-Bench-Macro as ``.json``: {"archs": {"22212220": [accuracies of each run ..., mean, params, flops]}};
-- ``.json``: {architecture: score}, or {architecture: {"score": ..., any further numbers}};
+- ``.json``: {architecture: score}, or {architecture: {"score": ..., any further numbers}}, or with scores after several
+  numbers of epochs {architecture: {"9": ..., "81": ...}}, the same for all;
 - ``.csv``: columns ``arch`` and ``score``, and any further columns of numbers;
 where an architecture is the text that the space's ``decode`` writes. Reading never executes code.
 """
@@ -140,7 +141,22 @@ def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
         raise DataError(f"{path}: expected an object {{architecture: score}}, got {type(content).__name__}")
     if isinstance(content.get("archs"), dict):
         return {None: {name: _macro(path, name, row) for name, row in content["archs"].items()}}
+    first = next(iter(content.values()), None)
+    if isinstance(first, dict) and first and all(key.isdecimal() for key in first):
+        return _by_epochs(path, content)
     return {None: {name: _estimate(path, name, value) for name, value in content.items()}}
+
+
+def _by_epochs(path: Path, content: Mapping[str, Any]) -> dict[int | None, _Table]:
+    budgets = sorted(int(key) for key in next(iter(content.values())))
+    for name, scores in content.items():
+        if not isinstance(scores, dict) or {str(budget) for budget in budgets} != set(scores):
+            raise DataError(f"{path}: {name} must have a score after {', '.join(map(str, budgets))} epochs")
+    tables: dict[int | None, _Table] = {
+        budget: {name: Estimate(_number(path, name, scores[str(budget)])) for name, scores in content.items()}
+        for budget in budgets
+    }
+    return tables | {None: tables[budgets[-1]]}
 
 
 def _macro(path: Path, name: str, row: Any) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nasfast.errors import NasfastError, RunError
-from nasfast.objectives import Objective
+from nasfast.objectives import BUDGET, Objective
 from nasfast.population import non_dominated
 from nasfast.report import sections
 from nasfast.report.architectures import architecture_svg
@@ -36,10 +37,18 @@ class Search:
     make_space: Callable[[], Space]
     trials: list[Row] = field(default_factory=list)
 
+    def full(self, trial: Row) -> bool:
+        """Whether a trial had the largest budget of any: others cannot be compared with it."""
+        return bool(trial["metrics"].get(BUDGET, 0) == self._most)
+
+    @cached_property
+    def _most(self) -> float:
+        return max((t["metrics"].get(BUDGET, 0) for t in self.trials if not t["violation"]), default=0)
+
     @property
     def kept(self) -> list[Row]:
         """Different architectures that keep the constraints, the best first objective first."""
-        kept = {trial["arch"]: trial for trial in reversed(self.trials) if not trial["violation"]}
+        kept = {trial["arch"]: trial for trial in reversed(self.trials) if not trial["violation"] and self.full(trial)}
         return sorted(kept.values(), key=lambda t: (-self.objectives[0].value(t["metrics"]), t["number"]))
 
 
@@ -76,7 +85,14 @@ def render(search: Search) -> str:
     if settings["estimator"] != "table":
         subtitle += f", estimator {settings['estimator']}, data {Path(settings['data']).name}"
     body = "".join(
-        (architecture(search), front(search), leaders(search), progress(search), sections.setting(search.data))
+        (
+            architecture(search),
+            front(search),
+            leaders(search),
+            rungs(search),
+            progress(search),
+            sections.setting(search.data),
+        )
     )
     return frame(search.data.name, str(search.data.config.get("nasfast", "")), subtitle, _headline(search), body)
 
@@ -153,6 +169,20 @@ def leaders(search: Search) -> str:
     return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
 
 
+def rungs(search: Search) -> str:
+    """How many architectures came to each budget, and the best there; "" where there is one budget."""
+    budgets = sorted({trial["metrics"][BUDGET] for trial in search.trials if BUDGET in trial["metrics"]})
+    if len(budgets) < 2:
+        return ""
+    objective, rows = search.objectives[0], []
+    for budget in budgets:
+        found = [t for t in search.trials if t["metrics"].get(BUDGET) == budget and not t["violation"]]
+        best = max(found, key=lambda t: objective.value(t["metrics"]), default=None)
+        value = "–" if best is None else _shown(best["metrics"].get(objective.metric))
+        rows.append([f"{budget:g} epochs", str(len({t["arch"] for t in found})), value])
+    return sections.section("rungs", "Rungs", "", sections.table(["", "architectures", "best"], rows))
+
+
 def progress(search: Search) -> str:
     if not search.trials:
         return ""
@@ -161,7 +191,7 @@ def progress(search: Search) -> str:
     line: list[tuple[float, float | None]] = []
     for trial in search.trials:
         value = trial["metrics"][objective.metric]
-        if not trial["violation"]:
+        if not trial["violation"] and search.full(trial):
             better = best is None or (value > best if objective.maximise else value < best)
             best = value if better else best
         line.append((trial["number"] + 1, best))

@@ -35,6 +35,7 @@ class Strategy(ABC):
 
     paper: ClassVar[str]
     many_objectives: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = False
 
     space: Space
     generator: np.random.Generator
@@ -54,6 +55,10 @@ class Strategy(ABC):
     @abstractmethod
     def ask(self, count: int) -> Rows:
         """Architectures to evaluate next: int64 [count, D]."""
+
+    def budgets(self, rows: Rows) -> list[int | None]:
+        """Epochs that the rows asked last may be trained for; None leaves it to the search."""
+        return [None] * len(rows)
 
     @abstractmethod
     def learn(self, rows: Rows, values: Values, violations: Values) -> None:

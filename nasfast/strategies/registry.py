@@ -14,6 +14,7 @@ from nasfast.strategies.base import Strategy
 from nasfast.strategies.bayesian import Bayesian
 from nasfast.strategies.evolution import RegularizedEvolution
 from nasfast.strategies.local_search import LocalSearch
+from nasfast.strategies.multifidelity import ASHA, BOHB, Hyperband, SuccessiveHalving
 from nasfast.strategies.nsga2 import NSGA2
 from nasfast.strategies.policy_gradient import PPO, Reinforce
 from nasfast.strategies.random_search import RandomSearch
@@ -27,7 +28,14 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "reinforce-lstm": partial(Reinforce, policy="lstm", batch=4, lr=0.01, entropy=0.1),
     "ppo": PPO,
     "bayesian": Bayesian,
+    "successive-halving": SuccessiveHalving,
+    "asha": ASHA,
+    "hyperband": Hyperband,
+    "bohb": BOHB,
 }
+
+MULTI_FIDELITY = ("successive-halving", "asha", "hyperband", "bohb")
+"""Strategies that ask for estimates at several budgets."""
 
 
 def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:
