@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = {"curves": "bench.curves", "morphism": "bench.morphism", "zero-cost": "bench.zero_cost"}
+BENCHES = {
+    "curves": "bench.curves",
+    "fidelity": "bench.fidelity",
+    "morphism": "bench.morphism",
+    "zero-cost": "bench.zero_cost",
+}
 """Module of each, whose ``main(arguments)`` runs it."""
 
 
