@@ -195,13 +195,13 @@ class BlackBoxSearch:
         Raises:
             SearchStuck: None keeps them.
         """
-        kept = self._kept()
+        kept = self.kept()
         if not kept:
             limits = ", ".join(map(str, self.problem.constraints))
             raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")
         return kept[int(np.argmax(self.problem.values(kept)[:, 0]))]
 
-    def _kept(self) -> list[Trial]:
+    def kept(self) -> list[Trial]:
         """Trials that keep the constraints; of several budgets, those of the largest, which alone can be compared."""
         kept = [trial for trial in self.trials if trial.violation == 0]
         most = max((trial.metrics.get(BUDGET, 0.0) for trial in kept), default=0.0)
@@ -209,7 +209,7 @@ class BlackBoxSearch:
 
     def front(self) -> list[Trial]:
         """Trials that keep the constraints and that no other dominates, the best first objective first."""
-        kept = {trial.row: trial for trial in reversed(self._kept())}
+        kept = {trial.row: trial for trial in reversed(self.kept())}
         trials = list(kept.values())
         if not trials:
             return []

@@ -20,7 +20,7 @@ from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.space_options import SPACE_PANEL, SpaceOptions
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.registry import make_strategy
+from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
 """Options of every estimator that looks at images."""
@@ -111,6 +111,10 @@ class BlackBoxConfig(SpaceOptions, ImageSearchConfig):
             check_proxies(self.proxy)
         if self.fidelity_set:
             self.smaller_space()
+        if self.min_epochs > 1 and self.strategy not in MULTI_FIDELITY:
+            raise ConfigError(
+                f"--min-epochs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
+            )
         strategy = make_strategy(self.strategy, self.strategy_settings())
         goals, _ = self.objectives(), self.constraints()
         if len(goals) > 1 and not strategy.many_objectives:

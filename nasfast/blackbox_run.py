@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.blackbox_estimator import make_task, table_task
@@ -27,7 +25,7 @@ from nasfast.latency import LatencyTable
 from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
-from nasfast.search import absolute_path
+from nasfast.search import absolute_path, pin_settings
 from nasfast.spaces.base import Space
 from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
@@ -80,14 +78,14 @@ def run_blackbox(
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_blackbox` goes on.
     """
     RunFolder.check_free(out)
-    config = _with_absolute_paths(config, own=estimator is not None)
     if space is not None:
         if config.space_set:
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
     use_threads(config.threads)
-    # The run goes on with the thread count that it had: other counts may round differently.
-    config = replace(config, threads=torch.get_num_threads())
+    config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
+    if estimator is None:  # the table of a search with an estimator of its own is not looked at
+        config = replace(config, table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
     search, images = _make_search(config, space, estimator, Path(out) / _CANDIDATES, progress)
     content = {"blackbox": config.to_dict(), "environment": describe_environment()}
@@ -126,17 +124,6 @@ def resume_blackbox(
         if finished:
             return _result(run, search, run.report_path, True)
         return _finish(run, config, search, images, progress)
-
-
-def _with_absolute_paths(config: BlackBoxConfig, own: bool) -> BlackBoxConfig:
-    """The run goes on from any folder. The table of a search with an estimator of ``own`` is not looked at."""
-    found = replace(
-        config,
-        data=absolute_path(config.data),
-        data_root=absolute_path(config.data_root, ()),
-        latency=absolute_path(config.latency, ("",)),
-    )
-    return found if own else replace(found, table=absolute_path(config.table, ("",)))
 
 
 def _make_search(
@@ -238,7 +225,7 @@ def take_steps(
 
 
 def _note(search: BlackBoxSearch) -> str | None:
-    kept = [trial.score for trial in search.trials if trial.violation == 0]
+    kept = [trial.score for trial in search.kept()]
     return f"best {max(kept):.2f}" if kept else None
 
 

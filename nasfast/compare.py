@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nasfast.compare_config import CompareConfig
 from nasfast.compare_methods import REFERENCE, Method, Methods
@@ -28,7 +27,7 @@ from nasfast.predictors import Encoder, make_predictor
 from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import RunFolder, atomic_write
-from nasfast.search import absolute_path, load_run_data
+from nasfast.search import absolute_path, load_run_data, pin_settings
 from nasfast.search_loop import check_space_size, data_fingerprint
 from nasfast.spaces.base import Rows, Space
 
@@ -63,13 +62,7 @@ def run_compare(config: CompareConfig, out: str | os.PathLike[str], progress: Pr
     """
     RunFolder.check_free(out)
     use_threads(config.threads)
-    config = replace(
-        config,
-        threads=torch.get_num_threads(),
-        data=absolute_path(config.data),
-        data_root=absolute_path(config.data_root, ()),
-        table=absolute_path(config.table, ("",)),
-    )
+    config = replace(pin_settings(config), table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
     space, dataset = _open(config, progress)
     content = {"compare": config.to_dict(), "images": data_fingerprint(dataset), "environment": describe_environment()}

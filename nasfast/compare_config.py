@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
-from nasfast.config import check_value, convert_value, named_texts, option, option_name, space_set_for
-from nasfast.errors import ConfigError
+from nasfast.config import DataOptions, check_value, convert_known, named_texts, option, space_set_for
 from nasfast.estimators.train import TrainSettings
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
 
-_WHAT, _TRAIN, _DATA, _RUN = "Comparison", "Trainings", "Data", "Run"
+_WHAT, _TRAIN = "Comparison", "Trainings"
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(DataOptions):
     """What is compared, and what the reference is.
 
     Raises:
@@ -29,22 +28,12 @@ class CompareConfig:
     table: str = option("", "File with a score per architecture, as one more estimator.", _WHAT)
     table_data: str = option("cifar10", "Data set, where the table has several.", _WHAT)
 
-    data: str = option("digits", "digits, cifar10, or the path of an image folder.", _DATA)
-    data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
-    download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
-    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
-    test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9)
-
     epochs: int = option(20, "Epochs of the full training, the reference.", _TRAIN, 5)
     batch_size: int = option(64, "Images per step.", _TRAIN, 2)
     lr: float = option(0.1, "Learning rate in the first epoch.", _TRAIN, 1e-9)
     held_out: float = option(0.3, "Share of the train images that estimates are made on.", _TRAIN, 0.01, 0.9)
     oneshot_epochs: int = option(30, "Epochs of the shared network.", _TRAIN, 1)
     calibration: int = option(256, "Train images that recalibrate a child of the shared network.", _TRAIN, 2)
-
-    seed: int = option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    device: str = option("cpu", "Where to train, as torch names it.", _RUN)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -57,13 +46,7 @@ class CompareConfig:
         Raises:
             ConfigError: An unknown name, a value of another type or out of range.
         """
-        given = {}
-        for name, value in settings.items():
-            if name not in _TYPES:
-                raise ConfigError(
-                    f"unknown option {option_name(name)} of a comparison; it has {', '.join(map(option_name, _TYPES))}"
-                )
-            given[name] = convert_value(name, _TYPES[name], value)
+        given = convert_known(settings, _TYPES, "a comparison")
         chosen = space_set_for(
             given.get("data", "digits"), given.get("space", "nasbench201"), given.get("space_set", ())
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 _SAMPLES = 1000
 Floats = NDArray[np.float64]
@@ -44,26 +45,20 @@ class Comparison:
 
 
 def kendall(ours: Floats, truth: Floats) -> float | None:
-    """Kendall's tau-b of two rankings float64 [K]; None where one of them has no order."""
+    """Kendall's tau-b of two rankings float64 [K]; None where one of them has no order.
+
+    Equivalent to ``scipy.stats.kendalltau(ours, truth).statistic``, whose p-value makes a thousand samples slow.
+    """
     i, j = np.triu_indices(len(ours), 1)
     left, right = np.sign(ours[i] - ours[j]), np.sign(truth[i] - truth[j])
     pairs = float(np.count_nonzero(left)) * float(np.count_nonzero(right))
     return float((left * right).sum() / pairs**0.5) if pairs else None
 
 
-def ranks(values: Floats) -> Floats:
-    """Ranks float64 [K] from 0, equal values with their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    means: Floats = (ends - (counts + 1) / 2)[inverse]
-    return means
-
-
 def spearman(ours: Floats, truth: Floats) -> float | None:
     """Spearman's correlation of two rankings float64 [K]; None where one of them has no order."""
-    left, right = ranks(ours) - ranks(ours).mean(), ranks(truth) - ranks(truth).mean()
-    norm = float(np.linalg.norm(left) * np.linalg.norm(right))
-    return float(left @ right) / norm if norm else None
+    left, right = rankdata(ours), rankdata(truth)
+    return float(np.corrcoef(left, right)[0, 1]) if np.ptp(left) and np.ptp(right) else None
 
 
 def interval(ours: Floats, truth: Floats, seed: int) -> tuple[float | None, float | None]:

@@ -30,23 +30,30 @@ _RUN, _RETRAIN, _SPACE = "Run", "Retraining", "Search of a space"
 
 
 @dataclass(frozen=True)
-class ImageSearchConfig:
-    """Settings of every search that learns from images: which they are, and how it runs."""
+class DataOptions:
+    """Settings of every run that looks at images: which they are, and where it computes."""
 
     data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", _DATA)
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", _DATA)
     download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", _DATA)
     skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", _DATA)
     test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", _DATA, 0.001, 0.9)
+
+    seed: int = option(0, "Seed of everything random.", _RUN, 0)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
+    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
+
+
+@dataclass(frozen=True)
+class ImageSearchConfig(DataOptions):
+    """Settings of every search that learns from images: how it sees them, and when it writes checkpoints."""
+
     crop_pad: int | None = option(
         None, "Shift train images by up to so many pixels. Default: as the data set.", _DATA, 0
     )
     flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
     cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
 
-    seed: int = option(0, "Seed of everything random.", _RUN, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", _RUN, 0)
-    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", _RUN)
     checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
     checkpoint_seconds: float = option(
         60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
@@ -266,6 +273,19 @@ def named_texts(name: str, texts: Sequence[str]) -> dict[str, str]:
         if not (key.strip() and value.strip()):
             raise ConfigError(f"{name} must be NAME=VALUE, got {key + mark + value!r}")
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def convert_known(settings: Mapping[str, Any], types: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Values by name, in the types of their fields; ``owner`` is what the settings are of.
+
+    Raises:
+        ConfigError: An unknown name, or a value of another type.
+    """
+    for name in settings:
+        if name not in types:
+            known = ", ".join(map(option_name, types))
+            raise ConfigError(f"{option_name(name)} does not go with {owner}; it has {known}")
+    return {name: convert_value(name, types[name], value) for name, value in settings.items()}
 
 
 def check_value(f: Field[Any], kind: Any, value: Any) -> None:

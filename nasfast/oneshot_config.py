@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from nasfast.config import ImageSearchConfig, check_value, convert_value, option, option_name, space_set_for
+from nasfast.config import ImageSearchConfig, check_value, convert_known, option, space_set_for
 from nasfast.errors import ConfigError
 from nasfast.space_options import SPACE_PANEL, SpaceOptions
 from nasfast.strategies.base import Strategy
@@ -134,14 +134,7 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
         Raises:
             ConfigError: An unknown name, a value of another type or out of range.
         """
-        given = {}
-        for name, value in settings.items():
-            if name not in _TYPES:
-                raise ConfigError(
-                    f"{option_name(name)} does not go with --estimator oneshot; it has "
-                    f"{', '.join(map(option_name, _TYPES))}"
-                )
-            given[name] = convert_value(name, _TYPES[name], value)
+        given = convert_known(settings, _TYPES, "--estimator oneshot")
         if given.get("data", "digits") == "digits":
             chosen = space_set_for("digits", given.get("space", "nasbench201"), given.get("space_set", ()))
             fair = _DIGITS_FAIR if given.get("strategy") == "fairnas" else {}

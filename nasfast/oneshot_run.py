@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_run import logged_trials, take_steps, write_found
@@ -34,7 +33,7 @@ from nasfast.progress import Progress
 from nasfast.ranks import RankLost, Ranks, open_ranks, rank_device
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
-from nasfast.search import absolute_path, load_run_data
+from nasfast.search import absolute_path, load_run_data, pin_settings
 from nasfast.space_trainer import retrain_row
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.base import Strategy
@@ -96,14 +95,7 @@ def run_oneshot(
     if space is not None:
         config = replace(config, space=space.name, space_set=())
     use_threads(config.threads)
-    # The run goes on from any folder, and with the thread count that it had: other counts round differently.
-    config = replace(
-        config,
-        threads=torch.get_num_threads(),
-        data=absolute_path(config.data),
-        data_root=absolute_path(config.data_root, ()),
-        latency=absolute_path(config.latency, ("",)),
-    )
+    config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
     return _run(config, Path(out), progress or Progress(quiet=True), space, new=True)
 
 

@@ -81,7 +81,7 @@ def _one_part(
             logits = forward(images, row)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits, target)
-        (loss if weight == 1 else weight * loss).backward()
+        (weight * loss).backward()
         with torch.no_grad():
             loss_sum += loss.double() * len(labels)
             right += (logits.argmax(1) == labels).sum()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from nasfast.compare_config import CompareConfig
-from nasfast.config import ImageSearchConfig, SearchConfig
+from nasfast.config import DataOptions, SearchConfig
 from nasfast.data import DataSet, load_data
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, RunError, SpaceError
@@ -28,6 +28,8 @@ from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.train import RetrainConfig, RetrainResult, retrain
+
+_Settings = TypeVar("_Settings", bound=DataOptions)
 
 __all__ = ["SearchConfig", "SearchError", "SearchResult", "resume_search", "run_search"]
 
@@ -82,13 +84,7 @@ def run_search(
     RunFolder.check_free(out)
     check_device(config.device)
     use_threads(config.threads)
-    # The run goes on from any folder, and with the thread count that it had: other counts round differently.
-    config = replace(
-        config,
-        threads=torch.get_num_threads(),
-        data=absolute_path(config.data),
-        data_root=absolute_path(config.data_root, ()),
-    )
+    config = pin_settings(config)
     if config.table:
         config = replace(config, table=absolute_path(config.table, ()))
     if space is not None:
@@ -142,7 +138,17 @@ def absolute_path(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> 
     return path if path in names else str(Path(path).resolve())
 
 
-def load_run_data(config: ImageSearchConfig | CompareConfig, progress: Progress) -> DataSet:
+def pin_settings(config: _Settings) -> _Settings:
+    """Settings with which a run goes on from any folder, and with its thread count: other counts round differently."""
+    return replace(
+        config,
+        threads=torch.get_num_threads(),
+        data=absolute_path(config.data),
+        data_root=absolute_path(config.data_root, ()),
+    )
+
+
+def load_run_data(config: DataOptions, progress: Progress) -> DataSet:
     """The data set of a run with these settings."""
     dataset = load_data(
         config.data,

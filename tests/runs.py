@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nasfast.run import load_checkpoint
 from nasfast.search import SearchConfig
 
 TINY: dict[str, Any] = {
@@ -68,6 +69,16 @@ def assert_same_bits(one: Any, other: Any, where: str = "") -> None:
 
 def _lines(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+def logged(run: Path) -> list[Any]:
+    """The rows of a run's log."""
+    return [json.loads(line) for line in _lines(run)]
+
+
+def search_state(run: Path) -> Any:
+    """Of a black-box search: what its last checkpoint says of the strategy."""
+    return json.loads(load_checkpoint(run / "checkpoint.pt", "blackbox")["search"])
 
 
 def assert_same_checkpoints(one: Path, other: Path) -> list[str]:

@@ -11,9 +11,9 @@ from nasfast.blackbox_run import resume_blackbox, run_blackbox
 from nasfast.cli import app
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
-from nasfast.run import load_checkpoint
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.trainer import TrainError
+from tests.runs import logged, search_state
 
 RUNNER = CliRunner()
 TINY = {
@@ -26,14 +26,6 @@ def tiny(**settings):
     return BlackBoxConfig.of(TINY | settings)
 
 
-def trials(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def state(path):
-    return json.loads(load_checkpoint(path / "checkpoint.pt", "blackbox")["search"])
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that was never stopped."""
@@ -43,7 +35,7 @@ def whole(tmp_path_factory):
 
 
 def test_scores_are_accuracies_on_held_out_images(whole):
-    rows = trials(whole)
+    rows = logged(whole)
     assert len(rows) == 6
     for row in rows:
         metrics = row["metrics"]
@@ -83,13 +75,13 @@ def test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice(after, 
     assert not resume_blackbox(tmp_path / "run").was_finished
     assert len(trained) == len(set(trained))
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert state(tmp_path / "run") == state(whole)
+    assert search_state(tmp_path / "run") == search_state(whole)
 
 
 def test_lower_fidelities_cost_less_and_are_of_the_searched_architecture(whole, tmp_path):
     low = {"fidelity_set": ["channels=2"], "fidelity_size": 4, "fidelity_images": 0.03, "epochs": 1}
     run_blackbox(tiny(evaluations=2, **low), tmp_path / "run")
-    for full, cheap in zip(trials(whole)[:2], trials(tmp_path / "run"), strict=True):
+    for full, cheap in zip(logged(whole)[:2], logged(tmp_path / "run"), strict=True):
         assert full["arch"] == cheap["arch"]
         assert (full["metrics"]["params"], full["metrics"]["flops"]) == (
             cheap["metrics"]["params"],
@@ -139,6 +131,10 @@ def test_front_by_the_command_and_retraining_of_the_best(tmp_path):
     [
         ({"table": "t.json"}, "--table belongs to --estimator table, got --estimator train"),
         ({"epochs": 0}, "--epochs must be at least 1"),
+        (
+            {"min_epochs": 2},
+            "--min-epochs goes with --strategy successive-halving, asha, hyperband, bohb, got",
+        ),
         ({"fidelity_images": 0.0}, "--fidelity-images must be"),
         ({"fidelity_set": ["channels"]}, "--fidelity-set must be NAME=VALUE"),
         ({"estimator": "zero-cost", "epochs": 3}, "--epochs belongs to --estimator train, got --estimator zero-cost"),

@@ -13,8 +13,9 @@ from nasfast.blackbox_run import resume_blackbox, run_blackbox
 from nasfast.cli import app
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.zero_cost import ZeroCostEstimator
-from nasfast.run import RunFolder, load_checkpoint
+from nasfast.run import RunFolder
 from nasfast.weights import load_model
+from tests.runs import logged, search_state
 from tests.test_cli import write_images
 
 RUNNER = CliRunner()
@@ -29,14 +30,6 @@ def tiny(**settings):
     return BlackBoxConfig.of(TINY | settings)
 
 
-def log(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def state(path):
-    return json.loads(load_checkpoint(path / "checkpoint.pt", "blackbox")["search"])
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that was never stopped."""
@@ -48,7 +41,7 @@ def whole(tmp_path_factory):
 def test_metrics_are_the_proxies_on_the_task(whole):
     result = resume_blackbox(whole)
     assert result.was_finished
-    rows = log(whole)
+    rows = logged(whole)
     assert len(rows) == 24
     for row in rows:
         metrics = row["metrics"]
@@ -65,9 +58,9 @@ def test_metrics_are_the_proxies_on_the_task(whole):
 
 def test_functions_that_were_scored_before_cost_nothing(whole):
     space = tiny().make_space()
-    forms = [space.graph(row["row"]).form() for row in log(whole)]
+    forms = [space.graph(row["row"]).form() for row in logged(whole)]
     first = [form not in forms[:i] for i, form in enumerate(forms)]
-    assert [row["metrics"]["cost"] > 0 for row in log(whole)] == first
+    assert [row["metrics"]["cost"] > 0 for row in logged(whole)] == first
 
 
 @pytest.mark.parametrize("after", [5, 17])
@@ -84,10 +77,10 @@ def test_stopped_run_resumes_with_the_same_bits(after, whole, tmp_path, monkeypa
         patch.setattr(ZeroCostEstimator, "estimate", stop)
         with pytest.raises(KeyboardInterrupt):
             run_blackbox(tiny(), tmp_path / "run")
-    assert 0 < len(log(tmp_path / "run")) < 24
+    assert 0 < len(logged(tmp_path / "run")) < 24
     assert not resume_blackbox(tmp_path / "run").was_finished
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert state(tmp_path / "run") == state(whole)
+    assert search_state(tmp_path / "run") == search_state(whole)
 
 
 def test_images_of_another_folder_are_refused(tmp_path):

@@ -1,6 +1,5 @@
 """Estimators set beside the full training: rank correlations, the run folder, stop and resume, the report."""
 
-import json
 import shutil
 
 import numpy as np
@@ -22,7 +21,7 @@ from nasfast.estimators.curves.estimator import CurveEstimator
 from nasfast.report import build_report
 from nasfast.report.comparison import comparison_svg
 from nasfast.spaces.registry import make_space
-from tests.runs import without_times
+from tests.runs import logged, without_times
 
 SPACE_SET = ("channels=4", "cells=1")
 
@@ -49,10 +48,6 @@ def settings(folder):
 @pytest.fixture(scope="module")
 def finished(settings, tmp_path_factory):
     return run_compare(CompareConfig.of(settings), tmp_path_factory.mktemp("runs") / "run")
-
-
-def estimates(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_rank_correlations_are_those_of_scipy():
@@ -110,7 +105,7 @@ def test_run_that_was_cut_goes_on_to_the_same_estimates(finished, tmp_path):
         (path / file).unlink()
     assert "not finished" in build_report(path).read_text()
     resumed = resume_compare(path)
-    assert without_times(estimates(path)) == without_times(estimates(finished.path))
+    assert without_times(logged(path)) == without_times(logged(finished.path))
     assert [row.tau for row in resumed.comparisons] == [row.tau for row in finished.comparisons]
 
 
@@ -118,7 +113,8 @@ def test_report_draws_and_lists_every_estimator(finished):
     page = finished.report.read_text()
     for row in finished.comparisons:
         assert page.count(row.name) >= (1 if row.tau is None else 3)  # the table, and two charts where it ranks at all
-    assert "nasfast compare --space nasbench201" in page
+    assert "nasfast compare --data " in page
+    assert "--space nasbench201" in page
     svg = comparison_svg([row.to_dict() for row in finished.comparisons], "flops", "FLOPs")
     drawn = [row for row in finished.comparisons if row.tau is not None]
     assert svg.count("<circle") == len(drawn) > 15
@@ -143,7 +139,7 @@ def test_drawn_architectures_are_different_functions():
 
 
 def test_errors_name_what_is_wrong(settings, finished, tmp_path):
-    with pytest.raises(ConfigError, match="unknown option --epoch of a comparison"):
+    with pytest.raises(ConfigError, match="--epoch does not go with a comparison"):
         CompareConfig.of(settings | {"epoch": 3})
     with pytest.raises(ConfigError, match="--architectures must be at least 8"):
         CompareConfig.of(settings | {"architectures": 3})

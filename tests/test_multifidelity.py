@@ -15,9 +15,9 @@ from nasfast.cli import app
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.table import TableEstimator
-from nasfast.run import load_checkpoint
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
+from tests.runs import logged, search_state
 
 RUNNER = CliRunner()
 SPACE = NASBenchMacro()
@@ -193,7 +193,7 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path, monkeypat
     resume_blackbox(tmp_path / "cut")
     for file in ("metrics.jsonl", "architectures.json"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    states = [load_checkpoint(tmp_path / which / "checkpoint.pt", "blackbox")["search"] for which in ("cut", "whole")]
+    states = [search_state(tmp_path / which) for which in ("cut", "whole")]
     assert states[0] == states[1]
 
 
@@ -203,7 +203,7 @@ def test_the_report_shows_the_rungs_and_leads_with_the_longest(table, tmp_path):
     page = result.report.read_text()
     assert "<h2>Rungs</h2>" in page
     assert "27 epochs" in page
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(tmp_path / "run")
     longest = {row["arch"] for row in rows if row["metrics"]["budget"] == 27}
     leaders = page.split('id="leaderboard"')[1].split("</table>")[0]
     named = {name for name in {row["arch"] for row in rows} if f"<code>{name}</code>" in leaders}
@@ -218,7 +218,7 @@ def test_trains_the_good_ones_for_longer_by_the_command(tmp_path):
     options += ["--fidelity-images", "0.03", "--evaluations", "9", "--out", str(run), "--quiet"]
     result = RUNNER.invoke(app, ["search", *options])
     assert result.exit_code == 0, result.output
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(run)
     assert {row["metrics"]["budget"] for row in rows} == {1, 2, 4}
     assert all(row["metrics"]["epochs"] == row["metrics"]["budget"] for row in rows)
 
