@@ -73,7 +73,6 @@ void Merger::expect(size_t nodes) {
   size_t places = table_.size();
   while (places < 2 * nodes) places *= 2;
   if (places <= table_.size()) return;
-  if (entered_ > 1) return rehash(places);
   table_.assign(places, Place{});  // in the memory of the last plan
   entered_ = 0;
   enter(kImage, hash_of(plan_.nodes[kImage], nullptr));

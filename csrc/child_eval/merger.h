@@ -50,7 +50,7 @@ class Merger {
   [[noreturn]] static void fail_sum(const Node& a, const Node& b);
 
   void reserve(size_t nodes);
-  // Room to meet so many nodes without growing.
+  // Room to meet so many nodes without growing; before any is met.
   void expect(size_t nodes);
   const Plan& plan() const { return plan_; }
   std::vector<int32_t>& outputs() { return plan_.outputs; }
