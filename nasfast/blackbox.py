@@ -53,6 +53,21 @@ class Trial:
         return self.metrics["score"]
 
 
+@dataclass(frozen=True)
+class FailedTrial:
+    """An architecture that was asked for, and could not be evaluated.
+
+    Attributes:
+        row: Its choices.
+        budget: Epochs of training that it was given.
+        error: Why.
+    """
+
+    row: tuple[int, ...]
+    budget: int | None
+    error: str
+
+
 @dataclass
 class Problem:
     """What is searched, and for what.
@@ -115,6 +130,7 @@ class BlackBoxSearch:
 
     Attributes:
         trials: What was evaluated, in order.
+        failed: What could not be evaluated; it counts. Only trials on workers fail: elsewhere the error is raised.
         rejected: How many proposals broke a constraint before they were estimated.
     """
 
@@ -128,13 +144,19 @@ class BlackBoxSearch:
             )
         self.problem, self.strategy, self.evaluations, self.batch = problem, strategy, evaluations, batch
         self.trials: list[Trial] = []
+        self.failed: list[FailedTrial] = []
         self.rejected = 0
         self._rejected_in_a_row = 0
         self._memory: dict[_Asked, dict[str, float]] = {}
 
+    @property
+    def ended(self) -> int:
+        """Evaluations that are used up."""
+        return len(self.trials) + len(self.failed)
+
     def done(self) -> bool:
         """Whether the evaluations are used up."""
-        return len(self.trials) >= self.evaluations
+        return self.ended >= self.evaluations
 
     def step(self) -> list[Trial]:
         """Ask for a batch, evaluate it, tell the strategy; returns the new trials."""
@@ -147,13 +169,9 @@ class BlackBoxSearch:
         self._estimate([(keys[i], budgets[i]) for i in allowed])
         new: list[Trial] = []
         for i in allowed:
-            metrics = self._memory[keys[i], budgets[i]] | before[i]
-            budget = budgets[i]
-            if self.strategy.multi_fidelity and budget is not None:
-                metrics[BUDGET] = float(budget)
-            excess = total_violation(self.problem.constraints, metrics)
-            new.append(Trial(len(self.trials) + len(new), keys[i], metrics, excess))
-            broken[i] = excess
+            number = len(self.trials) + len(new)
+            new.append(self._trial(number, keys[i], budgets[i], self._memory[keys[i], budgets[i]], before[i]))
+            broken[i] = new[-1].violation
         self._count_rejected(
             len(keys) - len(allowed), bool(new), [m for m, excess in zip(before, broken, strict=True) if excess]
         )
@@ -162,6 +180,15 @@ class BlackBoxSearch:
         self.trials += new
         self.strategy.tell(rows, values, np.array(broken))
         return new
+
+    def _trial(
+        self, number: int, row: tuple[int, ...], budget: int | None, found: dict[str, float], before: dict[str, float]
+    ) -> Trial:
+        """What is known of an architecture, from its estimate and from before."""
+        metrics = found | before
+        if self.strategy.multi_fidelity and budget is not None:
+            metrics[BUDGET] = float(budget)
+        return Trial(number, row, metrics, total_violation(self.problem.constraints, metrics))
 
     def _estimate(self, asked: list[_Asked]) -> None:
         fresh = [pair for pair in dict.fromkeys(asked) if pair not in self._memory]
@@ -196,6 +223,8 @@ class BlackBoxSearch:
             SearchStuck: None keeps them.
         """
         kept = self.kept()
+        if not kept and self.failed and not self.trials:
+            raise SearchStuck(f"all of {len(self.failed)} trials failed; the first one: {self.failed[0].error}")
         if not kept:
             limits = ", ".join(map(str, self.problem.constraints))
             raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")

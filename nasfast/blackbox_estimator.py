@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,11 +42,15 @@ class Task:
     fingerprint: tuple[int, ...] = ()
 
 
-def make_task(config: BlackBoxConfig, space: Space, folder: Path, progress: Progress) -> Task:
+def make_task(
+    config: BlackBoxConfig, space: Space, folder: Path, progress: Progress, trainings: Progress | None = None
+) -> Task:
     """The estimator that the settings name.
 
     Args:
         folder: For what an estimator keeps, such as checkpoints; it is made when there is something to keep.
+        progress: Where to show how the images are read.
+        trainings: Where to show how a network is trained; nowhere by default.
 
     Raises:
         ConfigError: The settings do not go with the space.
@@ -58,6 +63,8 @@ def make_task(config: BlackBoxConfig, space: Space, folder: Path, progress: Prog
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
     estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
+    if isinstance(estimator, TrainEstimator) and trainings is not None:
+        estimator.progress = trainings
     return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
 
 
@@ -65,6 +72,31 @@ def table_task(config: BlackBoxConfig, estimator: Estimator) -> Task:
     """The task that a table's scores, or those of an estimator of your own, are of."""
     classes, size = TASKS.get(config.table_data, (10, None)) if config.space == "nasbench201" else (10, None)
     return Task(estimator, classes, size)
+
+
+def worker_estimator(
+    settings: Mapping[str, Any],
+    space: Space | None,
+    estimator: Estimator | None,
+    folder: str,
+    progress: Progress,
+    index: int,
+) -> Estimator:
+    """What a worker estimates with.
+
+    Args:
+        settings: Of the search, by name.
+        space, estimator: Of your own, in place of those that the settings name.
+        folder: For checkpoints.
+        progress: Of trainings.
+        index: Of the worker; those of one machine take its GPUs in turn.
+    """
+    if estimator is not None:
+        return estimator
+    config = BlackBoxConfig.of(settings)
+    if config.device == "cuda" and not config.on_ray:
+        config = replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
+    return make_task(config, space or config.make_space(), Path(folder), Progress(quiet=True), progress).estimator
 
 
 def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,25 @@ from typing import Any
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.blackbox_estimator import make_task, table_task
+from nasfast.blackbox_workers import check_picklable, open_runner, trial_meter, with_workers
+from nasfast.budget import Meter
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
 from nasfast.estimators.base import Estimator
-from nasfast.interrupt import deferred_interrupt
 from nasfast.latency import LatencyTable
 from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 from nasfast.search import absolute_path, pin_settings
+from nasfast.sitting import Sitting, numbers_of, take_steps
 from nasfast.spaces.base import Space
+from nasfast.strategies.base import Strategy
 from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
+from nasfast.trial_search import TrialSearch
 
 _KIND = "blackbox"
 FORMAT_NAME = "nasfast.architectures"
-_LOG_SECONDS = 1.0
 _CANDIDATES = "candidates"  # folder in the run's, for the checkpoints of what an estimator trains
 
 
@@ -46,6 +49,7 @@ class BlackBoxResult:
         best: The best trial that keeps the constraints.
         front: Trials that no other dominates, the best first objective first.
         evaluations: How many architectures were evaluated.
+        failed: How many could not be.
         was_finished: Nothing was left to do.
     """
 
@@ -56,6 +60,7 @@ class BlackBoxResult:
     evaluations: int
     report: Path
     was_finished: bool = False
+    failed: int = 0
 
 
 def run_blackbox(
@@ -82,16 +87,17 @@ def run_blackbox(
         if config.space_set:
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
+    config = with_workers(config)
     use_threads(config.threads)
     config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
     if estimator is None:  # the table of a search with an estimator of its own is not looked at
         config = replace(config, table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
-    search, images = _make_search(config, space, estimator, Path(out) / _CANDIDATES, progress)
-    content = {"blackbox": config.to_dict(), "environment": describe_environment()}
-    with RunFolder.create(out, content) as run:
-        _save(run, search, images)
-        return _finish(run, config, search, images, progress)
+    plan = _plan(config, space, estimator, Path(out) / _CANDIDATES, progress)
+    content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
+    with RunFolder.create(out, content) as run, open_search(run, plan) as sitting:
+        _save(run, sitting, plan.images)
+        return _finish(run, plan, sitting, progress)
 
 
 def resume_blackbox(
@@ -99,8 +105,12 @@ def resume_blackbox(
     progress: Progress | None = None,
     space: Space | None = None,
     estimator: Estimator | None = None,
+    budget: str | None = None,
 ) -> BlackBoxResult:
     """Go on with a run. A space or an estimator of your own has to be given again.
+
+    Args:
+        budget: In place of that which the run began with; what was spent counts.
 
     Raises:
         RunError: No run is there, it is in use, or its checkpoint cannot be read.
@@ -111,25 +121,49 @@ def resume_blackbox(
         if not isinstance(stored, dict):
             raise RunError(f"{run.config_path} holds no settings of a search of a space")
         config = BlackBoxConfig.of(stored)
+        if budget is not None:
+            config = replace(config, budget=budget)
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
         use_threads(config.threads)
         progress = progress or Progress(quiet=True)
-        search, images = _make_search(config, space, estimator, run.path / _CANDIDATES, progress)
-        if run.checkpoint_path.exists() or run.metrics.position > 0:
-            _load(run, search, images)
-        else:  # killed before the first checkpoint, which is written before the first step
-            _save(run, search, images)
-        finished = search.done() and run.report_path.is_file() and run.architectures_path.is_file()
-        if finished:
-            return _result(run, search, run.report_path, True)
-        return _finish(run, config, search, images, progress)
+        plan = _plan(config, space, estimator, run.path / _CANDIDATES, progress)
+        if budget is not None:
+            run.write_config(run.read_config() | {"blackbox": config.to_dict()})
+        with open_search(run, plan) as sitting:
+            if run.checkpoint_path.exists() or run.metrics.position > 0:
+                _load(run, sitting, plan.images)
+            else:  # killed before the first checkpoint, which is written before the first step
+                _save(run, sitting, plan.images)
+            finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
+            if finished:
+                return _result(run, sitting.search, run.report_path, True)
+            return _finish(run, plan, sitting, progress)
 
 
-def _make_search(
+@dataclass(frozen=True)
+class Plan:
+    """A search before it has a run folder.
+
+    Attributes:
+        config: Its settings, with what is decided once for a run.
+        own: A space and an estimator that are not made from the settings.
+        images: Fingerprint of the images that it looks at.
+    """
+
+    config: BlackBoxConfig
+    problem: Problem
+    strategy: Strategy
+    own: tuple[Space | None, Estimator | None]
+    images: list[int]
+
+
+def _plan(
     config: BlackBoxConfig, space: Space | None, estimator: Estimator | None, candidates: Path, progress: Progress
-) -> tuple[BlackBoxSearch, list[int]]:
-    """The search, and the fingerprint of the images that it looks at."""
+) -> Plan:
+    own = (space, estimator)
+    if config.workers:
+        check_picklable(*own)
     space = space or config.make_space()
     if estimator is None and config.sees_images:
         check_device(config.device)
@@ -139,7 +173,7 @@ def _make_search(
         task.estimator,
         config.objectives(),
         config.constraints(),
-        config.budget,
+        config.epochs_seen,
         latency=LatencyTable(config.latency) if config.latency else None,
         num_classes=task.num_classes,
         image_size=task.image_size,
@@ -148,7 +182,22 @@ def _make_search(
     if isinstance(strategy, MultiFidelity):
         strategy.rungs = _rungs(config, strategy, task.estimator)
     strategy.init(space, config.seed)
-    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask), list(task.fingerprint)
+    return Plan(config, problem, strategy, own, list(task.fingerprint))
+
+
+@contextmanager
+def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
+    """The search of a plan, at its start; workers it has end with the block."""
+    config, own = plan.config, plan.own
+    if not config.workers:
+        search = BlackBoxSearch(plan.problem, plan.strategy, config.most_evaluations, config.ask)
+        gpus = float(config.device.startswith("cuda"))
+        yield Sitting(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
+        return
+    with open_runner(run, config, own, plan.problem.space.decode) as runner:
+        out = max(config.ask, runner.pool.size)
+        search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
+        yield Sitting(search, config.limits(), trial_meter(config, runner), runner.running)
 
 
 def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator) -> tuple[int, ...]:
@@ -159,7 +208,7 @@ def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator
     """
     known = getattr(estimator, "budgets", None)
     if known is not None:
-        rungs = [budget for budget in known if config.budget is None or budget <= config.budget]
+        rungs = [budget for budget in known if config.epochs_seen is None or budget <= config.epochs_seen]
         if len(rungs) < 2:
             raise ConfigError(
                 f"--strategy {config.strategy} needs scores after several numbers of epochs; {estimator.name} has "
@@ -178,71 +227,18 @@ def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator
     return tuple(reversed(rungs))
 
 
-def _finish(
-    run: RunFolder, config: BlackBoxConfig, search: BlackBoxSearch, images: list[int], progress: Progress
-) -> BlackBoxResult:
+def _finish(run: RunFolder, plan: Plan, sitting: Sitting, progress: Progress) -> BlackBoxResult:
     """Take the steps that are left and write what was found."""
-    take_steps(run, search, progress, config.checkpoint_seconds, lambda: _save(run, search, images))
-    write_found(run, search)
-    return _result(run, search, build_report(run), False)
-
-
-def take_steps(
-    run: RunFolder, search: BlackBoxSearch, progress: Progress, every: float, save: Callable[[], None]
-) -> None:
-    """Take the steps of a search that are left, and log its trials.
-
-    Args:
-        every: Seconds between checkpoints.
-        save: Writes one; the log is complete when it is called.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C; a checkpoint was written.
-    """
-    saved_at = written_at = time.monotonic()
-    waiting: list[Trial] = []  # not in the log yet: a lookup takes less time than a safe write
-    done = len(search.trials)
-    with (
-        progress.stage("search", search.evaluations, done=done, unit="evaluation") as stage,
-        deferred_interrupt() as interrupted,
-    ):
-        while not search.done():
-            new = search.step()
-            waiting += new
-            stop, now = interrupted(), time.monotonic()
-            due = stop or search.done() or now - saved_at >= every
-            if due or now - written_at >= _LOG_SECONDS:
-                run.metrics.append(*(_row(search, trial) for trial in waiting))
-                waiting, written_at = [], now
-            if due:
-                save()
-                saved_at = now
-            stage.advance(len(new), _note(search))
-            if stop:
-                raise KeyboardInterrupt
-    if search.rejected:
-        progress.say(f"{search.rejected} proposals broke a constraint and were not evaluated")
-
-
-def _note(search: BlackBoxSearch) -> str | None:
-    kept = [trial.score for trial in search.kept()]
-    return f"best {max(kept):.2f}" if kept else None
-
-
-def _row(search: BlackBoxSearch, trial: Trial) -> dict[str, Any]:
-    arch = search.problem.space.decode(trial.row)
-    return {"kind": "trial", "number": trial.number, "arch": arch, **_numbers(trial), "row": list(trial.row)}
-
-
-def _numbers(trial: Trial) -> dict[str, Any]:
-    return {"metrics": trial.metrics, "violation": trial.violation}
+    take_steps(run, sitting, progress, plan.config.checkpoint_seconds, lambda: _save(run, sitting, plan.images))
+    write_found(run, sitting.search)
+    return _result(run, sitting.search, build_report(run), False)
 
 
 def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
     """Write architectures.json: the best architecture and the front."""
 
     def entry(trial: Trial) -> dict[str, Any]:
-        return {"arch": search.problem.space.decode(trial.row), "number": trial.number, **_numbers(trial)}
+        return {"arch": search.problem.space.decode(trial.row), "number": trial.number, **numbers_of(trial)}
 
     content = {
         "format": FORMAT_NAME,
@@ -257,23 +253,26 @@ def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
 
 def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool) -> BlackBoxResult:
     space = search.problem.space
-    return BlackBoxResult(run.path, space, search.best(), search.front(), len(search.trials), report, finished)
+    return BlackBoxResult(
+        run.path, space, search.best(), search.front(), len(search.trials), report, finished, len(search.failed)
+    )
 
 
-def _save(run: RunFolder, search: BlackBoxSearch, images: list[int]) -> None:
-    state = json.dumps(search.state())
-    content = {"search": state, "metrics_position": run.metrics.position, "data": images}
+def _save(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
+    state = json.dumps(sitting.search.state())
+    content = {"search": state, "metrics_position": run.metrics.position, "data": images, "spent": sitting.to_state()}
     save_checkpoint(run.checkpoint_path, _KIND, content)
 
 
-def _load(run: RunFolder, search: BlackBoxSearch, images: list[int]) -> None:
+def _load(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
     """Go on from the checkpoint; trials that were logged after it go."""
     content = load_checkpoint(run.checkpoint_path, _KIND)
     if content.get("data", images) != images:
         raise DataError(f"run {run.path}: the images are not those that it began with")
     try:
         run.metrics.truncate(content["metrics_position"])
-        search.load_state(json.loads(content["search"]), logged_trials(run))
+        sitting.search.load_state(json.loads(content["search"]), logged_trials(run))
+        sitting.load_state(content["spent"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json and log") from error
 

@@ -113,11 +113,12 @@ def search(
     settings = {name: value for name, value in given.items() if value not in (None, [])}
     progress = Progress(quiet=quiet)
     if resume is not None:
+        budget = settings.pop("budget", None)
         extra = [option_name(name) for name in settings]
         extra += [name for name, value in (("--out", out), ("--config", config)) if value is not None]
         if extra:
             raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
-        target, start = resume, _resuming(resume, progress)
+        target, start = resume, _resuming(resume, progress, budget)
     else:
         target, start = _starting(settings, config, out, progress)
     try:
@@ -160,15 +161,17 @@ def _starting(
     return target, lambda: run_search(searched, target, progress)
 
 
-def _resuming(run: Path, progress: Progress) -> Callable[[], Any]:
-    """What goes on with a run."""
+def _resuming(run: Path, progress: Progress, budget: str | None) -> Callable[[], Any]:
+    """What goes on with a run, until another budget is spent where one is given."""
     from nasfast.run import RunFolder
 
     stored = RunFolder.open(run, lock=False).read_config()
     if "blackbox" in stored:
         from nasfast.blackbox_run import resume_blackbox
 
-        return lambda: resume_blackbox(run, progress)
+        return lambda: resume_blackbox(run, progress, budget=budget)
+    if budget is not None:
+        raise ConfigError(f"--budget goes with --resume of a black-box search, which {run} is not; leave it out")
     if "oneshot" in stored:
         from nasfast.oneshot_run import resume_oneshot
 
@@ -217,7 +220,8 @@ def _print_derived(found: Any) -> None:
 
 def _print_found(result: Any) -> None:
     """The best architecture of a space, and the front where there is more than one objective."""
-    print(f"searched   {result.space.name}, {result.evaluations} evaluations")
+    failed = f", {result.failed} failed" if getattr(result, "failed", 0) else ""
+    print(f"searched   {result.space.name}, {result.evaluations} evaluations{failed}")
     print(f"best       {result.space.decode(result.best.row)}")
     metrics = {name: f"{value:,.2f}".removesuffix(".00") for name, value in result.best.metrics.items()}
     print("           " + ", ".join(f"{name} {value}" for name, value in metrics.items()))

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from nasfast.budget import check_budget
 from nasfast.errors import ConfigError
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import DIGITS as DIGITS_SPACES
@@ -54,6 +55,12 @@ class ImageSearchConfig(DataOptions):
     flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", _DATA)
     cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", _DATA, 0)
 
+    budget: str = option(
+        "",
+        "What the search may cost in all: '30m', '200 trials', '10 gpu-hours', '8 cpu-hours', or several with commas "
+        "between. A retraining of what was found comes on top.",
+        _RUN,
+    )
     checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", _RUN, 0)
     checkpoint_seconds: float = option(
         60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", _RUN, 0
@@ -130,6 +137,10 @@ class SearchConfig(ImageSearchConfig):
     def __post_init__(self) -> None:
         for f in fields(self):
             check_value(f, field_type(f.name), getattr(self, f.name))
+        if check_budget(self.budget, self.device).trials is not None:
+            raise ConfigError(
+                f"--budget {self.budget!r} counts trials, which a search by gradients has not; see --epochs"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(
                 f"--warmup-epochs {self.warmup_epochs} leaves none of {self.epochs} epochs to search in; expected fewer"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from nasfast.config import ImageSearchConfig, check_value, convert_known, option, space_set_for
+from nasfast.budget import check_budget
+from nasfast.config import check_value, convert_known, option, space_set_for
 from nasfast.errors import ConfigError
-from nasfast.space_options import SPACE_PANEL, SpaceOptions
+from nasfast.space_options import SPACE_PANEL, SpaceOptions, check_one_limit
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
@@ -25,7 +26,7 @@ _DEFAULT_SEARCH = {"spos": "regularized-evolution", "fairnas": "nsga2", "enas": 
 
 
 @dataclass(frozen=True)
-class OneShotConfig(SpaceOptions, ImageSearchConfig):
+class OneShotConfig(SpaceOptions):
     """Settings of a one-shot search; :meth:`of` has defaults that suit a data set.
 
     Raises:
@@ -95,6 +96,7 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
             )
         if self.lr_min > self.lr:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
+        check_budget(self.budget, self.device)
         self._check_sampler()
         self._check_search()
 
@@ -135,6 +137,7 @@ class OneShotConfig(SpaceOptions, ImageSearchConfig):
             ConfigError: An unknown name, a value of another type or out of range.
         """
         given = convert_known(settings, _TYPES, "--estimator oneshot")
+        check_one_limit(given)
         if given.get("data", "digits") == "digits":
             chosen = space_set_for("digits", given.get("space", "nasbench201"), given.get("space_set", ()))
             fair = _DIGITS_FAIR if given.get("strategy") == "fairnas" else {}

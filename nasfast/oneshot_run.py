@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
-from nasfast.blackbox_run import logged_trials, take_steps, write_found
+from nasfast.blackbox_run import logged_trials, write_found
+from nasfast.budget import Meter, Spent
 from nasfast.data import DataSet
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
@@ -34,6 +36,7 @@ from nasfast.ranks import RankLost, Ranks, open_ranks, rank_device
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
 from nasfast.search import absolute_path, load_run_data, pin_settings
+from nasfast.sitting import Sitting, take_steps
 from nasfast.space_trainer import retrain_row
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.base import Strategy
@@ -43,6 +46,8 @@ from nasfast.trainer import RetrainConfig, RetrainResult
 
 _KIND, _SEARCH_KIND = "oneshot", "oneshot-search"
 _SEED_SEARCH, _SEED_RANDOM = 11, 12
+_TRAINING_SHARE = 0.8
+"""Of a budget of time; the search among the children has the rest."""
 
 
 @dataclass
@@ -134,11 +139,12 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
             state = None if new else _load_state(out)
             if state is not None:
                 _take_up(training, out, state)
+            meter = _meter(config, ranks, state, out)
             ranks.wait()  # until all have read what the first may overwrite
-            _train(training, run, progress)
+            _train(training, run, meter, progress)
         if run is None:
             return None
-        return _finish(run, training, progress)
+        return _finish(run, training, meter, progress)
     except RankLost as error:
         raise RankLost(
             f"{error}; go on from the last checkpoint with --resume {out}, on any number of ranks"
@@ -146,6 +152,16 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
     finally:
         if run is not None:
             run.close()
+
+
+def _meter(config: OneShotConfig, ranks: Ranks, state: dict[str, Any] | None, out: Path) -> Meter:
+    """Counts what the run costs, from what it has cost before."""
+    if config.limits().timed and ranks.count > 1:
+        raise ConfigError("--budget with a time does not go with several ranks, which share no clock; see --epochs")
+    path = _search_path(RunFolder(out))
+    later = load_checkpoint(path, _SEARCH_KIND) if path.exists() else state
+    before = Spent(**later["spent"]) if later else None
+    return Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")), before)
 
 
 def _load_data(config: OneShotConfig, space: Space, progress: Progress) -> DataSet:
@@ -178,17 +194,17 @@ def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> No
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{out / 'checkpoint.pt'} does not fit the run's config.json") from error
     run = RunFolder(out)
-    if training.ranks.is_first and not (training.done() and _search_path(run).exists()):
+    if training.ranks.is_first and not _search_path(run).exists():
         run.metrics.truncate(position)
 
 
-def _train(training: SupernetTraining, run: RunFolder | None, progress: Progress) -> None:
-    """Take the steps that are left."""
-    config, saved_at = training.config, time.monotonic()
+def _train(training: SupernetTraining, run: RunFolder | None, meter: Meter, progress: Progress) -> None:
+    """Take the steps that are left, or for which the budget lasts."""
+    config, saved_at, budget = training.config, time.monotonic(), training.config.limits()
     if run is not None and training.step == 0:
-        _save(run, training)
+        _save(run, training, meter)
         run.metrics.append({"kind": "training", "way": training.forward.way})
-    if training.done():
+    if training.done() or (run is not None and _search_path(run).exists()):
         return
     progress.say(f"paths are computed {training.forward.way}")
     with (
@@ -205,12 +221,17 @@ def _train(training: SupernetTraining, run: RunFolder | None, progress: Progress
             every = config.checkpoint_steps
             due = bool(every) and training.step % every == 0
             due |= time.monotonic() - saved_at >= config.checkpoint_seconds
-            if run is not None and (ends or stop or due):
-                _save(run, training)
+            over = budget.timed and budget.share(meter.spent(0)) >= _TRAINING_SHARE
+            if run is not None and (ends or stop or due or over):
+                _save(run, training, meter)
                 saved_at = time.monotonic()
             stage.advance(note=note)
             if stop:
                 raise KeyboardInterrupt
+            if over:
+                break
+    if not training.done():
+        progress.say(f"the training has had its share of the budget after {training.epoch} epochs")
 
 
 def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str, float | None]) -> str:
@@ -222,8 +243,8 @@ def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str,
     return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{reward}"
 
 
-def _save(run: RunFolder, training: SupernetTraining) -> None:
-    content = {**training.state(), "metrics_position": run.metrics.position}
+def _save(run: RunFolder, training: SupernetTraining, meter: Meter) -> None:
+    content = {**training.state(), "metrics_position": run.metrics.position, "spent": asdict(meter.spent(0))}
     save_checkpoint(run.checkpoint_path, _KIND, content)
 
 
@@ -261,28 +282,33 @@ def _make_search(training: SupernetTraining, estimator: OneShotEstimator) -> Bla
     else:
         strategy = config.search_strategy()
     strategy.init(training.space, config.seed + _SEED_SEARCH)
-    return BlackBoxSearch(problem, strategy, config.evaluations, config.ask)
+    return BlackBoxSearch(problem, strategy, config.most_evaluations, config.ask)
 
 
-def _finish(run: RunFolder, training: SupernetTraining, progress: Progress) -> OneShotResult:
+def _finish(run: RunFolder, training: SupernetTraining, meter: Meter, progress: Progress) -> OneShotResult:
     """Everything that comes after the training."""
     estimator = make_estimator(training)
     search = _make_search(training, estimator)
+    sitting = Sitting(search, training.config.limits(), meter)
     path = _search_path(run)
 
     def save() -> None:
-        state = {"search": json.dumps(search.state()), "metrics_position": run.metrics.position}
+        state = {
+            "search": json.dumps(search.state()),
+            "metrics_position": run.metrics.position,
+            "spent": sitting.to_state(),
+        }
         save_checkpoint(path, _SEARCH_KIND, state)
 
     if path.exists():
-        _load_search(run, search)
+        _load_search(run, sitting)
     else:
         run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
         save()
-    was_finished = search.done() and run.report_path.is_file() and run.architectures_path.is_file()
-    if not search.done():
+    was_finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
+    if not sitting.over():
         progress.say(f"children are computed {estimator.way}")
-        take_steps(run, search, progress, training.config.checkpoint_seconds, save)
+        take_steps(run, sitting, progress, training.config.checkpoint_seconds, save)
     if not run.architectures_path.is_file():
         write_found(run, search)
     results, trained = {}, False
@@ -301,15 +327,15 @@ def _finish(run: RunFolder, training: SupernetTraining, progress: Progress) -> O
     )
 
 
-def _load_search(run: RunFolder, search: BlackBoxSearch) -> None:
+def _load_search(run: RunFolder, sitting: Sitting) -> None:
     """Go on from the search's checkpoint; trials that were logged after it go."""
     path = _search_path(run)
     content = load_checkpoint(path, _SEARCH_KIND)
     try:
         state = json.loads(content["search"])
-        if state["trials"] < search.evaluations:  # later, a retraining may have logged more
+        if not run.architectures_path.is_file():  # later, a retraining may have logged more
             run.metrics.truncate(content["metrics_position"])
-        search.load_state(state, logged_trials(run))
+        sitting.search.load_state(state, logged_trials(run))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the run's config.json and log") from error
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
@@ -23,12 +23,29 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f} {task.fields['unit']}/s" if task.speed else "", style="cyan")
 
 
+class _BoardProgress(RichProgress):
+    """A bar with a board under it."""
+
+    board: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.board is not None:
+            yield self.board
+
+
 class Stage:
     """One stage of work. ``advance`` is called by whoever does it, as often as they like."""
+
+    boards = False
+    """Whether :meth:`draw` draws."""
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count ``count`` more units as done; ``note`` is a short text beside the bar (the loss, the accuracy)."""
         raise NotImplementedError
+
+    def draw(self, board: RenderableType) -> None:
+        """Draw a board under the bar, in place of the one before; nothing where ``boards`` is False."""
 
 
 class _SilentStage(Stage):
@@ -37,12 +54,17 @@ class _SilentStage(Stage):
 
 
 class _BarStage(Stage):
-    def __init__(self, bar: RichProgress, task: Any) -> None:
+    boards = True
+
+    def __init__(self, bar: _BoardProgress, task: Any) -> None:
         self._bar, self._task = bar, task
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         extra: dict[str, Any] = {} if note is None else {"note": note}
         self._bar.update(self._task, advance=count, **extra)
+
+    def draw(self, board: RenderableType) -> None:
+        self._bar.board = board
 
 
 class _PlainStage(Stage):
@@ -97,7 +119,7 @@ class Progress:
         elif sys.stderr.isatty():
             text, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
             columns = (text, BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn(), note)
-            with RichProgress(*columns, console=Console(stderr=True)) as bar:
+            with _BoardProgress(*columns, console=Console(stderr=True)) as bar:
                 yield _BarStage(bar, bar.add_task(name, total=total, completed=done, unit=unit, note=""))
         else:
             plain = _PlainStage(name, total, done, unit)

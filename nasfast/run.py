@@ -15,7 +15,7 @@ import os
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -207,7 +207,7 @@ class RunFolder:
     """Paths of one run and the files every part of nasfast shares. Make with :meth:`create`, reopen with :meth:`open`.
 
     Files: ``config.json``, ``metrics.jsonl``, ``checkpoint.pt``, ``genotype.json`` or ``architectures.json``,
-    ``report.html``, ``tensorboard/``.
+    ``trials.sqlite`` of a search on workers, ``report.html``, ``tensorboard/``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -220,6 +220,7 @@ class RunFolder:
     checkpoint_path = property(lambda self: self.path / "checkpoint.pt")
     genotype_path = property(lambda self: self.path / "genotype.json")
     architectures_path = property(lambda self: self.path / "architectures.json")
+    trials_path = property(lambda self: self.path / "trials.sqlite")
     report_path = property(lambda self: self.path / "report.html")
 
     @classmethod
@@ -287,6 +288,11 @@ class RunFolder:
             raise RunError(f"run folder {self.path} is in use by another process") from error
         self._lock = handle
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json anew, with the versions of this nasfast."""
+        content = {**config, "format": FORMAT, "nasfast": nasfast_version()}
+        atomic_write(self.config_path, json.dumps(content, indent=2) + "\n")
+
     def read_config(self) -> dict[str, Any]:
         """The content of config.json.
 
@@ -307,13 +313,20 @@ class RunFolder:
 
         Steps of one ``group`` count on their own: what starts again at 0 needs a group of its own.
         """
-        writer = self._tensorboard(step, group)
+        self.log_steps({step: scalars}, group)
+
+    def log_steps(self, steps: Mapping[int, Mapping[str, float | None]], group: str = "") -> None:
+        """The same of several steps, in their order."""
+        if not steps:
+            return
+        writer = self._tensorboard(next(iter(steps)), group)
         if writer is None:
             return
         try:
-            for name, value in scalars.items():
-                if value is not None and math.isfinite(value):
-                    writer.add_scalar(name, value, step)
+            for step, scalars in steps.items():
+                for name, value in scalars.items():
+                    if value is not None and math.isfinite(value):
+                        writer.add_scalar(name, value, step)
             writer.flush()
         except OSError as error:
             raise _write_error(self.path / "tensorboard", error) from error

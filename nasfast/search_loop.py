@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import time
 import zlib
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nasfast.budget import Budget, Meter, Spent
 from nasfast.config import ImageSearchConfig, SearchConfig
 from nasfast.data import Augmentation, DataSet, Sampler, augment, split_indices
 from nasfast.errors import ConfigError, DataError, NasfastError
@@ -58,6 +60,7 @@ class SearchLoop:
         self.step = 0  # of the whole search
         self.stopped: str | None = None
         self.seconds = 0.0  # of the current epoch
+        self.meter = Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")))
         # Train loss and right answers, the same of validation, validation steps; on the device, so that no step waits.
         self.sums = torch.zeros(5, dtype=torch.float64, device=config.device)
 
@@ -80,6 +83,7 @@ class SearchLoop:
             return
         total = self.config.epochs * self.steps_per_epoch
         self._clock = self._saved_at = time.monotonic()
+        budget = Budget.parse(self.config.budget)
         with progress.stage("search", total, done=self.step) as stage, deferred_interrupt() as interrupted:
             note = None
             while not self.done():
@@ -91,6 +95,8 @@ class SearchLoop:
                 elif stop or self._checkpoint_is_due():
                     self._tick()
                     self.save(run)
+                if budget.timed and self.stopped is None and budget.is_spent(self.meter.spent(0)):
+                    self._stop_at_budget(run, budget)
                 stage.advance(note=note)
                 if stop:
                     raise KeyboardInterrupt
@@ -123,6 +129,12 @@ class SearchLoop:
         now = time.monotonic()
         self.seconds += now - self._clock
         self._clock = now
+
+    def _stop_at_budget(self, run: RunFolder, budget: Budget) -> None:
+        self.stopped = f"the budget is spent: {budget.text(self.meter.spent(0))}"
+        run.metrics.append({"kind": "guard", "epoch": self.epoch, "reason": self.stopped, "action": "stop"})
+        self._tick()
+        self.save(run)
 
     def _checkpoint_is_due(self) -> bool:
         every = self.config.checkpoint_steps
@@ -181,6 +193,7 @@ class SearchLoop:
             "step": self.step,
             "stopped": self.stopped,
             "seconds": self.seconds,
+            "spent": asdict(self.meter.spent(0)),
             "metrics_position": run.metrics.position,
             "data": self.fingerprint,
         }
@@ -198,6 +211,7 @@ class SearchLoop:
             self.augmenter.set_state(state["augmenter"])
             self.sums.copy_(state["sums"])
             self.step, self.stopped, self.seconds = state["step"], state["stopped"], state["seconds"]
+            self.meter.before = Spent(**state["spent"])
         except DataError:
             raise
         except (KeyError, TypeError, RuntimeError, ValueError) as error:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nasfast.config import named_texts, option
+from nasfast.budget import Budget
+from nasfast.config import ImageSearchConfig, named_texts, option
+from nasfast.errors import ConfigError
 from nasfast.objectives import Constraint, Objective
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
 
 SPACE_PANEL = "Search of a space"
 
+_NO_LIMIT = 2**31 - 1
+
+
+def check_one_limit(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where settings give a number of evaluations and a budget."""
+    if settings.get("budget") and "evaluations" in settings:
+        count = settings["evaluations"]
+        raise ConfigError(
+            f"--evaluations {count} is --budget '{count} trials'; leave it out where a budget is given, got "
+            f"{settings['budget']!r}"
+        )
+
 
 @dataclass(frozen=True)
-class SpaceOptions:
+class SpaceOptions(ImageSearchConfig):
     """The space, and what is searched for in it."""
 
     space: str = option("nasbench201", "Search this space, by name.", SPACE_PANEL)
@@ -38,8 +53,20 @@ class SpaceOptions:
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Plain values by name; of budget and evaluations that which counts."""
+        omitted = {"evaluations"} if self.budget else set()
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if name not in omitted}
+
+    def limits(self) -> Budget:
+        """What the search may cost."""
+        return Budget.parse(self.budget) if self.budget else Budget(trials=self.evaluations)
+
+    @property
+    def most_evaluations(self) -> int:
+        """Evaluations that neither the budget nor their own limit ends."""
+        trials = self.limits().trials
+        return _NO_LIMIT if trials is None else trials
 
     @property
     def search_name(self) -> str:

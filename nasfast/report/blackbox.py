@@ -20,6 +20,7 @@ from nasfast.report.curves import Chart, Series, line_chart
 from nasfast.report.load import Row, RunData
 from nasfast.report.page import frame
 from nasfast.report.scatter import Point, scatter_chart, short_number
+from nasfast.report.trials import trials
 from nasfast.run import RunFolder
 from nasfast.spaces.base import Space
 
@@ -36,6 +37,12 @@ class Search:
     objectives: list[Objective]
     make_space: Callable[[], Space]
     trials: list[Row] = field(default_factory=list)
+
+    @property
+    def limit(self) -> str:
+        """What the search may cost, as text."""
+        budget = self.settings.get("budget")
+        return f"budget {escape(budget)}" if budget else f"of {self.settings['evaluations']}"
 
     def full(self, trial: Row) -> bool:
         """Whether a trial had the largest budget of any: others cannot be compared with it."""
@@ -91,6 +98,7 @@ def render(search: Search) -> str:
             leaders(search),
             rungs(search),
             progress(search),
+            trials(RunFolder(search.data.path).trials_path),
             sections.setting(search.data),
         )
     )
@@ -106,8 +114,7 @@ def _headline(search: Search) -> str:
     if "test_accuracy" in metrics:
         figures.append(sections.figure(f"{metrics['test_accuracy']:.2f}", "its test accuracy"))
     figures += [sections.figure(short_number(metrics[name]), name) for name in ("params", "flops") if name in metrics]
-    asked = search.settings["evaluations"]
-    figures.append(sections.figure(f"{len(search.trials)}", "evaluations", f"of {asked}"))
+    figures.append(sections.figure(f"{len(search.trials)}", "evaluations", search.limit))
     return f'<div class="figures">{"".join(figures)}</div>'
 
 

@@ -70,8 +70,7 @@ def _headline(search: Search) -> str:
             sections.figure(short_number(metrics[name]), name) for name in ("params", "flops") if name in metrics
         ]
     if search.trials:
-        asked = search.settings["evaluations"]
-        figures.append(sections.figure(f"{len(search.trials)}", "evaluations", f"of {asked}"))
+        figures.append(sections.figure(f"{len(search.trials)}", "evaluations", search.limit))
     if not figures:
         count = len(data.epochs)
         figures.append(

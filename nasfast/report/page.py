@@ -11,6 +11,7 @@ from nasfast.report.curves import CHART_CSS, READOUT_SCRIPT
 from nasfast.report.load import RunData, flatten
 from nasfast.report.palette import colour_rules, primitive_classes
 from nasfast.report.scatter import SCATTER_CSS
+from nasfast.report.trials import TRIALS_CSS
 
 _LIGHT = (
     "--paper:#faf8f4;--card:#fff;--ink:#1f1d1a;--soft:#67625a;--rule:#b5afa4;--hair:#e2ddd3;--a:#1f5fae;--b:#b9531a;"
@@ -85,6 +86,7 @@ def _style() -> str:
         + CHART_CSS
         + ALPHA_CSS
         + SCATTER_CSS
+        + TRIALS_CSS
     )
 
 

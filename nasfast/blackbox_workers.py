@@ -1,0 +1,91 @@
+"""The workers of a black-box search: how many, with what, and what each costs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from nasfast.blackbox_config import BlackBoxConfig
+from nasfast.blackbox_estimator import worker_estimator
+from nasfast.budget import Meter
+from nasfast.errors import ConfigError
+from nasfast.estimators.base import Estimator
+from nasfast.run import RunFolder
+from nasfast.spaces.base import Space
+from nasfast.trials import LocalPool, Pool, TrialRunner, TrialStore, WorkerSpec
+
+_CANDIDATES, _LOGS = "candidates", "workers"  # folders in the run's
+
+
+def with_workers(config: BlackBoxConfig) -> BlackBoxConfig:
+    """Settings with the threads and the number of workers that a Ray cluster has room for; others are as they are.
+
+    A run keeps both: with other numbers of architectures out at a time a search takes other ways.
+    """
+    if not config.on_ray:
+        return config
+    config = replace(config, threads=config.threads or 1)
+    if config.workers != "ray":
+        return config
+    from nasfast.trials.ray_pool import room_for
+
+    return replace(config, workers=f"ray:{room_for(config.address, threads_of(config), config.worker_gpus)}")
+
+
+def threads_of(config: BlackBoxConfig) -> int:
+    """CPU threads of each worker: on a Ray cluster the search's, elsewhere those divided among them."""
+    if config.on_ray:
+        return config.threads
+    return max(1, (config.threads or torch.get_num_threads()) // config.worker_count())
+
+
+def check_picklable(space: Space | None, estimator: Estimator | None) -> None:
+    """Raise ConfigError where a space or an estimator of one's own cannot be sent to a worker."""
+    for what, value in (("space", space), ("estimator", estimator)):
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # pickle raises many types
+            raise ConfigError(
+                f"--workers needs a {what} that can be pickled, got {type(value).__name__}: {error}"
+            ) from error
+
+
+@contextmanager
+def open_runner(
+    run: RunFolder,
+    config: BlackBoxConfig,
+    own: tuple[Space | None, Estimator | None],
+    decode: Callable[[Sequence[int]], str],
+) -> Iterator[TrialRunner]:
+    """What runs the trials of a search; its workers end with the block."""
+    folder = str(run.path.resolve() / _CANDIDATES)
+    spec = WorkerSpec(partial(worker_estimator, config.to_dict(), *own, folder), threads_of(config))
+    store = TrialStore(run.trials_path)
+    try:
+        runner = TrialRunner(_pool(run, config, spec), store, decode)
+    except BaseException:
+        store.close()
+        raise
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def _pool(run: RunFolder, config: BlackBoxConfig, spec: WorkerSpec) -> Pool:
+    if not config.on_ray:
+        return LocalPool(spec, config.worker_count(), run.path / _LOGS, config.trial_timeout)
+    from nasfast.trials.ray_pool import RayPool
+
+    return RayPool(spec, config.worker_count(), config.address, config.worker_gpus, config.trial_timeout)
+
+
+def trial_meter(config: BlackBoxConfig, runner: TrialRunner) -> Meter:
+    """Counts what trials cost."""
+    gpus = config.worker_gpus if config.on_ray else float(config.device.startswith("cuda"))
+    return Meter(threads_of(config), gpus, worker_seconds=runner.worker_seconds)

@@ -1,0 +1,159 @@
+"""The steps of a black-box search in one sitting: logged, shown, saved, until it is done or its budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nasfast.blackbox import BlackBoxSearch, FailedTrial, Trial
+from nasfast.budget import Budget, Meter, Spent
+from nasfast.interrupt import deferred_interrupt
+from nasfast.live import board, note
+from nasfast.objectives import BUDGET
+from nasfast.progress import Progress, Stage
+from nasfast.run import RunFolder
+from nasfast.trials import Running
+
+_LOG_SECONDS = 1.0
+_BOARD_SECONDS = 0.5
+_SHARES = 1000  # steps of a bar that shows what is spent
+
+
+@dataclass
+class Sitting:
+    """A search, what it may cost, and what it has cost.
+
+    Attributes:
+        running: Trials on workers, for those who look on.
+        charted: Trials go to TensorBoard too: not those of a table, of which there are thousands in a second.
+    """
+
+    search: BlackBoxSearch
+    budget: Budget
+    meter: Meter
+    running: Callable[[], Sequence[Running]] = tuple
+    charted: bool = True
+
+    def spent(self) -> Spent:
+        """Until now."""
+        return self.meter.spent(self.search.ended)
+
+    def over(self) -> bool:
+        """Whether nothing is left to do, or to do it with."""
+        return self.search.done() or self.budget.is_spent(self.spent())
+
+    def to_state(self) -> dict[str, Any]:
+        """What is spent, as plain values."""
+        return asdict(self.spent())
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`to_state`."""
+        self.meter.before = Spent(**state)
+
+
+def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: float, save: Callable[[], None]) -> None:
+    """Take the steps of a search that are left, and log its trials.
+
+    Args:
+        every: Seconds between checkpoints.
+        save: Writes one; the log is complete when it is called.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written.
+    """
+    search, log = sitting.search, _Log(run, sitting)
+    saved_at = time.monotonic()
+    with _Bar(sitting, progress) as show, deferred_interrupt() as interrupted:
+        while not sitting.over():
+            log.take(search.step())
+            stop, now = interrupted(), time.monotonic()
+            due = stop or sitting.over() or now - saved_at >= every
+            log.write(due)
+            if due:
+                save()
+                saved_at = now
+            show()
+            if stop:
+                raise KeyboardInterrupt
+    if not search.done():
+        progress.say(f"the budget is spent: {sitting.budget.text(sitting.spent())}")
+    if search.rejected:
+        progress.say(f"{search.rejected} proposals broke a constraint and were not evaluated")
+    if search.failed:
+        progress.say(f"{len(search.failed)} trials failed; the report has their errors")
+
+
+class _Bar:
+    """The bar of a search, and what updates it: how many trials have ended, or how much of a timed budget is spent."""
+
+    def __init__(self, sitting: Sitting, progress: Progress) -> None:
+        self._sitting = sitting
+        self._shown = self._position()
+        total, unit = (_SHARES, "‰") if sitting.budget.timed else (sitting.search.evaluations, "evaluation")
+        self._context = progress.stage("search", total, done=self._shown, unit=unit)
+        self._drawn_at = 0.0
+
+    def _position(self) -> int:
+        sitting = self._sitting
+        if not sitting.budget.timed:
+            return sitting.search.ended
+        return min(_SHARES, int(_SHARES * sitting.budget.share(sitting.spent())))
+
+    def __enter__(self) -> Callable[[], None]:
+        self._stage: Stage = self._context.__enter__()
+        return self._show
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+    def _show(self) -> None:
+        sitting, position = self._sitting, self._position()
+        spent = sitting.budget.text(sitting.spent()) if sitting.budget.timed else ""
+        now = time.monotonic()
+        if self._stage.boards and now - self._drawn_at >= _BOARD_SECONDS:
+            self._stage.draw(board(sitting.search, sitting.running(), spent))
+            self._drawn_at = now
+        self._stage.advance(position - self._shown, note(sitting.search, spent))
+        self._shown = position
+
+
+class _Log:
+    """Writes trials to the run's log, and their numbers to TensorBoard; a lookup takes less time than a safe write."""
+
+    def __init__(self, run: RunFolder, sitting: Sitting) -> None:
+        self._run, self._search, self._charted = run, sitting.search, sitting.charted
+        self._waiting: list[Trial | FailedTrial] = []
+        self._failed = len(sitting.search.failed)
+        self._written_at = time.monotonic()
+
+    def take(self, new: Sequence[Trial]) -> None:
+        """Trials that have just ended; those that failed are looked up."""
+        self._waiting += new
+        self._waiting += self._search.failed[self._failed :]
+        self._failed = len(self._search.failed)
+
+    def write(self, now: bool) -> None:
+        """Write what waits, where it has waited for a while or has to be ``now``."""
+        if not now and time.monotonic() - self._written_at < _LOG_SECONDS:
+            return
+        self._run.metrics.append(*(row_of(self._search, trial) for trial in self._waiting))
+        if self._charted:
+            trials = [trial for trial in self._waiting if isinstance(trial, Trial)]
+            self._run.log_steps({t.number: {f"trial/{name}": v for name, v in t.metrics.items()} for t in trials})
+        self._waiting, self._written_at = [], time.monotonic()
+
+
+def row_of(search: BlackBoxSearch, trial: Trial | FailedTrial) -> dict[str, Any]:
+    """The row of a trial in the log."""
+    arch = search.problem.space.decode(trial.row)
+    if isinstance(trial, FailedTrial):
+        budget = {} if trial.budget is None else {BUDGET: trial.budget}
+        return {"kind": "failed", "arch": arch, **budget, "row": list(trial.row), "error": trial.error}
+    return {"kind": "trial", "number": trial.number, "arch": arch, **numbers_of(trial), "row": list(trial.row)}
+
+
+def numbers_of(trial: Trial) -> dict[str, Any]:
+    """Its metrics, and how far it breaks the constraints."""
+    return {"metrics": trial.metrics, "violation": trial.violation}

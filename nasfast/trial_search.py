@@ -1,0 +1,98 @@
+"""The loop of a black-box search whose evaluations are trials on workers: several at the same time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+
+from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem, Trial
+from nasfast.errors import ConfigError
+from nasfast.estimators.base import Recalling
+from nasfast.strategies.base import Strategy
+from nasfast.trials import Failed, TrialRunner
+
+FAILED = 1e30
+"""How far a failed trial breaks the constraints, as a strategy is told."""
+
+
+class TrialSearch(BlackBoxSearch):
+    """A search that asks for the next architecture while others are evaluated.
+
+    A strategy is told of results in the order in which it was asked, and asked for one more after each: with so many
+    architectures out at a time, a search has the same bits however long its trials take, and however many workers
+    share them. A trial that fails is told as one that breaks the constraints, and counts.
+
+    Args:
+        problem: What is searched; its estimator is looked at for its name alone.
+        strategy: As for :class:`nasfast.blackbox.BlackBoxSearch`.
+        evaluations: Trials in all.
+        out: How many architectures are out at a time.
+        runner: Runs them.
+        tick: Seconds that a step waits at most.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: Strategy,
+        evaluations: int,
+        out: int,
+        runner: TrialRunner,
+        tick: float = 0.25,
+    ) -> None:
+        super().__init__(problem, strategy, evaluations, out)
+        if isinstance(problem.estimator, Recalling):
+            raise ConfigError(
+                f"{problem.estimator.name} learns from its estimates, which workers do not share; search without them"
+            )
+        self.runner, self.tick = runner, tick
+        self.pending: deque[tuple[tuple[int, ...], int | None]] = deque()
+
+    def step(self) -> list[Trial]:
+        """Ask for what is missing, and wait a moment for the oldest trial; returns it where it has come to its end."""
+        while len(self.pending) < min(self.batch, self.evaluations - self.ended):
+            self._ask(min(self.batch, self.evaluations - self.ended) - len(self.pending))
+        row, budget = self.pending[0]
+        found = self.runner.wait((row, budget), self.tick)
+        if found is None:
+            return []
+        self.pending.popleft()
+        rows, width = np.array([row], np.int64), len(self.problem.objectives)
+        if isinstance(found, Failed):
+            self.failed.append(FailedTrial(row, budget, found.error))
+            self.strategy.tell(rows, np.full((1, width), np.nan), np.array([FAILED]))
+            return []
+        trial = self._trial(len(self.trials), row, budget, found, self.problem.known_before(row))
+        self.trials.append(trial)
+        self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
+        return [trial]
+
+    def _ask(self, count: int) -> None:
+        """Architectures to evaluate; those that break a constraint as they are, are told at once."""
+        rows = self.problem.space.check(self.strategy.ask(count))
+        budgets = [b if b is not None else self.problem.budget for b in self.strategy.budgets(rows)]
+        before = [self.problem.known_before(row) for row in rows.tolist()]
+        broken = np.array([self.problem.excluded(metrics) for metrics in before])
+        asked = [(tuple(row), b) for row, b, bad in zip(rows.tolist(), budgets, broken, strict=True) if not bad]
+        if broken.any():
+            values = np.full((int((broken > 0).sum()), len(self.problem.objectives)), np.nan)
+            self.strategy.tell(rows[broken > 0], values, broken[broken > 0])
+        self._count_rejected(
+            int((broken > 0).sum()), bool(asked), [m for m, bad in zip(before, broken, strict=True) if bad]
+        )
+        self.pending.extend(asked)
+        self.runner.submit(asked)
+
+    def state(self) -> dict[str, Any]:
+        pending = [[list(row), budget] for row, budget in self.pending]
+        return super().state() | {"pending": pending, "failed": [list(astuple(trial)) for trial in self.failed]}
+
+    def load_state(self, state: dict[str, Any], trials: Sequence[Trial]) -> None:
+        super().load_state(state, trials)
+        self.failed = [FailedTrial(tuple(row), budget, error) for row, budget, error in state["failed"]]
+        self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
+        self.runner.submit(list(self.pending))
