@@ -103,7 +103,7 @@ class BlackBoxConfig(SpaceOptions):
     )
     workers: str = option(
         "",
-        "Evaluate in so many processes at the same time; ray, or ray:8: on a Ray cluster, by as many workers as fit, or "
+        "Evaluate in so many processes at the same time; ray, or ray:8: on a Ray cluster, by as many as fit, or "
         "by 8. Default: in this process, one after the other.",
         _TRIALS,
     )

@@ -46,12 +46,12 @@ def threads_of(config: BlackBoxConfig) -> int:
 
 def check_picklable(space: Space | None, estimator: Estimator | None) -> None:
     """Raise ConfigError where a space or an estimator of one's own cannot be sent to a worker."""
-    for what, value in (("space", space), ("estimator", estimator)):
+    for what, value in (("a space", space), ("an estimator", estimator)):
         try:
             pickle.dumps(value)
         except Exception as error:  # pickle raises many types
             raise ConfigError(
-                f"--workers needs a {what} that can be pickled, got {type(value).__name__}: {error}"
+                f"--workers needs {what} that can be pickled, got {type(value).__name__}: {error}"
             ) from error
 
 

@@ -150,7 +150,7 @@ def row_of(search: BlackBoxSearch, trial: Trial | FailedTrial) -> dict[str, Any]
     arch = search.problem.space.decode(trial.row)
     if isinstance(trial, FailedTrial):
         budget = {} if trial.budget is None else {BUDGET: trial.budget}
-        return {"kind": "failed", "arch": arch, **budget, "row": list(trial.row), "error": trial.error}
+        return {"kind": "failed", "arch": arch, **budget, "row": list(trial.row)}  # the store has its errors
     return {"kind": "trial", "number": trial.number, "arch": arch, **numbers_of(trial), "row": list(trial.row)}
 
 

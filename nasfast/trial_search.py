@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem, Trial
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Recalling
 from nasfast.strategies.base import Strategy
-from nasfast.trials import Failed, TrialRunner
+from nasfast.trials import Asked, Failed, TrialRunner
 
 FAILED = 1e30
 """How far a failed trial breaks the constraints, as a strategy is told."""
@@ -50,7 +49,7 @@ class TrialSearch(BlackBoxSearch):
                 f"{problem.estimator.name} learns from its estimates, which workers do not share; search without them"
             )
         self.runner, self.tick = runner, tick
-        self.pending: deque[tuple[tuple[int, ...], int | None]] = deque()
+        self.pending: deque[Asked] = deque()
 
     def step(self) -> list[Trial]:
         """Ask for what is missing, and wait a moment for the oldest trial; returns it where it has come to its end."""
@@ -87,12 +86,17 @@ class TrialSearch(BlackBoxSearch):
         self.pending.extend(asked)
         self.runner.submit(asked)
 
+    def _failed(self, asked: Asked) -> FailedTrial:
+        """A trial of an earlier sitting; its error is in the store."""
+        found = self.runner.wait(asked, 0)
+        return FailedTrial(*asked, found.error if isinstance(found, Failed) else "")
+
     def state(self) -> dict[str, Any]:
         pending = [[list(row), budget] for row, budget in self.pending]
-        return super().state() | {"pending": pending, "failed": [list(astuple(trial)) for trial in self.failed]}
+        return super().state() | {"pending": pending, "failed": [[list(t.row), t.budget] for t in self.failed]}
 
     def load_state(self, state: dict[str, Any], trials: Sequence[Trial]) -> None:
         super().load_state(state, trials)
-        self.failed = [FailedTrial(tuple(row), budget, error) for row, budget, error in state["failed"]]
+        self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
         self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
         self.runner.submit(list(self.pending))

@@ -24,7 +24,7 @@ TINY: dict[str, Any] = {
     "checkpoint_seconds": 1e9,
 }
 
-_TIMES = ("seconds", "images_per_second", "peak_memory_bytes")
+_TIMES = ("seconds", "spent", "images_per_second", "peak_memory_bytes")
 
 
 def tiny_config(**settings: Any) -> SearchConfig:

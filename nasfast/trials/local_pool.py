@@ -19,6 +19,7 @@ from nasfast.trials.worker import WorkerSpec, work
 _START_SECONDS = 300.0
 _MOST_FAILED_STARTS = 3
 _CLOSE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5  # between looks at who hangs
 _MOST_LOG = 4000  # bytes at the end of a worker's log that an error quotes
 
 
@@ -93,7 +94,8 @@ class LocalPool:
             worker.connection.send(job)
 
     def poll(self, seconds: float) -> list[Outcome]:
-        wait([w.connection for w in self._workers] + [w.process.sentinel for w in self._workers], seconds)
+        signs = [sign for worker in self._workers for sign in (worker.connection, worker.process.sentinel)]
+        wait(signs, min(seconds, _LOOK_SECONDS))
         outcomes = []
         for index, worker in enumerate(self._workers):
             alive = worker.process.is_alive()  # before its messages are read: none comes after

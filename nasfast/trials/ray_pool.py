@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from nasfast.trials.jobs import Beat, Job, Outcome, PoolError, Running, State
 from nasfast.trials.worker import Beating, WorkerSpec, answer, error_text
 
 _START_SECONDS = 300.0
+_CONNECT_SECONDS = 10.0
 _BEAT_SECONDS = 1.0
+_LOOK_SECONDS = 0.5  # between looks at who hangs
 
 
 def connect(address: str) -> Any:
@@ -29,6 +32,7 @@ def connect(address: str) -> Any:
         raise PoolError("--workers ray needs Ray; pip install 'nasfast[ray]'") from error
     if ray.is_initialized():
         return ray
+    _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tell nobody on the user's behalf
     try:
         if address:
@@ -38,6 +42,17 @@ def connect(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise PoolError(f"there is no Ray cluster at {address or 'this machine'}: {error}") from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise PoolError where nobody listens at HOST:PORT, which Ray itself finds out after minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise PoolError(f"there is no Ray cluster at {address}: {error}") from error
 
 
 def room_for(address: str, threads: int, gpus: float) -> int:
@@ -158,6 +173,7 @@ class RayPool:
 
     def poll(self, seconds: float) -> list[Outcome]:
         waiting = [ref for worker in self._workers for ref in worker.pending()]
+        seconds = min(seconds, _LOOK_SECONDS)
         self._ray.wait(waiting, num_returns=1, timeout=seconds) if waiting else time.sleep(seconds)
         outcomes = []
         for index, worker in enumerate(self._workers):

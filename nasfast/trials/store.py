@@ -126,6 +126,8 @@ class TrialStore:
                 text = f"another process has held a lock on it for {self._wait:g} seconds"
             elif "full" in text:
                 text = "no space is left on its disk"
+            elif "I/O" in text:
+                text = "its disk cannot be written, or is full"
             raise RunError(f"{self.path} cannot be used: {text}; the run can be resumed from here") from error
 
     @contextmanager
