@@ -17,16 +17,14 @@ from nasfast.config import (
 )
 from nasfast.errors import ConfigError
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
-from nasfast.space_options import SPACE_PANEL, SpaceOptions, check_one_limit
+from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
+from nasfast.worker_options import WORKERS, WorkerOptions
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
 """Options of every estimator that looks at images."""
-
-WORKERS = ("workers", "address", "worker_gpus", "trial_timeout")
-"""Options of every estimator that workers can run."""
 
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "epochs_seen"),
@@ -41,11 +39,11 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
 _ELSEWHERE = frozenset({"crop_pad", "flip", "cutout", "checkpoint_steps"})
 """Settings of searches that train one network on images."""
 
-_ZERO_COST, _TRAIN, _TRIALS = "Zero-cost proxies", "Training of each architecture", "Trials on workers"
+_ZERO_COST, _TRAIN = "Zero-cost proxies", "Training of each architecture"
 
 
 @dataclass(frozen=True)
-class BlackBoxConfig(SpaceOptions):
+class BlackBoxConfig(WorkerOptions):
     """Settings of a search with a black-box strategy; :meth:`of` has defaults that suit a data set.
 
     Raises:
@@ -101,17 +99,6 @@ class BlackBoxConfig(SpaceOptions):
         "the searched ones. May be repeated.",
         _TRAIN,
     )
-    workers: str = option(
-        "",
-        "Evaluate in so many processes at the same time; ray, or ray:8: on a Ray cluster, by as many as fit, or "
-        "by 8. Default: in this process, one after the other.",
-        _TRIALS,
-    )
-    address: str = option("", "Of the Ray cluster, like auto or HOST:6379. Default: this machine.", _TRIALS)
-    worker_gpus: float = option(0.0, "GPUs of each Ray worker, or the share of one.", _TRIALS, 0)
-    trial_timeout: float = option(
-        600.0, "Seconds without progress after which a trial hangs: it is stopped, and tried once more.", _TRIALS, 1
-    )
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
 
     def __post_init__(self) -> None:
@@ -122,7 +109,7 @@ class BlackBoxConfig(SpaceOptions):
         if self.estimator == "table" and not self.table:
             raise ConfigError("--estimator table needs --table FILE, the scores to look up")
         check_budget(self.budget, self.device)
-        self._check_workers()
+        self.check_workers()
         if self.proxy:
             check_proxies(self.proxy)
         if self.fidelity_set:
@@ -138,31 +125,6 @@ class BlackBoxConfig(SpaceOptions):
                 f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use nsga2, or "
                 "limit the others by --constraint"
             )
-
-    def _check_workers(self) -> None:
-        self.worker_count()
-        if self.address and not self.on_ray:
-            raise ConfigError(f"--address {self.address} is that of a Ray cluster; it needs --workers ray")
-        if self.worker_gpus and not self.on_ray:
-            raise ConfigError("--worker-gpus goes with --workers ray; other workers share what --device names")
-
-    @property
-    def on_ray(self) -> bool:
-        """Whether a Ray cluster runs the trials."""
-        return self.workers.startswith("ray")
-
-    def worker_count(self) -> int:
-        """Workers; 0 for none, and for as many as fit a Ray cluster.
-
-        Raises:
-            ConfigError: ``workers`` is none of its forms.
-        """
-        text = self.workers.removeprefix("ray:")
-        if self.workers in ("", "ray"):
-            return 0
-        if not text.isdecimal() or int(text) < 1:
-            raise ConfigError(f"--workers must be a number, ray, or ray and a number like ray:8, got {self.workers!r}")
-        return int(text)
 
     def smaller_space(self) -> Space | None:
         """The space whose networks are trained in place of those of the searched one; None: itself."""

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nasfast.blackbox import BlackBoxSearch, Problem, Trial
 from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_estimator import make_task, table_task
-from nasfast.blackbox_workers import check_picklable, open_runner, trial_meter, with_workers
+from nasfast.blackbox_estimator import make_task, table_task, worker_estimator
 from nasfast.budget import Meter
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
@@ -27,6 +27,7 @@ from nasfast.progress import Progress
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, atomic_write, load_checkpoint, save_checkpoint
 from nasfast.search import absolute_path, pin_settings
+from nasfast.search_workers import check_picklable, open_runner, trial_meter, with_workers
 from nasfast.sitting import Sitting, numbers_of, take_steps
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy
@@ -194,7 +195,8 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
         gpus = float(config.device.startswith("cuda"))
         yield Sitting(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
         return
-    with open_runner(run, config, own, plan.problem.space.decode) as runner:
+    make = partial(worker_estimator, config.to_dict(), *own, str(run.path.resolve() / _CANDIDATES))
+    with open_runner(run, config, make, plan.problem.space.decode) as runner:
         out = max(config.ask, runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
         yield Sitting(search, config.limits(), trial_meter(config, runner), runner.running)

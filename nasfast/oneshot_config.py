@@ -11,11 +11,12 @@ from typing import Any, Literal, get_type_hints
 from nasfast.budget import check_budget
 from nasfast.config import check_value, convert_known, option, space_set_for
 from nasfast.errors import ConfigError
-from nasfast.space_options import SPACE_PANEL, SpaceOptions, check_one_limit
+from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
 from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
+from nasfast.worker_options import WorkerOptions
 
 ONE_SHOT = ("spos", "fairnas", "enas")
 """Strategies that are ways to train a weight-shared network by sampled paths."""
@@ -26,7 +27,7 @@ _DEFAULT_SEARCH = {"spos": "regularized-evolution", "fairnas": "nsga2", "enas": 
 
 
 @dataclass(frozen=True)
-class OneShotConfig(SpaceOptions):
+class OneShotConfig(WorkerOptions):
     """Settings of a one-shot search; :meth:`of` has defaults that suit a data set.
 
     Raises:
@@ -97,6 +98,7 @@ class OneShotConfig(SpaceOptions):
         if self.lr_min > self.lr:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
         check_budget(self.budget, self.device)
+        self.check_workers()
         self._check_sampler()
         self._check_search()
 

@@ -10,7 +10,6 @@ is over. They need to see the run folder to resume.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -20,32 +19,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasfast.blackbox import BlackBoxSearch, Problem, Trial
-from nasfast.blackbox_run import logged_trials, write_found
+from nasfast.blackbox import BlackBoxSearch, Trial
 from nasfast.budget import Meter, Spent
-from nasfast.data import DataSet
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
-from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.interrupt import deferred_interrupt
-from nasfast.latency import LatencyTable
+from nasfast.oneshot_children import (
+    SEARCH_KIND,
+    TRAINING_KIND,
+    load_images,
+    make_estimator,
+    open_children,
+    search_children,
+    search_path,
+)
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_training import SupernetTraining
 from nasfast.progress import Progress
 from nasfast.ranks import RankLost, Ranks, open_ranks, rank_device
 from nasfast.report import build_report
 from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
-from nasfast.search import absolute_path, load_run_data, pin_settings
-from nasfast.sitting import Sitting, take_steps
+from nasfast.search import absolute_path, pin_settings
+from nasfast.search_workers import check_picklable, with_workers
 from nasfast.space_trainer import retrain_row
 from nasfast.spaces.base import Rows, Space
-from nasfast.strategies.base import Strategy
-from nasfast.strategies.enas import ControllerSamples
-from nasfast.strategies.paths import ControllerPaths
 from nasfast.trainer import RetrainConfig, RetrainResult
 
-_KIND, _SEARCH_KIND = "oneshot", "oneshot-search"
-_SEED_SEARCH, _SEED_RANDOM = 11, 12
+_SEED_RANDOM = 12
 _TRAINING_SHARE = 0.8
 """Of a budget of time; the search among the children has the rest."""
 
@@ -62,6 +62,7 @@ class OneShotResult:
         evaluations: How many children were evaluated.
         results: Retraining results by label: "best" and "random"; empty without retraining.
         was_finished: Nothing was left to do.
+        failed: How many children could not be evaluated; on workers alone.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class OneShotResult:
     report: Path
     results: dict[str, RetrainResult] = field(default_factory=dict)
     was_finished: bool = False
+    failed: int = 0
 
 
 def run_oneshot(
@@ -99,6 +101,9 @@ def run_oneshot(
     RunFolder.check_free(out)
     if space is not None:
         config = replace(config, space=space.name, space_set=())
+    config = with_workers(config)
+    if config.workers:
+        check_picklable(space, None)
     use_threads(config.threads)
     config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
     return _run(config, Path(out), progress or Progress(quiet=True), space, new=True)
@@ -125,14 +130,14 @@ def resume_oneshot(
 def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | None, new: bool) -> OneShotResult | None:
     stored, config = config, replace(config, device=rank_device(config.device))
     check_device(config.device)
-    space = space or config.make_space()
+    own, space = space, space or config.make_space()
     run: RunFolder | None = None
     try:
         with open_ranks(config.device, config.rank_timeout) as ranks:
             progress = progress if ranks.is_first else Progress(quiet=True)
             if not new and ranks.is_first:
                 run = RunFolder.open(out)
-            training = SupernetTraining(config, space, _load_data(config, space, progress), ranks)
+            training = SupernetTraining(config, space, load_images(config, space, progress), ranks)
             if new and ranks.is_first:
                 content = {"oneshot": stored.to_dict(), "environment": describe_environment()}
                 run = RunFolder.create(out, content)
@@ -144,7 +149,7 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
             _train(training, run, meter, progress)
         if run is None:
             return None
-        return _finish(run, training, meter, progress)
+        return _finish(run, training, own, meter, progress)
     except RankLost as error:
         raise RankLost(
             f"{error}; go on from the last checkpoint with --resume {out}, on any number of ranks"
@@ -158,20 +163,10 @@ def _meter(config: OneShotConfig, ranks: Ranks, state: dict[str, Any] | None, ou
     """Counts what the run costs, from what it has cost before."""
     if config.limits().timed and ranks.count > 1:
         raise ConfigError("--budget with a time does not go with several ranks, which share no clock; see --epochs")
-    path = _search_path(RunFolder(out))
-    later = load_checkpoint(path, _SEARCH_KIND) if path.exists() else state
+    path = search_path(RunFolder(out))
+    later = load_checkpoint(path, SEARCH_KIND) if path.exists() else state
     before = Spent(**later["spent"]) if later else None
     return Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")), before)
-
-
-def _load_data(config: OneShotConfig, space: Space, progress: Progress) -> DataSet:
-    dataset = load_run_data(config, progress)
-    height, width = dataset.size
-    if height != width:
-        raise ConfigError(f"images of {width}x{height} pixels are not square, as the spaces' costs need them")
-    # Raises where an operation does not take images of this size.
-    space.cost(np.zeros(len(space.sizes), np.int64), dataset.num_classes, dataset.channels, height)
-    return dataset
 
 
 # training
@@ -182,7 +177,7 @@ def _load_state(out: Path) -> dict[str, Any] | None:
     run = RunFolder(out)
     if not run.checkpoint_path.exists() and run.metrics.position == 0:
         return None
-    return load_checkpoint(run.checkpoint_path, _KIND)
+    return load_checkpoint(run.checkpoint_path, TRAINING_KIND)
 
 
 def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> None:
@@ -194,7 +189,7 @@ def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> No
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{out / 'checkpoint.pt'} does not fit the run's config.json") from error
     run = RunFolder(out)
-    if training.ranks.is_first and not _search_path(run).exists():
+    if training.ranks.is_first and not search_path(run).exists():
         run.metrics.truncate(position)
 
 
@@ -204,7 +199,7 @@ def _train(training: SupernetTraining, run: RunFolder | None, meter: Meter, prog
     if run is not None and training.step == 0:
         _save(run, training, meter)
         run.metrics.append({"kind": "training", "way": training.forward.way})
-    if training.done() or (run is not None and _search_path(run).exists()):
+    if training.done() or (run is not None and search_path(run).exists()):
         return
     progress.say(f"paths are computed {training.forward.way}")
     with (
@@ -245,73 +240,19 @@ def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str,
 
 def _save(run: RunFolder, training: SupernetTraining, meter: Meter) -> None:
     content = {**training.state(), "metrics_position": run.metrics.position, "spent": asdict(meter.spent(0))}
-    save_checkpoint(run.checkpoint_path, _KIND, content)
+    save_checkpoint(run.checkpoint_path, TRAINING_KIND, content)
 
 
-# search among the children
+# after the training
 
 
-def _search_path(run: RunFolder) -> Path:
-    return run.path / "search.pt"
-
-
-def make_estimator(training: SupernetTraining) -> OneShotEstimator:
-    """Scores children on the held-out images, BatchNorms calibrated on train images without augmentation."""
-    config = training.config
-    images, labels = training.images(training.held_out)
-    calibration = None
-    if config.calibration:
-        calibration, _ = training.images(training.train_indices[: config.calibration])
-    return OneShotEstimator(training.network, images, labels, calibration, memory_bound=config.memory << 20)
-
-
-def _make_search(training: SupernetTraining, estimator: OneShotEstimator) -> BlackBoxSearch:
-    config, dataset = training.config, training.dataset
-    problem = Problem(
-        training.space,
-        estimator,
-        config.objectives(),
-        config.constraints(),
-        latency=LatencyTable(config.latency) if config.latency else None,
-        num_classes=dataset.num_classes,
-        image_size=dataset.size[0],
-    )
-    strategy: Strategy
-    if isinstance(training.sampler, ControllerPaths):
-        strategy = ControllerSamples(training.sampler.controller)
-    else:
-        strategy = config.search_strategy()
-    strategy.init(training.space, config.seed + _SEED_SEARCH)
-    return BlackBoxSearch(problem, strategy, config.most_evaluations, config.ask)
-
-
-def _finish(run: RunFolder, training: SupernetTraining, meter: Meter, progress: Progress) -> OneShotResult:
+def _finish(
+    run: RunFolder, training: SupernetTraining, own: Space | None, meter: Meter, progress: Progress
+) -> OneShotResult:
     """Everything that comes after the training."""
-    estimator = make_estimator(training)
-    search = _make_search(training, estimator)
-    sitting = Sitting(search, training.config.limits(), meter)
-    path = _search_path(run)
-
-    def save() -> None:
-        state = {
-            "search": json.dumps(search.state()),
-            "metrics_position": run.metrics.position,
-            "spent": sitting.to_state(),
-        }
-        save_checkpoint(path, _SEARCH_KIND, state)
-
-    if path.exists():
-        _load_search(run, sitting)
-    else:
-        run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
-        save()
-    was_finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
-    if not sitting.over():
-        progress.say(f"children are computed {estimator.way}")
-        take_steps(run, sitting, progress, training.config.checkpoint_seconds, save)
-    if not run.architectures_path.is_file():
-        write_found(run, search)
-    results, trained = {}, False
+    with open_children(run, training, own, meter) as (sitting, estimator):
+        was_finished = search_children(run, training, sitting, estimator, progress)
+    search, results, trained = sitting.search, {}, False
     if training.config.retrain:
         for label, row in _to_retrain(training, search).items():
             trained |= not _has_result(run, label)
@@ -323,21 +264,16 @@ def _finish(run: RunFolder, training: SupernetTraining, meter: Meter, progress: 
     was_finished &= not trained
     report = run.report_path if was_finished else build_report(run)
     return OneShotResult(
-        run.path, training.space, search.best(), search.front(), len(search.trials), report, results, was_finished
+        run.path,
+        training.space,
+        search.best(),
+        search.front(),
+        len(search.trials),
+        report,
+        results,
+        was_finished,
+        len(search.failed),
     )
-
-
-def _load_search(run: RunFolder, sitting: Sitting) -> None:
-    """Go on from the search's checkpoint; trials that were logged after it go."""
-    path = _search_path(run)
-    content = load_checkpoint(path, _SEARCH_KIND)
-    try:
-        state = json.loads(content["search"])
-        if not run.architectures_path.is_file():  # later, a retraining may have logged more
-            run.metrics.truncate(content["metrics_position"])
-        sitting.search.load_state(state, logged_trials(run))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not fit the run's config.json and log") from error
 
 
 def _to_retrain(training: SupernetTraining, search: BlackBoxSearch) -> dict[str, Rows]:

@@ -31,6 +31,7 @@ class TrialSearch(BlackBoxSearch):
         evaluations: Trials in all.
         out: How many architectures are out at a time.
         runner: Runs them.
+        together: How many a worker gets at a time; it is told, and asked, for so many together.
         tick: Seconds that a step waits at most.
     """
 
@@ -41,6 +42,7 @@ class TrialSearch(BlackBoxSearch):
         evaluations: int,
         out: int,
         runner: TrialRunner,
+        together: int = 1,
         tick: float = 0.25,
     ) -> None:
         super().__init__(problem, strategy, evaluations, out)
@@ -48,13 +50,13 @@ class TrialSearch(BlackBoxSearch):
             raise ConfigError(
                 f"{problem.estimator.name} learns from its estimates, which workers do not share; search without them"
             )
-        self.runner, self.tick = runner, tick
+        self.runner, self.together, self.tick = runner, min(together, out), tick
         self.pending: deque[Asked] = deque()
 
     def step(self) -> list[Trial]:
         """Ask for what is missing, and wait a moment for the oldest trial; returns it where it has come to its end."""
-        while len(self.pending) < min(self.batch, self.evaluations - self.ended):
-            self._ask(min(self.batch, self.evaluations - self.ended) - len(self.pending))
+        while wanted := self._wanted():
+            self._ask(wanted)
         row, budget = self.pending[0]
         found = self.runner.wait((row, budget), self.tick)
         if found is None:
@@ -70,6 +72,11 @@ class TrialSearch(BlackBoxSearch):
         self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
         return [trial]
 
+    def _wanted(self) -> int:
+        """Architectures to ask for now; 0 where those that are out have to end first."""
+        count = min(self.together, self.evaluations - self.ended - len(self.pending))
+        return count if len(self.pending) + count <= self.batch else 0
+
     def _ask(self, count: int) -> None:
         """Architectures to evaluate; those that break a constraint as they are, are told at once."""
         rows = self.problem.space.check(self.strategy.ask(count))
@@ -84,7 +91,7 @@ class TrialSearch(BlackBoxSearch):
             int((broken > 0).sum()), bool(asked), [m for m, bad in zip(before, broken, strict=True) if bad]
         )
         self.pending.extend(asked)
-        self.runner.submit(asked)
+        self.runner.submit(asked, self.together)
 
     def _failed(self, asked: Asked) -> FailedTrial:
         """A trial of an earlier sitting; its error is in the store."""
@@ -99,4 +106,4 @@ class TrialSearch(BlackBoxSearch):
         super().load_state(state, trials)
         self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
         self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
-        self.runner.submit(list(self.pending))
+        self.runner.submit(list(self.pending), self.together)

@@ -1,4 +1,4 @@
-"""The workers of a black-box search: how many, with what, and what each costs."""
+"""The workers of a search: how many, with what, and what each costs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from typing import TypeVar
 
 import torch
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_estimator import worker_estimator
-from nasfast.budget import Meter
+from nasfast.budget import Meter, Spent
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Estimator
+from nasfast.progress import Progress
 from nasfast.run import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.trials import LocalPool, Pool, TrialRunner, TrialStore, WorkerSpec
+from nasfast.worker_options import WorkerOptions
 
-_CANDIDATES, _LOGS = "candidates", "workers"  # folders in the run's
+_LOGS = "workers"  # folder in the run's
+_Settings = TypeVar("_Settings", bound=WorkerOptions)
 
 
-def with_workers(config: BlackBoxConfig) -> BlackBoxConfig:
+def with_workers(config: _Settings) -> _Settings:
     """Settings with the threads and the number of workers that a Ray cluster has room for; others are as they are.
 
     A run keeps both: with other numbers of architectures out at a time a search takes other ways.
@@ -37,7 +38,7 @@ def with_workers(config: BlackBoxConfig) -> BlackBoxConfig:
     return replace(config, workers=f"ray:{room_for(config.address, threads_of(config), config.worker_gpus)}")
 
 
-def threads_of(config: BlackBoxConfig) -> int:
+def threads_of(config: WorkerOptions) -> int:
     """CPU threads of each worker: on a Ray cluster the search's, elsewhere those divided among them."""
     if config.on_ray:
         return config.threads
@@ -58,16 +59,19 @@ def check_picklable(space: Space | None, estimator: Estimator | None) -> None:
 @contextmanager
 def open_runner(
     run: RunFolder,
-    config: BlackBoxConfig,
-    own: tuple[Space | None, Estimator | None],
+    config: WorkerOptions,
+    make: Callable[[Progress, int], Estimator],
     decode: Callable[[Sequence[int]], str],
 ) -> Iterator[TrialRunner]:
-    """What runs the trials of a search; its workers end with the block."""
-    folder = str(run.path.resolve() / _CANDIDATES)
-    spec = WorkerSpec(partial(worker_estimator, config.to_dict(), *own, folder), threads_of(config))
+    """What runs the trials of a search; its workers end with the block.
+
+    Args:
+        make: As of :class:`nasfast.trials.WorkerSpec`.
+        decode: The text of an architecture.
+    """
     store = TrialStore(run.trials_path)
     try:
-        runner = TrialRunner(_pool(run, config, spec), store, decode)
+        runner = TrialRunner(_pool(run, config, WorkerSpec(make, threads_of(config))), store, decode)
     except BaseException:
         store.close()
         raise
@@ -77,7 +81,7 @@ def open_runner(
         runner.close()
 
 
-def _pool(run: RunFolder, config: BlackBoxConfig, spec: WorkerSpec) -> Pool:
+def _pool(run: RunFolder, config: WorkerOptions, spec: WorkerSpec) -> Pool:
     if not config.on_ray:
         return LocalPool(spec, config.worker_count(), run.path / _LOGS, config.trial_timeout)
     from nasfast.trials.ray_pool import RayPool
@@ -85,7 +89,7 @@ def _pool(run: RunFolder, config: BlackBoxConfig, spec: WorkerSpec) -> Pool:
     return RayPool(spec, config.worker_count(), config.address, config.worker_gpus, config.trial_timeout)
 
 
-def trial_meter(config: BlackBoxConfig, runner: TrialRunner) -> Meter:
-    """Counts what trials cost."""
+def trial_meter(config: WorkerOptions, runner: TrialRunner, before: Spent | None = None) -> Meter:
+    """Counts what trials cost, over what was spent before."""
     gpus = config.worker_gpus if config.on_ray else float(config.device.startswith("cuda"))
-    return Meter(threads_of(config), gpus, worker_seconds=runner.worker_seconds)
+    return Meter(threads_of(config), gpus, before, runner.worker_seconds)

@@ -1,0 +1,164 @@
+"""The search among the children of a trained shared network: in this process, or in slices on workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.blackbox_run import logged_trials, write_found
+from nasfast.budget import Meter
+from nasfast.data import DataSet
+from nasfast.errors import ConfigError
+from nasfast.estimators.oneshot import OneShotEstimator
+from nasfast.latency import LatencyTable
+from nasfast.oneshot_config import OneShotConfig
+from nasfast.oneshot_training import SupernetTraining
+from nasfast.progress import Progress
+from nasfast.ranks import Ranks
+from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
+from nasfast.search import load_run_data
+from nasfast.search_workers import open_runner, trial_meter
+from nasfast.sitting import Sitting, take_steps
+from nasfast.spaces.base import Space
+from nasfast.strategies.base import Strategy
+from nasfast.strategies.enas import ControllerSamples
+from nasfast.strategies.paths import ControllerPaths
+from nasfast.trial_search import TrialSearch
+
+TRAINING_KIND, SEARCH_KIND = "oneshot", "oneshot-search"
+"""Of the checkpoints of the training and of the search."""
+_SEED_SEARCH = 11
+
+
+def search_path(run: RunFolder) -> Path:
+    """The checkpoint of the search; there is one when the training is over."""
+    return run.path / "search.pt"
+
+
+def load_images(config: OneShotConfig, space: Space, progress: Progress) -> DataSet:
+    """The data set of a run with these settings, whose images the space must take."""
+    dataset = load_run_data(config, progress)
+    height, width = dataset.size
+    if height != width:
+        raise ConfigError(f"images of {width}x{height} pixels are not square, as the spaces' costs need them")
+    # Raises where an operation does not take images of this size.
+    space.cost(np.zeros(len(space.sizes), np.int64), dataset.num_classes, dataset.channels, height)
+    return dataset
+
+
+def make_estimator(training: SupernetTraining) -> OneShotEstimator:
+    """Scores children on the held-out images, BatchNorms calibrated on train images without augmentation."""
+    config = training.config
+    images, labels = training.images(training.held_out)
+    calibration = None
+    if config.calibration:
+        calibration, _ = training.images(training.train_indices[: config.calibration])
+    return OneShotEstimator(training.network, images, labels, calibration, memory_bound=config.memory << 20)
+
+
+def worker_children(out: str, space: Space | None, progress: Progress, index: int) -> OneShotEstimator:
+    """What a worker scores children with: the network as the run's last checkpoint has it.
+
+    Args:
+        out: The run folder.
+        space: Of your own, in place of the one that the run's settings name.
+        progress, index: As of :class:`nasfast.trials.WorkerSpec`.
+    """
+    config = OneShotConfig.of(RunFolder.open(out, lock=False).read_config()["oneshot"])
+    if config.device == "cuda" and not config.on_ray:
+        config = replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
+    space = space or config.make_space()
+    training = SupernetTraining(config, space, load_images(config, space, Progress(quiet=True)), Ranks())
+    training.load_state(load_checkpoint(RunFolder(out).checkpoint_path, TRAINING_KIND))
+    return make_estimator(training)
+
+
+def _make_problem(training: SupernetTraining, estimator: OneShotEstimator) -> tuple[Problem, Strategy]:
+    config, dataset = training.config, training.dataset
+    problem = Problem(
+        training.space,
+        estimator,
+        config.objectives(),
+        config.constraints(),
+        latency=LatencyTable(config.latency) if config.latency else None,
+        num_classes=dataset.num_classes,
+        image_size=dataset.size[0],
+    )
+    strategy: Strategy
+    if isinstance(training.sampler, ControllerPaths):
+        strategy = ControllerSamples(training.sampler.controller)
+    else:
+        strategy = config.search_strategy()
+    return problem, strategy.init(training.space, config.seed + _SEED_SEARCH)
+
+
+@contextmanager
+def open_children(
+    run: RunFolder, training: SupernetTraining, own: Space | None, meter: Meter
+) -> Iterator[tuple[Sitting, OneShotEstimator]]:
+    """The search among the children, at its start; workers it has end with the block.
+
+    A worker gets a slice of the population, whose children share what they have in common.
+    """
+    config, estimator = training.config, make_estimator(training)
+    problem, strategy = _make_problem(training, estimator)
+    if not config.workers:
+        search = BlackBoxSearch(problem, strategy, config.most_evaluations, config.ask)
+        yield Sitting(search, config.limits(), meter), estimator
+        return
+    make = partial(worker_children, str(run.path.resolve()), own)
+    with open_runner(run, config, make, training.space.decode) as runner:
+        size = runner.pool.size
+        out = max(config.ask, size)
+        shared = TrialSearch(problem, strategy, config.most_evaluations, out, runner, -(-out // size))
+        busy = trial_meter(config, runner, meter.spent(0))
+        yield Sitting(shared, config.limits(), busy, runner.running), estimator
+
+
+def search_children(
+    run: RunFolder, training: SupernetTraining, sitting: Sitting, estimator: OneShotEstimator, progress: Progress
+) -> bool:
+    """Take the steps of the search that are left, and write what was found; returns whether nothing was left."""
+    path = search_path(run)
+
+    def save() -> None:
+        state = {
+            "search": json.dumps(sitting.search.state()),
+            "metrics_position": run.metrics.position,
+            "spent": sitting.to_state(),
+        }
+        save_checkpoint(path, SEARCH_KIND, state)
+
+    if path.exists():
+        _load_search(run, sitting)
+    else:
+        run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
+        save()
+    was_finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
+    if not sitting.over():
+        progress.say(f"children are computed {estimator.way}")
+        take_steps(run, sitting, progress, training.config.checkpoint_seconds, save)
+    if not run.architectures_path.is_file():
+        write_found(run, sitting.search)
+    return was_finished
+
+
+def _load_search(run: RunFolder, sitting: Sitting) -> None:
+    """Go on from the search's checkpoint; trials that were logged after it go."""
+    path = search_path(run)
+    content = load_checkpoint(path, SEARCH_KIND)
+    try:
+        state = json.loads(content["search"])
+        if not run.architectures_path.is_file():  # later, a retraining may have logged more
+            run.metrics.truncate(content["metrics_position"])
+        sitting.search.load_state(state, logged_trials(run))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit the run's config.json and log") from error
