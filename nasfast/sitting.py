@@ -66,10 +66,11 @@ def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: floa
     search, log = sitting.search, _Log(run, sitting)
     saved_at = time.monotonic()
     with _Bar(sitting, progress) as show, deferred_interrupt() as interrupted:
-        while not sitting.over():
+        over = sitting.over()
+        while not over:
             log.take(search.step())
-            stop, now = interrupted(), time.monotonic()
-            due = stop or sitting.over() or now - saved_at >= every
+            stop, over, now = interrupted(), sitting.over(), time.monotonic()
+            due = stop or over or now - saved_at >= every
             log.write(due)
             if due:
                 save()

@@ -112,7 +112,7 @@ def test_batch_is_one_of_the_train_images(monkeypatch):
 def test_config_holds_the_options_of_its_estimator_alone(whole):
     stored = json.loads((whole / "config.json").read_text())["blackbox"]
     assert {"proxy", "proxy_images", "data", "device"} <= set(stored)
-    assert not {"table", "budget", "crop_pad", "checkpoint_steps"} & set(stored)
+    assert not {"table", "epochs_seen", "crop_pad", "checkpoint_steps"} & set(stored)
     table = BlackBoxConfig.of({"table": "t.json"}).to_dict()
     assert not {"proxy", "data", "device", "flip"} & set(table)
     assert BlackBoxConfig.of(stored).to_dict() == stored

@@ -12,6 +12,7 @@ from nasfast.cli import app
 from nasfast.config import SearchConfig
 from nasfast.errors import ConfigError
 from nasfast.oneshot_config import OneShotConfig
+from nasfast.spaces.nasbench_macro import NASBenchMacro
 from tests.runs import logged, tiny_options
 
 RUNNER = CliRunner()
@@ -78,15 +79,12 @@ def test_meter_counts_all_sittings_and_workers(monkeypatch):
     assert shared.spent(3) == Spent(3, 1800.0, 4.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    "make", [SearchConfig.for_data, OneShotConfig.of, lambda **s: BlackBoxConfig.of(s | {"table": "t"})]
-)
-def test_hours_of_a_gpu_need_one(make):
-    make = make if make is not OneShotConfig.of else (lambda **settings: OneShotConfig.of(settings))
-    with pytest.raises(
-        ConfigError, match=r"--budget '3 gpu-hours' counts hours of a GPU; it needs --device cuda, got cpu"
-    ):
-        make(budget="3 gpu-hours")
+def test_hours_of_a_gpu_need_one():
+    expected = r"--budget '3 gpu-hours' counts hours of a GPU; it needs --device cuda, got cpu"
+    for make in (OneShotConfig.of, BlackBoxConfig.of, lambda settings: SearchConfig.for_data(**settings)):
+        table = {"table": "t"} if make == BlackBoxConfig.of else {}
+        with pytest.raises(ConfigError, match=expected):
+            make({"budget": "3 gpu-hours", **table})
 
 
 def test_a_search_by_gradients_counts_no_trials():
@@ -138,9 +136,6 @@ def test_a_shared_network_has_its_share_of_a_budget(tmp_path):
 
 def test_a_table_is_searched_for_so_long(tmp_path):
     table = tmp_path / "table.json"
-    table.write_text(json.dumps({f"{row:08d}": 1.0 for row in range(2)}))
-    from nasfast.spaces.nasbench_macro import NASBenchMacro
-
     space = NASBenchMacro()
     table.write_text(json.dumps({space.decode(row): float(sum(row)) for row in space.all_rows()}))
     command = ["search", "--space", "nasbench-macro", "--table", str(table), "--strategy", "random", "--budget", "1s"]

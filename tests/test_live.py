@@ -53,7 +53,7 @@ def test_board_shows_the_best_what_runs_and_what_is_spent():
     running.append(Running(Job((row, row, row), None), "worker 1", time.time(), Beat()))
     text = text_of(search, running, "1:05 of 30:00")
     assert re.search(
-        rf"best +score\n{re.escape(SPACE.decode(search.best().row))[:40]}.* {search.best().score:.0f}", text
+        rf"best +score *\n{re.escape(SPACE.decode(search.best().row))[:40]}.* {search.best().score:.0f}", text
     )
     assert "budget 1:05 of 30:00, 1 failed" in text
     assert re.search(r"27 +2 +25 % +train 41.2 % +1:05", text)
@@ -66,8 +66,8 @@ def test_board_shows_rungs_and_the_front():
     for epochs in (1, 3, 9):
         assert re.search(rf"^{epochs} epochs +\d+ +\d+", rungs, re.M)
     front = text_of(search_of("nsga2", 80, objectives=(Objective.parse("score"), Objective.parse("-params"))))
-    assert re.search(r"front, \d+ in all +score +params", front)
-    assert front.count("|nor_conv") >= 5
+    assert re.search(r"front +score +params", front)
+    assert len(re.findall(r" \d+,\d{3} *\n", front)) == 2  # both that no other dominates
 
 
 @pytest.mark.parametrize("width", [40, 200])
@@ -81,19 +81,8 @@ def test_board_fits_its_terminal(width):
 def test_terminal_shows_trials_while_they_run(tmp_path):
     """The command in a real terminal."""
     main, child = pty.openpty()
-    command = [sys.executable, "-m", "nasfast.cli", "search", "--space", "nasbench201", "--estimator", "train"]
-    command += [
-        "--workers",
-        "2",
-        "--epochs",
-        "3",
-        "--evaluations",
-        "6",
-        "--strategy",
-        "random",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    options = "--space nasbench201 --estimator train --strategy random --workers 2 --epochs 15 --evaluations 6"
+    command = [sys.executable, "-m", "nasfast.cli", "search", *options.split(), "--out", str(tmp_path / "run")]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment)
     os.close(child)

@@ -229,7 +229,7 @@ def test_budgets_that_are_not_there_are_named(table, tmp_path):
     with pytest.raises(ConfigError, match="needs scores after several numbers of epochs; table has none"):
         run_blackbox(config_of(flat), tmp_path / "run")
     with pytest.raises(ConfigError, match="needs scores after several numbers of epochs; table has 3"):
-        run_blackbox(config_of(table, budget=3), tmp_path / "run")
+        run_blackbox(config_of(table, epochs_seen=3), tmp_path / "run")
     train = BlackBoxConfig.of({"estimator": "train", "strategy": "bohb", "epochs": 4, "min_epochs": 2})
     with pytest.raises(ConfigError, match="--epochs 4 leaves no smaller one of --min-epochs 2 or more"):
         run_blackbox(train, tmp_path / "run")
