@@ -12,6 +12,7 @@ from nasfast.report.curves import Chart, Series, line_chart
 from nasfast.report.load import Row, load_run, number
 from nasfast.report.page import frame
 from nasfast.report.scatter import short_number
+from nasfast.report.trials import trials
 from nasfast.run import RunFolder
 
 _STYLES = {"best": "s1", "random": "s2"}
@@ -44,6 +45,7 @@ def render(search: Search) -> str:
         blackbox.leaders(search),
         _training(search),
         blackbox.progress(search),
+        trials(RunFolder(search.data.path).trials_path),
         _retraining(search),
         sections.setting(search.data),
     )
