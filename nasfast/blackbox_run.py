@@ -37,6 +37,7 @@ from nasfast.trial_search import TrialSearch
 
 _KIND = "blackbox"
 FORMAT_NAME = "nasfast.architectures"
+_OUT = 2  # architectures out per worker: one that takes long holds up the next ones, not the other workers
 _CANDIDATES = "candidates"  # folder in the run's, for the checkpoints of what an estimator trains
 
 
@@ -197,7 +198,7 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
         return
     make = partial(worker_estimator, config.to_dict(), *own, str(run.path.resolve() / _CANDIDATES))
     with open_runner(run, config, make, plan.problem.space.decode) as runner:
-        out = max(config.ask, runner.pool.size)
+        out = max(config.ask, _OUT * runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
         yield Sitting(search, config.limits(), trial_meter(config, runner), runner.running)
 

@@ -18,7 +18,7 @@ from nasfast.trials import Running
 
 _LOG_SECONDS = 1.0
 _BOARD_SECONDS = 0.5
-_SHARES = 1000  # steps of a bar that shows what is spent
+_SHARES = 100  # steps of a bar that shows what is spent
 
 
 @dataclass
@@ -92,7 +92,7 @@ class _Bar:
     def __init__(self, sitting: Sitting, progress: Progress) -> None:
         self._sitting = sitting
         self._shown = self._position()
-        total, unit = (_SHARES, "‰") if sitting.budget.timed else (sitting.search.evaluations, "evaluation")
+        total, unit = (_SHARES, "%") if sitting.budget.timed else (sitting.search.evaluations, "evaluation")
         self._context = progress.stage("search", total, done=self._shown, unit=unit)
         self._drawn_at = 0.0
 
