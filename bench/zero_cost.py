@@ -88,13 +88,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--stored", type=Path, metavar="FILE", required=True, help="published scores, .npz")
     parser.add_argument("--images", type=Path, metavar="FOLDER", required=True, help="CIFAR-10 as an image folder")
     parser.add_argument("--cells", type=int, default=200, help="how many to score (default 200)")
+    parser.add_argument("--draws", type=int, default=1, help="of the weights, whose mean score counts (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of cells, images and weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--proxies", nargs="+", choices=list(PROXIES), default=list(PROXIES), metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     options = parser.parse_args(arguments)
-    if options.cells < FEWEST or options.threads < 1:
-        parser.error(f"--cells must be at least {FEWEST}, and --threads at least 1")
+    if options.cells < FEWEST or min(options.threads, options.draws) < 1:
+        parser.error(f"--cells must be at least {FEWEST}, --threads and --draws at least 1")
     return options
 
 
@@ -112,7 +113,7 @@ def main(arguments: list[str]) -> int:
     print(section(title, header, rows_of(found)))
     write_json(
         options.json,
-        {"environment": facts, "cells": cells, "batch": BATCH, "seed": options.seed, "cpu_seconds": seconds,
+        {"environment": facts, "cells": cells, "batch": BATCH, "draws": options.draws, "seed": options.seed, "cpu_seconds": seconds,
          "tolerance": TOLERANCE, "spearman": found},
     )  # fmt: skip
     low = misses(found)
@@ -133,7 +134,13 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, dict[str, float]], f
     order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(options.seed))[:BATCH]
     images = normalize(data.train_images[order], data.mean, data.std)
     estimator = ZeroCostEstimator(
-        NASBench201(), images, data.train_labels[order], options.proxies, options.seed, num_classes=data.num_classes
+        NASBench201(),
+        images,
+        data.train_labels[order],
+        options.proxies,
+        options.seed,
+        draws=options.draws,
+        num_classes=data.num_classes,
     )
     scores, seconds = score(estimator, table["ops"][cells].astype(np.int64))
     cells = cells[: len(scores[estimator.proxies[0]])]

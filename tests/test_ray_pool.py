@@ -14,7 +14,7 @@ from nasfast.trials import Failed, PoolError, TrialRunner, TrialStore, WorkerSpe
 from tests.runs import search_state
 from tests.trial_workers import FINE, HANGS, KILLED, NOT_FINITE, ONCE, RAISES, SLOW, make_nothing, spec, wait_for
 
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nasfast[ray]'")
+ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 

@@ -4,20 +4,22 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
 from nasfast.blackbox import Problem, SearchStuck
 from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import run_blackbox
+from nasfast.blackbox_run import resume_blackbox, run_blackbox
 from nasfast.cli import app
-from nasfast.errors import ConfigError
+from nasfast.errors import ConfigError, RunError
 from nasfast.estimators.base import Estimate
 from nasfast.objectives import Constraint
 from nasfast.run import RunFolder
@@ -168,6 +170,44 @@ def test_failed_trials_are_logged_and_reported(tmp_path):
     assert page.count("<details><summary>") == len({tuple(row["row"]) for row in failed})
     assert "ValueError: too bad to train" in page
     assert page.count('<rect class="bad"') == 2 * len({tuple(row["row"]) for row in failed})
+
+
+@contextmanager
+def locked(store):
+    """Another process holds the store."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def full(store):
+    """The store's disk takes nothing more."""
+    store._connection.execute("PRAGMA max_page_count = 1")
+    yield
+
+
+@pytest.mark.parametrize(("fault", "message"), [(locked, "held a lock on it"), (full, "no space is left on its disk")])
+def test_a_store_that_cannot_be_written_ends_the_sitting_and_loses_nothing(fault, message, tmp_path, monkeypatch):
+    run_blackbox(config_of(workers="2"), tmp_path / "whole", space=SPACE, estimator=Unhurried())
+    record, count = TrialStore.record, 0
+
+    def fail_once(self, outcome, final):
+        nonlocal count
+        count += 1
+        if count != 9:
+            return record(self, outcome, final)
+        with fault(self):
+            return record(self, replace(outcome, error="x" * 10_000), final)
+
+    monkeypatch.setattr(TrialStore, "record", fail_once)
+    monkeypatch.setattr("nasfast.search_workers.TrialStore", partial(TrialStore, wait=0.2))
+    with pytest.raises(RunError, match=message):
+        run_blackbox(config_of(workers="2"), tmp_path / "run", space=SPACE, estimator=Unhurried())
+    assert len(finished(tmp_path / "run")) == 8
+    result = resume_blackbox(tmp_path / "run", space=SPACE, estimator=Unhurried())
+    assert (result.evaluations, result.failed) == (30, 0)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
 # the command

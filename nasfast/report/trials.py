@@ -14,7 +14,8 @@ from nasfast.trials import Record, TrialStore
 _MOST_FAILED = 20
 
 TRIALS_CSS = """
-.gantt{display:block;width:100%;height:auto;margin:10px 0}
+.wide{overflow-x:auto}
+.gantt{display:block;width:100%;min-width:560px;height:auto;margin:10px 0}
 .gantt text{font:12px var(--sans);fill:var(--soft)}
 .gantt rect{fill:var(--a);opacity:.75}
 .gantt rect.bad{fill:var(--alert);opacity:1}
@@ -88,7 +89,8 @@ def _gantt(records: list[Record]) -> str:
     parts.append(f'<text x="{left}" y="{height - 3}">0:00</text>')
     parts.append(f'<text x="{left + width}" y="{height - 3}" text-anchor="end">{clock(length)}</text>')
     label = f"When each of {len(workers)} workers had a trial"
-    return f'<svg class="gantt" viewBox="0 0 1000 {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    drawn = f'<svg class="gantt" viewBox="0 0 1000 {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return f'<div class="wide">{drawn}</div>'
 
 
 def _compressed(spans: list[tuple[float, float]], gap: float = 60.0) -> tuple[Callable[[float], float], float]:

@@ -29,7 +29,7 @@ def connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise PoolError("--workers ray needs Ray; pip install 'nasfast[ray]'") from error
+        raise PoolError("--workers ray needs Ray: pip install ray") from error
     if ray.is_initialized():
         return ray
     _check_reachable(address)
