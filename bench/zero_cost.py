@@ -113,8 +113,8 @@ def main(arguments: list[str]) -> int:
     print(section(title, header, rows_of(found)))
     write_json(
         options.json,
-        {"environment": facts, "cells": cells, "batch": BATCH, "draws": options.draws, "seed": options.seed, "cpu_seconds": seconds,
-         "tolerance": TOLERANCE, "spearman": found},
+        {"environment": facts, "cells": cells, "batch": BATCH, "draws": options.draws, "seed": options.seed,
+         "cpu_seconds": seconds, "tolerance": TOLERANCE, "spearman": found},
     )  # fmt: skip
     low = misses(found)
     if low:
