@@ -91,5 +91,14 @@ def _pool(run: RunFolder, config: WorkerOptions, spec: WorkerSpec) -> Pool:
 
 def trial_meter(config: WorkerOptions, runner: TrialRunner, before: Spent | None = None) -> Meter:
     """Counts what trials cost, over what was spent before."""
-    gpus = config.worker_gpus if config.on_ray else float(config.device.startswith("cuda"))
-    return Meter(threads_of(config), gpus, before, runner.worker_seconds)
+    return Meter(threads_of(config), _gpus_of(config), before, runner.worker_seconds)
+
+
+def _gpus_of(config: WorkerOptions) -> float:
+    """GPUs of each worker, or the share of one: processes of one machine share what ``device`` names."""
+    if config.on_ray:
+        return config.worker_gpus
+    if not config.device.startswith("cuda"):
+        return 0.0
+    there = torch.cuda.device_count() if config.device == "cuda" else 1
+    return min(1.0, there / config.worker_count())
