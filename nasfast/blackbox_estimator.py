@@ -112,6 +112,7 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: P
         config.proxy or ("synflow",),
         config.seed + _SEED_WEIGHTS,
         draws=config.proxy_draws,
+        remember=not config.workers,
         num_classes=dataset.num_classes,
     )
 

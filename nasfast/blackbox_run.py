@@ -21,7 +21,7 @@ from nasfast.blackbox_estimator import make_task, table_task, worker_estimator
 from nasfast.budget import Meter
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
-from nasfast.estimators.base import Estimator
+from nasfast.estimators.base import Estimator, Recalling
 from nasfast.latency import LatencyTable
 from nasfast.progress import Progress
 from nasfast.report import build_report
@@ -170,6 +170,8 @@ def _plan(
     if estimator is None and config.sees_images:
         check_device(config.device)
     task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
+    if config.workers and isinstance(task.estimator, Recalling) and task.estimator.remember:
+        raise ConfigError(f"{task.estimator.name} answers from what it has estimated, which --workers do not share")
     problem = Problem(
         space,
         task.estimator,

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem, Trial
-from nasfast.errors import ConfigError
-from nasfast.estimators.base import Recalling
 from nasfast.strategies.base import Strategy
 from nasfast.trials import Asked, Failed, TrialRunner
 
@@ -46,10 +44,6 @@ class TrialSearch(BlackBoxSearch):
         tick: float = 0.25,
     ) -> None:
         super().__init__(problem, strategy, evaluations, out)
-        if isinstance(problem.estimator, Recalling):
-            raise ConfigError(
-                f"{problem.estimator.name} learns from its estimates, which workers do not share; search without them"
-            )
         self.runner, self.together, self.tick = runner, min(together, out), tick
         self.pending: deque[Asked] = deque()
 

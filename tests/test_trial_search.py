@@ -307,6 +307,30 @@ def test_options_that_do_not_go_together_are_named(settings, message):
         BlackBoxConfig.of(base | settings)
 
 
+class Remembering(Unhurried):
+    """Its estimates depend on those before."""
+
+    remember = True
+
+    def recall(self, rows, numbers):
+        pass
+
+
+def test_an_estimator_that_answers_from_memory_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="unhurried answers from what it has estimated, which --workers do not share"):
+        run_blackbox(config_of(workers="2"), tmp_path / "run", space=SPACE, estimator=Remembering())
+    assert not (tmp_path / "run").exists()
+
+
+def test_zero_cost_scores_do_not_depend_on_the_workers(tmp_path):
+    settings = {"estimator": "zero-cost", "space_set": ["channels=4", "cells=1"], "evaluations": 30, "ask": 6}
+    for workers in ("1", "3"):
+        run_blackbox(BlackBoxConfig.of(settings | {"workers": workers, "threads": 3}), tmp_path / workers)
+    for one, three in zip(logged(tmp_path / "1"), logged(tmp_path / "3"), strict=True):
+        assert one["arch"] == three["arch"]
+        assert one["metrics"]["score"] == pytest.approx(three["metrics"]["score"], rel=1e-4)  # other threads round so
+
+
 def test_what_cannot_be_sent_to_a_worker_is_refused_before_anything_is_written(tmp_path):
     estimator = Unhurried()
     estimator.hook = lambda: None

@@ -50,5 +50,9 @@ class Estimator(Protocol):
 class Recalling(Protocol):
     """An estimator that answers from what it has estimated before, and has to be told of it after a stop."""
 
+    @property
+    def remember(self) -> bool:
+        """Whether it does: False where every estimate stands alone."""
+
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
         """Take in what :meth:`Estimate.numbers` gave for rows int64 [K, D], in the order of their estimates."""

@@ -37,6 +37,8 @@ class ZeroCostEstimator:
         seed: Of the weights.
         draws: Draws of the weights to average over.
         num_classes: By default one more than the largest label.
+        remember: Answer equal functions, whose scores differ by their draws of the weights, with that of the first one;
+            False: each has its own, whatever was scored before, as workers need that do not know of each other.
         progress: Where to show progress, one step an architecture; nowhere by default.
 
     Raises:
@@ -56,6 +58,7 @@ class ZeroCostEstimator:
         *,
         draws: int = 1,
         num_classes: int | None = None,
+        remember: bool = True,
         progress: Progress | None = None,
     ) -> None:
         if images.dim() != 4 or len(images) < 2 or labels.shape != images.shape[:1]:
@@ -71,7 +74,7 @@ class ZeroCostEstimator:
         self.space, self.images, self.labels = space, images.contiguous(), labels
         self.proxies, self.seed, self.draws = check_proxies(proxies), seed, draws
         self.num_classes = largest + 1 if num_classes is None else num_classes
-        self.progress = progress or Progress(quiet=True)
+        self.remember, self.progress = remember, progress or Progress(quiet=True)
         self._known: dict[str, list[dict[str, float]]] = {}  # by form: scores of every draw
         self._recalled: dict[str, Mapping[str, float]] = {}  # by form: what was found before a stop
 
@@ -87,6 +90,8 @@ class ZeroCostEstimator:
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
         """See :class:`nasfast.estimators.base.Recalling`."""
+        if not self.remember:
+            return
         for row, known in zip(self.space.check(rows), numbers, strict=True):
             self._recalled.setdefault(self._form(row), known)
 
@@ -110,7 +115,7 @@ class ZeroCostEstimator:
                 network_graph = live_graph(graph)
                 self._known[form] = [self._draw(network_graph, names, draw) for draw in range(self.draws)]
                 cost = self.draws * images_through(names, len(self.images)) * count.flops
-            draws = self._known[form]
+            draws = self._known[form] if self.remember else self._known.pop(form)
             metrics |= {name: float(np.mean([scores[name] for scores in draws])) for name in names}
             uncertainty = self._standard_error(draws)
         if self.proxies[0] in COUNTED:
