@@ -115,37 +115,42 @@ class StoppingEstimator(_WatchingEstimator):
         if whole < FEWEST_EPOCHS:
             raise ConfigError(f"early termination needs trainings of at least {FEWEST_EPOCHS} epochs, got {whole}")
         self.stopper = CurveStopper(whole, bound, min(_FIRST_EPOCH, whole - 1), seed=self.settings.seed)
+        self._told: list[tuple[int, ...]] = []  # rows whose trainings came to their end before a stop
 
     def cost(self, row: Rows, budget: int | None = None) -> float:
         """Multiply-adds of a training that is not stopped, with a test after each epoch."""
         return self._cost_of(row, self.epochs(row, budget))
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
-        """See :class:`nasfast.estimators.base.Recalling`. The curves are read from the checkpoints.
+        """See :class:`nasfast.estimators.base.Recalling`. Curves are read from the checkpoints when they are needed."""
+        told = zip(self.space.check(rows), numbers, strict=True)
+        self._told += [tuple(row.tolist()) for row, known in told if not known["stopped"]]
+
+    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+        """See :class:`TrainEstimator`. Metrics: "seen", the accuracy after the last epoch that was trained, and
+        "valid_loss" there; "epochs", how many were; "stopped", the epoch after which it was stopped, or 0.
 
         Raises:
-            CheckpointError: One is missing or damaged.
+            ConfigError: The budget is not the fidelity's epochs.
+            CheckpointError: That of an earlier estimate is missing or damaged.
         """
-        ended = (tuple(row.tolist()) for row, known in zip(self.space.check(rows), numbers, strict=True)
-                 if not known["stopped"])  # fmt: skip
-        for row in dict.fromkeys(ended):
+        whole = self.stopper.last_epoch
+        if budget not in (None, whole):
+            raise ConfigError(f"early termination compares trainings of {whole} epochs, got a budget of {budget}")
+        for row in dict.fromkeys(self._told):
             self._observe(str(row), read_curve(self.path_of(np.array(row))))
+        self._told.clear()
+        return super().estimate(rows, budget)
 
     def _label(self, row: Rows, epochs: int) -> str:
-        return f"{super()._label(row, epochs)}-bound{self.stopper.bound:g}"
+        return f"{super()._label(row, epochs)}-bound{self.stopper.bound}"
 
     def _observe(self, trial: str, curve: Sequence[float]) -> None:
         for epoch, value in enumerate(curve, 1):
             self.stopper.observe(trial, epoch, value)
 
     def _one(self, row: Rows, budget: int | None) -> Estimate:
-        """Metrics: "seen", the accuracy after the last epoch that was trained, and "valid_loss" there; "epochs", how
-        many were; "stopped", the epoch after which it was stopped, or 0."""
         whole, trial = self.epochs(row, budget), str(tuple(row.tolist()))
-        if whole != self.stopper.last_epoch:
-            raise ConfigError(
-                f"early termination compares trainings of {self.stopper.last_epoch} epochs, got a budget of {whole}"
-            )
 
         def stops(curve: Sequence[float]) -> bool:
             self._observe(trial, curve)
