@@ -16,7 +16,9 @@ from nasfast.config import (
     space_set_for,
 )
 from nasfast.errors import ConfigError
+from nasfast.estimators.curves.seen import FEWEST
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
+from nasfast.objectives import Objective
 from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
@@ -26,13 +28,16 @@ from nasfast.worker_options import WORKERS, WorkerOptions
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
 """Options of every estimator that looks at images."""
 
+_TRAININGS = (
+    *(*IMAGES, *WORKERS, "epochs", "batch_size", "lr", "held_out"),
+    *("fidelity_images", "fidelity_size", "fidelity_set"),
+)
+
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "epochs_seen"),
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
-    "train": (
-        *(*IMAGES, *WORKERS, "epochs", "min_epochs", "batch_size", "lr", "held_out"),
-        *("fidelity_images", "fidelity_size", "fidelity_set"),
-    ),
+    "train": (*_TRAININGS, "min_epochs", "stop_early"),
+    "extrapolate": (*_TRAININGS, "observe"),
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
 
@@ -54,7 +59,8 @@ class BlackBoxConfig(WorkerOptions):
     estimator: str = option(
         "table",
         "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
-        "training it from scratch; or oneshot, a weight-shared network trained on the images.",
+        "training it from scratch; extrapolate, the start of that training and where its curve leads; or oneshot, a "
+        "weight-shared network trained on the images.",
         SPACE_PANEL,
     )
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
@@ -78,6 +84,18 @@ class BlackBoxConfig(WorkerOptions):
         _TRAIN,
         1,
     )
+    observe: int = option(
+        6,
+        "With --estimator extrapolate: epochs that each architecture is trained for, of a schedule of --epochs.",
+        _TRAIN,
+        FEWEST,
+    )
+    stop_early: float | None = option(
+        None,
+        "With --estimator train: stop a training whose probability to beat the best one so far falls below this bound, "
+        "like 0.05; under 0.01 nothing stops. Default: train to the end.",
+        _TRAIN,
+    )
     batch_size: int = option(96, "Images per step.", _TRAIN, 2)
     lr: float = option(0.025, "Learning rate in the first epoch.", _TRAIN, 0)
     held_out: float = option(
@@ -87,16 +105,14 @@ class BlackBoxConfig(WorkerOptions):
         0.01,
         0.9,
     )
-    fidelity_images: float = option(
-        1.0, "With --estimator train: share of the images to train on; the rest is left out.", _TRAIN, 1e-6, 1
-    )
+    fidelity_images: float = option(1.0, "Share of the images to train on; the rest is left out.", _TRAIN, 1e-6, 1)
     fidelity_size: int | None = option(
-        None, "With --estimator train: pixels a side that images are averaged down to. Default: as they are.", _TRAIN, 1
+        None, "Pixels a side that images are averaged down to. Default: as they are.", _TRAIN, 1
     )
     fidelity_set: tuple[str, ...] = option(
         (),
-        "With --estimator train: setting of a smaller space, like channels=4, whose networks are trained in place of "
-        "the searched ones. May be repeated.",
+        "Setting of a smaller space, like channels=4, whose networks are trained in place of the searched ones. May be "
+        "repeated.",
         _TRAIN,
     )
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
@@ -124,6 +140,32 @@ class BlackBoxConfig(WorkerOptions):
             raise ConfigError(
                 f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use nsga2, or "
                 "limit the others by --constraint"
+            )
+        if self.estimator == "extrapolate" and self.observe >= self.epochs:
+            raise ConfigError(f"--observe must be below --epochs {self.epochs}, got {self.observe}")
+        if self.estimator == "train" and self.stop_early is not None:
+            self._check_stop(self.stop_early)
+
+    def _check_stop(self, bound: float) -> None:
+        """Raise ConfigError where trainings cannot be stopped early."""
+        if not 0 < bound < 1:
+            raise ConfigError(f"--stop-early must be a probability above 0 and below 1, got {bound}")
+        if self.epochs <= FEWEST:
+            raise ConfigError(f"--stop-early needs --epochs {FEWEST + 1} or more, got {self.epochs}")
+        if self.workers:
+            raise ConfigError(
+                "--stop-early compares each training with the best one so far, which --workers do not share; leave out "
+                "one of the two"
+            )
+        if self.strategy in MULTI_FIDELITY:
+            raise ConfigError(
+                f"--stop-early needs trainings of one length, and --strategy {self.strategy} has several; it stops "
+                "early by itself"
+            )
+        if self.objectives() != (Objective("score"),):
+            raise ConfigError(
+                "--stop-early stops what will not beat the best score, which other objectives may want: got "
+                f"{', '.join(map(str, self.objectives()))}"
             )
 
     def smaller_space(self) -> Space | None:

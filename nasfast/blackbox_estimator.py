@@ -13,6 +13,7 @@ from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.data import DataSet, normalize
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimator
+from nasfast.estimators.curves.estimator import CurveEstimator, StoppingEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
@@ -118,6 +119,18 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: P
 
 
 def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+    settings, fidelity = _training(config, space)
+    if config.stop_early is not None:
+        return StoppingEstimator(space, dataset, folder, config.stop_early, settings, fidelity)
+    return TrainEstimator(space, dataset, folder, settings, fidelity)
+
+
+def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+    return CurveEstimator(space, dataset, folder, config.observe, *_training(config, space))
+
+
+def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fidelity]:
+    """How architectures are trained, and at which fidelity."""
     if config.fidelity_set and type(space) is not type(config.make_space()):
         raise ConfigError(f"--fidelity-set belongs to a space by name, got one of your own, {space.name}")
     settings = TrainSettings(
@@ -127,12 +140,13 @@ def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path)
         seed=config.seed,
         device=config.device,
     )
-    fidelity = Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
-    return TrainEstimator(space, dataset, folder, settings, fidelity)
+    size, model = config.fidelity_size, config.smaller_space()
+    return settings, Fidelity(config.epochs, config.fidelity_images, size, model)
 
 
 _BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {
     "zero-cost": _zero_cost,
     "train": _train,
+    "extrapolate": _extrapolate,
 }
 """What makes each estimator that looks at images."""

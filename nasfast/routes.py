@@ -61,6 +61,7 @@ _WIRES = "and this space also chooses what reads what, or how many channels; use
 _CHANGES = "and the layers of this space change their number; use darts, gdas, snas or drnas"
 _SKIPS = "so that no skip of this space could be left out; use darts, gdas, snas or drnas"
 _BUDGETS = "trains for several numbers of epochs, which this estimator does not know; use --estimator train or table"
+_LENGTHS = "trains for several numbers of epochs, and a curve is extrapolated to one; use --estimator train or table"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
@@ -75,6 +76,7 @@ RULES = (
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
     Rule(_SPACES, ONE_SHOT, _UNTAUGHT, Route(None, "trains a weight-shared network, which is its own estimator")),
     Rule(_SPACES, MULTI_FIDELITY, ("oneshot", "zero-cost"), Route(None, _BUDGETS)),
+    Rule(_SPACES, MULTI_FIDELITY, ("extrapolate",), Route(None, _LENGTHS)),
     Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
     Rule(_SPACES, _BLACK_BOX, _SCORES, Route("blackbox")),
 )
@@ -110,7 +112,7 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
         return Route(
             None,
             f"{made.name} has {made.count():.3g} architectures, and no table can hold a score of each; use --estimator "
-            "oneshot, zero-cost or train, or a smaller space (--space-set)",
+            "oneshot, zero-cost, train or extrapolate, or a smaller space (--space-set)",
         )
     return found
 

@@ -210,7 +210,12 @@ class ScratchTrainer(ABC):
 
     def save(self) -> None:
         """Write the checkpoint."""
-        content = {
+        save_checkpoint(self.checkpoint, _KIND, self._content())
+        self._saved_at = time.monotonic()
+
+    def _content(self) -> dict[str, Any]:
+        """What a checkpoint holds; :meth:`_take` takes it."""
+        return {
             "identity": self._identity(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -223,8 +228,6 @@ class ScratchTrainer(ABC):
             "seconds": self.seconds,
             "result": asdict(self.finished) if self.finished else None,
         }
-        save_checkpoint(self.checkpoint, _KIND, content)
-        self._saved_at = time.monotonic()
 
     @property
     def epoch(self) -> int:

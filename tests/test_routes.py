@@ -72,11 +72,11 @@ def options(names, runner, tables):
     if estimator == "zero-cost":
         sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
         return [*given, *sizes, "--proxy", "naswot", "--proxy-images", "8", "--evaluations", "4"]
-    if estimator == "train":
+    if estimator in ("train", "extrapolate"):
         sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
         few = [
             "--epochs",
-            "3" if strategy in MULTI_FIDELITY else "1",
+            "4" if estimator == "extrapolate" else "3" if strategy in MULTI_FIDELITY else "1",
             "--batch-size",
             "16",
             "--fidelity-images",
@@ -84,7 +84,7 @@ def options(names, runner, tables):
             "--evaluations",
             "3",
         ]
-        return [*given, *sizes, *few]
+        return [*given, *sizes, *few, *(["--observe", "3"] if estimator == "extrapolate" else [])]
     if runner == "blackbox":
         return [*given, "--table", tables(space), "--evaluations", "12"]
     if runner == "oneshot":
@@ -150,7 +150,7 @@ def test_every_space_is_searched_with_a_shared_network(space, strategy):
 
 
 def test_unknown_names_are_named():
-    with pytest.raises(ConfigError, match="--estimator must be one of table, oneshot, zero-cost, train, got 'oracle'"):
+    with pytest.raises(ConfigError, match=r"--estimator must be one of table, oneshot, zero-cost, .*, got 'oracle'"):
         routes.route("darts", "spos", "oracle")
     with pytest.raises(ConfigError, match=r"--strategy must be one of .*, got 'foo'"):
         routes.route("darts", "foo")

@@ -76,14 +76,16 @@ class CandidateTrainer(SpaceTrainer):
         return f"train {100 * correct / (self.sampler.batches_per_epoch * self.config.batch_size):.1f} %"
 
     def _finish(self) -> RetrainResult:
-        accuracy, loss = evaluate_network(self.network, self.data)
+        accuracy, loss = self._test()
         self._tick()
         params = count_parameters(self.network)
-        self.finished = RetrainResult(
-            self.label, accuracy, loss, params, self.seconds, self.inherited, self.config.epochs
-        )
+        self.finished = RetrainResult(self.label, accuracy, loss, params, self.seconds, self.inherited, self.epoch)
         self.save()
         return self.finished
+
+    def _test(self) -> tuple[float, float]:
+        """Accuracy (0 to 1) and cross-entropy on the test images, at the end."""
+        return evaluate_network(self.network, self.data)
 
 
 def load_candidate(

@@ -1,7 +1,9 @@
-"""Estimates from the start of a learning curve."""
+"""Estimates from the start of a learning curve: extrapolation, and early termination."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,43 +11,46 @@ import numpy as np
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Estimate
-from nasfast.estimators.candidates import CandidateTrainer
 from nasfast.estimators.curves.ensemble import CurveEnsemble
+from nasfast.estimators.curves.prediction import Prediction
+from nasfast.estimators.curves.seen import FEWEST
+from nasfast.estimators.curves.stopper import CurveStopper
+from nasfast.estimators.curves.watched import Stops, WatchedTrainer, never, read_curve
 from nasfast.estimators.train import BACKWARD, Fidelity, TrainEstimator, TrainSettings
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
-from nasfast.trainer import evaluate_network
 
-_FEWEST = 3
+FEWEST_EPOCHS = FEWEST + 1
+"""Epochs of a training that can be stopped early: it has to be seen for three, and one must be left."""
 
-
-class _Beginning(CandidateTrainer):
-    """The first ``seen`` epochs of a training, under the schedule of the whole, tested after each."""
-
-    seen = 0
-
-    def observe(self, seen: int, progress: Progress) -> list[float]:
-        """Accuracies (0 to 1) on the test images after each epoch."""
-        self.seen, self.curve = seen, list[float]()
-        self.start()
-        self.train(progress)
-        return self.curve
-
-    @property
-    def total_steps(self) -> int:
-        return self.seen * self.sampler.batches_per_epoch
-
-    def _end_epoch(self) -> str:
-        note = super()._end_epoch()
-        self.curve.append(evaluate_network(self.network, self.data)[0])
-        return note
+_FIRST_EPOCH = 5  # after which a training may be stopped
 
 
-class CurveEstimator(TrainEstimator):
+class _WatchingEstimator(TrainEstimator):
+    """Trains architectures with a look at the held-out images after each epoch."""
+
+    def _watch(self, row: Rows, whole: int, most: int, stops: Stops = never) -> WatchedTrainer:
+        """A row's training, at its end: ``most`` epochs of a schedule of ``whole``, or fewer."""
+        config, label = self._config(whole, inherits=False), self._label(row, whole)
+        trainer = WatchedTrainer(self.model, row, self.data, self.folder, config, label, most)
+        trainer.watch(self.progress, stops)
+        return trainer
+
+    def _cost_of(self, row: Rows, epochs: int) -> float:
+        """Multiply-adds of so many epochs, with a test after each."""
+        data = self.data
+        flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
+        trained = len(data.train_labels) // self.settings.batch_size * self.settings.batch_size
+        return float(flops * epochs * ((1 + BACKWARD) * trained + len(data.test_labels)))
+
+
+class CurveEstimator(_WatchingEstimator):
     """Trains for the first epochs of a training, and extrapolates the accuracy to its end, in percent.
 
     By :class:`CurveEnsemble`; Domhan, Springenberg, Hutter, "Speeding up automatic hyperparameter optimization of deep
-    neural networks by extrapolation of learning curves", IJCAI 2015. A training that was stopped starts again.
+    neural networks by extrapolation of learning curves", IJCAI 2015. The score is the median of what the ensemble
+    expects, the uncertainty its standard deviation. Metrics: "seen", the accuracy after the last epoch that was
+    trained; "epochs", how many were.
 
     Args:
         seen: Epochs that are trained, three at least, and fewer than the fidelity's.
@@ -56,29 +61,128 @@ class CurveEstimator(TrainEstimator):
         ConfigError: ``seen`` is out of range.
     """
 
-    name = "learning-curve"
+    name = "extrapolate"
 
     def __init__(
         self, space: Space, dataset: DataSet, folder: Path | str, seen: int,
         settings: TrainSettings | None = None, fidelity: Fidelity | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, dataset, folder, settings, fidelity, progress)
-        if not _FEWEST <= seen < self.fidelity.epochs:
-            raise ConfigError(f"seen must be {_FEWEST} to {self.fidelity.epochs - 1} epochs, got {seen}")
+        if not FEWEST <= seen < self.fidelity.epochs:
+            raise ConfigError(f"seen must be {FEWEST} to {self.fidelity.epochs - 1} epochs, got {seen}")
         self.seen, self.ensemble = seen, CurveEnsemble()
 
     def cost(self, row: Rows, budget: int | None = None) -> float:
         """Multiply-adds of the epochs that are trained, with a test after each."""
-        data = self.data
-        flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
-        trained = len(data.train_labels) // self.settings.batch_size * self.settings.batch_size
-        return float(flops * self.seen * ((1 + BACKWARD) * trained + len(data.test_labels)))
+        return self._cost_of(row, self.seen)
+
+    def _label(self, row: Rows, epochs: int) -> str:
+        return f"{super()._label(row, epochs)}-first{self.seen}"
 
     def _one(self, row: Rows, budget: int | None) -> Estimate:
         whole = self.epochs(row, budget)
-        config = self._config(whole, inherits=False)
-        trainer = _Beginning(self.model, row, self.data, self.folder, config, self._label(row, whole))
-        curve = np.array([trainer.observe(self.seen, self.progress)])
-        found = self.ensemble.extrapolate(curve, float(whole))
-        mean, spread = float(found.mean.ravel()[0]), float(found.std.ravel()[0])
-        return Estimate(100 * mean, {"seen": 100 * float(curve[0, -1])}, 100 * spread, self.cost(row, budget))
+        if whole <= self.seen:
+            raise ConfigError(f"the first {self.seen} epochs are extrapolated to later ones, got a budget of {whole}")
+        curve = self._watch(row, whole, self.seen).curve
+        found = self.ensemble.extrapolate(np.array([curve]), float(whole))
+        metrics = {"seen": 100 * curve[-1], "epochs": float(self.seen)}
+        return Estimate(100 * _middle(found), metrics, 100 * _spread(found), self.cost(row, budget))
+
+
+class StoppingEstimator(_WatchingEstimator):
+    """Trains architectures, and stops each training that will hardly beat the best one so far.
+
+    By :class:`CurveStopper`. One that comes to its end has the score of :class:`TrainEstimator`, with the same bits.
+    The score of one that is stopped is the median of what the ensemble expects at the last epoch, which can be compared
+    with the others; but never above the best, which it was stopped for not beating. Its uncertainty is the ensemble's.
+
+    What is estimated depends on what was before, in its order: see :class:`nasfast.estimators.base.Recalling`.
+
+    Args:
+        bound: Stop where the probability to beat the best is below it.
+        space, dataset, folder, settings, fidelity, progress: See :class:`TrainEstimator`; four epochs at least.
+
+    Raises:
+        ConfigError: The bound or the epochs are out of range.
+    """
+
+    def __init__(
+        self, space: Space, dataset: DataSet, folder: Path | str, bound: float,
+        settings: TrainSettings | None = None, fidelity: Fidelity | None = None, progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(space, dataset, folder, settings, fidelity, progress)
+        whole = self.fidelity.epochs
+        if whole < FEWEST_EPOCHS:
+            raise ConfigError(f"early termination needs trainings of at least {FEWEST_EPOCHS} epochs, got {whole}")
+        self.stopper = CurveStopper(whole, bound, min(_FIRST_EPOCH, whole - 1), seed=self.settings.seed)
+        self._told: list[tuple[int, ...]] = []  # rows whose trainings came to their end before a stop
+
+    def cost(self, row: Rows, budget: int | None = None) -> float:
+        """Multiply-adds of a training that is not stopped, with a test after each epoch."""
+        return self._cost_of(row, self.epochs(row, budget))
+
+    def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
+        """See :class:`nasfast.estimators.base.Recalling`. Curves are read from the checkpoints when they are needed."""
+        told = zip(self.space.check(rows), numbers, strict=True)
+        self._told += [tuple(row.tolist()) for row, known in told if not known["stopped"]]
+
+    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+        """See :class:`TrainEstimator`. Metrics: "seen", the accuracy after the last epoch that was trained, and
+        "valid_loss" there; "epochs", how many were; "stopped", the epoch after which it was stopped, or 0.
+
+        Raises:
+            ConfigError: The budget is not the fidelity's epochs.
+            CheckpointError: That of an earlier estimate is missing or damaged.
+        """
+        whole = self.stopper.last_epoch
+        if budget not in (None, whole):
+            raise ConfigError(f"early termination compares trainings of {whole} epochs, got a budget of {budget}")
+        for row in dict.fromkeys(self._told):
+            self._observe(str(row), read_curve(self.path_of(np.array(row))))
+        self._told.clear()
+        return super().estimate(rows, budget)
+
+    def _label(self, row: Rows, epochs: int) -> str:
+        return f"{super()._label(row, epochs)}-bound{self.stopper.bound}"
+
+    def _observe(self, trial: str, curve: Sequence[float]) -> None:
+        for epoch, value in enumerate(curve, 1):
+            self.stopper.observe(trial, epoch, value)
+
+    def _one(self, row: Rows, budget: int | None) -> Estimate:
+        whole, trial = self.epochs(row, budget), str(tuple(row.tolist()))
+
+        def stops(curve: Sequence[float]) -> bool:
+            self._observe(trial, curve)
+            return self.stopper.should_stop(trial)
+
+        trainer = self._watch(row, whole, whole, stops)
+        self._observe(trial, trainer.curve)  # of a training that was over before
+        last, epochs = trainer.curve[-1], len(trainer.curve)
+        score, spread = self._expected(trial) if trainer.stopped else (last, self._sampling(last))
+        metrics = {
+            "valid_loss": trainer.last_loss,
+            "seen": 100 * last,
+            "epochs": float(epochs),
+            "stopped": float(epochs) if trainer.stopped else 0.0,
+        }
+        return Estimate(100 * score, metrics, 100 * spread, self._cost_of(row, epochs))
+
+    def _expected(self, trial: str) -> tuple[float, float]:
+        """Score and uncertainty of a training that was stopped, 0 to 1."""
+        found, incumbent = self.stopper.predict(trial), self.stopper.incumbent
+        return min(_middle(found), 1.0 if incumbent is None else incumbent), _spread(found)
+
+    def _sampling(self, share: float) -> float:
+        """Standard error of a share of the held-out images."""
+        return math.sqrt(share * (1 - share) / len(self.data.test_labels))
+
+
+def _middle(found: Prediction) -> float:
+    """Median of one prediction, 0 to 1."""
+    return min(max(float(found.median[0, 0]), 0.0), 1.0)
+
+
+def _spread(found: Prediction) -> float:
+    """Standard deviation of one prediction."""
+    return float(found.std[0, 0])

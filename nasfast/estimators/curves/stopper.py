@@ -10,6 +10,7 @@ import numpy as np
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.curves.ensemble import CurveEnsemble
 from nasfast.estimators.curves.families import DISTINCT
+from nasfast.estimators.curves.prediction import Prediction
 from nasfast.estimators.curves.seen import FEWEST
 
 _RELEARN = 10
@@ -80,16 +81,23 @@ class CurveStopper:
         Raises:
             DataError: Fewer than three epochs of the trial were observed.
         """
-        key = str(trial)
-        curve, incumbent = self._curves.get(key, {}), self.incumbent
-        if len(curve) < FEWEST:
-            raise DataError(f"trial {key}: {len(curve)} epochs observed, expected at least {FEWEST}")
+        incumbent = self.incumbent
         if incumbent is None:
+            self._check_seen(str(trial))
             return 1.0
+        return float(self.predict(trial).probability_above(incumbent)[0, 0])
+
+    def predict(self, trial: str | int) -> Prediction:
+        """Distribution of a trial's value at the last epoch, [1, 1].
+
+        Raises:
+            DataError: Fewer than three epochs of the trial were observed.
+        """
+        key = str(trial)
+        curve = self._check_seen(key)
         self._learn()
         seen = self._row(key)[:, : max(curve)]
-        prediction = self._ensemble.extrapolate(seen, [float(self.last_epoch)])
-        return float(prediction.probability_above(incumbent)[0, 0])
+        return self._ensemble.extrapolate(seen, [float(self.last_epoch)])
 
     def should_stop(self, trial: str | int) -> bool:
         """Whether to stop a trial now."""
@@ -119,6 +127,12 @@ class CurveStopper:
         stopper._curves = {k: dict(zip(epochs, values, strict=True)) for k, (epochs, values) in state["curves"].items()}
         stopper._finished = list(state["finished"])
         return stopper
+
+    def _check_seen(self, key: str) -> dict[int, float]:
+        curve = self._curves.get(key, {})
+        if len(curve) < FEWEST:
+            raise DataError(f"trial {key}: {len(curve)} epochs observed, expected at least {FEWEST}")
+        return curve
 
     def _learn(self) -> None:
         usable = len(self._finished) - len(self._finished) % _RELEARN
