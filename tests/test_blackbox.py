@@ -337,7 +337,10 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "population"], "--set must be NAME=VALUE"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "age=3"], "has no setting 'age'"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--evaluations", "0"], "--evaluations must be at least 1"),
-        (["--space", "nasbench-macro", "--table", "TABLE", "--epochs-seen", "12"], "no scores for a budget of 12 epochs"),
+        (
+            ["--space", "nasbench-macro", "--table", "TABLE", "--epochs-seen", "12"],
+            "no scores for a budget of 12 epochs",
+        ),
         (
             ["--space", "nasbench-macro", "--table", "TABLE", "--objective", "score", "--objective=-flops"],
             "follows one objective",

@@ -71,12 +71,13 @@ class CurveEstimator(TrainEstimator):
         """Multiply-adds of the epochs that are trained, with a test after each."""
         data = self.data
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
-        trained = len(data.train_labels) // self.settings.batch_size * self.settings.batch_size
+        batch = self._settings(row).batch_size
+        trained = len(data.train_labels) // batch * batch
         return float(flops * self.seen * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
     def _one(self, row: Rows, budget: int | None) -> Estimate:
         whole = self.epochs(row, budget)
-        config = self._config(whole, inherits=False)
+        config = self._config(row, whole, inherits=False)
         trainer = _Beginning(self.model, row, self.data, self.folder, config, self._label(row, whole))
         curve = np.array([trainer.observe(self.seen, self.progress)])
         found = self.ensemble.extrapolate(curve, float(whole))
