@@ -15,14 +15,16 @@ from nasfast.config import (
     option_name,
     space_set_for,
 )
-from nasfast.errors import ConfigError
+from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.curves.seen import FEWEST
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.objectives import Objective
 from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.spaces.base import Space
+from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
+from nasfast.tuning import TUNABLE, parse_tuned
 from nasfast.worker_options import WORKERS, WorkerOptions
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
@@ -36,7 +38,7 @@ _TRAININGS = (
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "epochs_seen"),
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
-    "train": (*_TRAININGS, "min_epochs", "stop_early"),
+    "train": (*_TRAININGS, "min_epochs", "stop_early", "tune"),
     "extrapolate": (*_TRAININGS, "observe"),
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
@@ -115,6 +117,12 @@ class BlackBoxConfig(WorkerOptions):
         "repeated.",
         _TRAIN,
     )
+    tune: tuple[str, ...] = option(
+        (),
+        "With --estimator train: search this training setting too, like lr=0.01..0.2 (8 values) or cutout=0,2,4. Of "
+        f"{', '.join(TUNABLE)}; in place of one value for all. May be repeated.",
+        _TRAIN,
+    )
     checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
 
     def __post_init__(self) -> None:
@@ -128,6 +136,7 @@ class BlackBoxConfig(WorkerOptions):
         self.check_workers()
         if self.proxy:
             check_proxies(self.proxy)
+        parse_tuned(self.tune)
         if self.fidelity_set:
             self.smaller_space()
         if self.min_epochs > 1 and self.strategy not in MULTI_FIDELITY:
@@ -168,11 +177,29 @@ class BlackBoxConfig(WorkerOptions):
                 f"{', '.join(map(str, self.objectives()))}"
             )
 
+    def make_space(self) -> Space:
+        """The space by its name, with the training settings that are tuned."""
+        return self.tuned(super().make_space())
+
+    def tuned(self, space: Space) -> Space:
+        """A space of architectures with the training settings that are tuned; one that has settings as it is.
+
+        Raises:
+            SpaceError: It has others.
+        """
+        settings = parse_tuned(self.tune)
+        if isinstance(space, JointSpace):
+            if settings and settings != space.settings:
+                raise SpaceError(f"--tune {' '.join(self.tune)}: the space has {' '.join(space.options())}")
+            return space
+        return JointSpace(space, settings) if settings else space
+
     def smaller_space(self) -> Space | None:
         """The space whose networks are trained in place of those of the searched one; None: itself."""
         if not self.fidelity_set:
             return None
-        return make_space(self.space, self.space_settings() | named_texts("--fidelity-set", self.fidelity_set))
+        settings = self.space_settings() | named_texts("--fidelity-set", self.fidelity_set)
+        return self.tuned(make_space(self.space, settings))
 
     @property
     def sees_images(self) -> bool:

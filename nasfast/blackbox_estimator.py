@@ -21,6 +21,7 @@ from nasfast.progress import Progress
 from nasfast.search import load_run_data
 from nasfast.search_loop import check_space_size, data_fingerprint
 from nasfast.spaces.base import Space
+from nasfast.spaces.joint import architectures_of
 from nasfast.spaces.nasbench201 import TASKS
 
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
@@ -97,7 +98,8 @@ def worker_estimator(
     config = BlackBoxConfig.of(settings)
     if config.device == "cuda" and not config.on_ray:
         config = replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
-    return make_task(config, space or config.make_space(), Path(folder), Progress(quiet=True), progress).estimator
+    space = config.make_space() if space is None else config.tuned(space)
+    return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
 
 
 def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
@@ -131,7 +133,7 @@ def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder:
 
 def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fidelity]:
     """How architectures are trained, and at which fidelity."""
-    if config.fidelity_set and type(space) is not type(config.make_space()):
+    if config.fidelity_set and type(architectures_of(space)) is not type(architectures_of(config.make_space())):
         raise ConfigError(f"--fidelity-set belongs to a space by name, got one of your own, {space.name}")
     settings = TrainSettings(
         batch_size=config.batch_size,

@@ -30,6 +30,7 @@ from nasfast.search import absolute_path, pin_settings
 from nasfast.search_workers import check_picklable, open_runner, trial_meter, with_workers
 from nasfast.sitting import Sitting, numbers_of, take_steps
 from nasfast.spaces.base import Space
+from nasfast.spaces.joint import JointSpace
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
@@ -89,6 +90,8 @@ def run_blackbox(
         if config.space_set:
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
+        if isinstance(space, JointSpace) and estimator is None and not config.tune:
+            config = replace(config, tune=space.options())
     config = with_workers(config)
     use_threads(config.threads)
     config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
@@ -166,7 +169,7 @@ def _plan(
     own = (space, estimator)
     if config.workers:
         check_picklable(*own)
-    space = space or config.make_space()
+    space = config.make_space() if space is None else config.tuned(space)
     if estimator is None and config.sees_images:
         check_device(config.device)
     task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)

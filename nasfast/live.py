@@ -14,6 +14,7 @@ from nasfast.blackbox import BlackBoxSearch, Trial
 from nasfast.budget import clock
 from nasfast.objectives import BUDGET
 from nasfast.trials import Running
+from nasfast.tuning import shorten
 
 _MOST_FRONT, _MOST_RUNNING, _MOST_ARCH = 5, 16, 64
 
@@ -55,7 +56,9 @@ def _front(search: BlackBoxSearch) -> Table | None:
     rest = f", {len(front)} in all" if len(front) > len(shown) else ""
     table = _table(("front" + rest if len(names) > 1 else "best"), *names)
     for trial in shown:
-        table.add_row(_short(search.problem.space.decode(trial.row)), *(_number(trial, name) for name in names))
+        table.add_row(
+            shorten(search.problem.space.decode(trial.row), _MOST_ARCH), *(_number(trial, name) for name in names)
+        )
     return table
 
 
@@ -84,7 +87,7 @@ def _running(decode: Callable[[Any], str], running: Sequence[Running]) -> Table 
         what = decode(job.rows[0]) if len(job.rows) == 1 else f"{len(job.rows)} architectures"
         done = f"{100 * beat.done // beat.total} %" if beat.total else "–"
         budget = "–" if job.budget is None else str(job.budget)
-        table.add_row(_short(what), budget, str(job.attempt), done, beat.note, clock(now - one.started))
+        table.add_row(shorten(what, _MOST_ARCH), budget, str(job.attempt), done, beat.note, clock(now - one.started))
     if len(running) > _MOST_RUNNING:
         table.add_row(f"and {len(running) - _MOST_RUNNING} more", *[""] * 5)
     return table
@@ -101,7 +104,3 @@ def _table(first: str, *others: str) -> Table:
 def _number(trial: Trial, name: str) -> str:
     value = trial.metrics.get(name)
     return "–" if value is None else f"{value:,.2f}".removesuffix(".00")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_ARCH else text[: _MOST_ARCH - 1] + "…"

@@ -20,6 +20,7 @@ from nasfast.search import load_run_data, retrain_config
 from nasfast.space_trainer import retrain_row
 from nasfast.spaces.registry import make_space
 from nasfast.trainer import RetrainConfig, RetrainResult
+from nasfast.tuning import split_text
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def retrain_of_space(
     Args:
         run: The folder, opened for writing.
         label: Name of this training within the run.
-        arch: Its text; None for the one that was found.
+        arch: Its text; None for the one that was found. Training settings in it, which a search with --tune finds, are
+            over those of the run.
         space_set: Settings of the space, over those that were searched with: a larger network of the same choices.
-        options: Of :class:`RetrainConfig`, over those of the run.
+        options: Of :class:`RetrainConfig`, over those of the run and of the text.
         overwrite: Start again, whatever an earlier training of this label left.
 
     Raises:
@@ -120,9 +122,10 @@ def retrain_of_space(
     _check_label(label)
     settings = {**stored.config.space_settings(), **named_texts("--space-set", space_set)}
     space = make_space(stored.space, settings)
-    config = replace(stored.retrain_config(), **options)
+    text, tuned = split_text(arch or stored.architecture())
+    config = replace(stored.retrain_config(), **{**tuned, **options})
     check_device(config.device)
-    row = space.encode(arch or stored.architecture())
+    row = space.encode(text)
     dataset = stored.load_data(progress)
     return retrain_row(space, row, dataset, run, config, label, progress, settings=settings, overwrite=overwrite)
 

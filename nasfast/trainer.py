@@ -10,14 +10,14 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasfast.data import DataSet, Sampler, augment, normalize
+from nasfast.data import Augmentation, DataSet, Sampler, augment, normalize
 from nasfast.derived import count_parameters
 from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.interrupt import deferred_interrupt
@@ -49,6 +49,8 @@ class RetrainConfig:
         auxiliary: Train with the auxiliary head, whose loss counts ``auxiliary_weight`` times.
         cutout: Side of the blanked square in pixels; 0 for none; None for half of the image's side, and a quarter for
             images below 24 pixels, which have little to spare.
+        flip: Mirror half of the train images; None: as the data set.
+        crop_pad: Shift train images by up to so many pixels; None: as the data set.
         device: Where to train, as torch names it.
     """
 
@@ -64,6 +66,8 @@ class RetrainConfig:
     auxiliary: bool = True
     auxiliary_weight: float = 0.4
     cutout: int | None = None
+    flip: bool | None = None
+    crop_pad: int | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -74,7 +78,7 @@ class RetrainConfig:
         for name in ("lr", "grad_clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"retrain: {name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "auxiliary_weight", "cutout"):
+        for name in ("weight_decay", "auxiliary_weight", "cutout", "crop_pad"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"retrain: {name} must not be negative, got {getattr(self, name)}")
         for name in ("drop_path", "momentum"):
@@ -132,7 +136,7 @@ class ScratchTrainer(ABC):
         self.run, self.config, self.label, self.inherits = run, config, label, inherits
         self.checkpoint = run.path / f"retrain-{label}.pt"
         self.data = dataset.to(config.device)
-        self.augmentation = replace(dataset.augmentation, cutout=_cutout(config, dataset))
+        self.augmentation = _augmentation(config, dataset)
         self.network = self._build().to(config.device)
         self.layout = training_layout(self.network, config.device)
         self.network.to(memory_format=self.layout)
@@ -339,6 +343,15 @@ class ScratchTrainer(ABC):
         self.run.metrics.append({"kind": "result", **asdict(self.finished), "genotype": self._text()})
         self.save()
         return self.finished
+
+
+def _augmentation(config: RetrainConfig, dataset: DataSet) -> Augmentation:
+    usual = dataset.augmentation
+    return Augmentation(
+        usual.pad if config.crop_pad is None else config.crop_pad,
+        usual.flip if config.flip is None else config.flip,
+        _cutout(config, dataset),
+    )
 
 
 def _cutout(config: RetrainConfig, dataset: DataSet) -> int:

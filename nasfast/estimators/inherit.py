@@ -68,7 +68,8 @@ class InheritEstimator(TrainEstimator):
             supernet,
             inherited_lr,
         )
-        self._config(1, True)
+        if inherited_lr is not None:
+            replace(self.settings, lr=inherited_lr)
 
     def epochs(self, row: Rows, budget: int | None = None) -> int:
         """Epochs that a row is trained for: fewer where it inherits."""
@@ -85,8 +86,8 @@ class InheritEstimator(TrainEstimator):
             parent = self.lineage(parent)
         return None
 
-    def _config(self, epochs: int, inherits: bool) -> RetrainConfig:
-        config = super()._config(epochs, inherits)
+    def _config(self, row: Rows, epochs: int, inherits: bool) -> RetrainConfig:
+        config = super()._config(row, epochs, inherits)
         return config if not inherits or self.inherited_lr is None else replace(config, lr=self.inherited_lr)
 
     def _start(self, row: Rows, budget: int | None) -> tuple[MorphNetwork | None, str]:

@@ -20,6 +20,7 @@ from nasfast.estimators.candidates import CandidateTrainer
 from nasfast.morphism import MorphNetwork
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
+from nasfast.spaces.joint import JointSpace
 from nasfast.trainer import RetrainConfig
 
 BACKWARD = 2
@@ -65,6 +66,8 @@ class TrainSettings:
     weight_decay: float = 3e-4
     grad_clip: float = 5.0
     cutout: int | None = 0
+    flip: bool | None = None
+    crop_pad: int | None = None
     held_out: float = 0.2
     seed: int = 0
     device: str = "cpu"
@@ -86,6 +89,8 @@ class TrainSettings:
             drop_path=0.0,
             auxiliary=False,
             cutout=self.cutout,
+            flip=self.flip,
+            crop_pad=self.crop_pad,
             seed=self.seed,
             device=self.device,
         )
@@ -99,10 +104,11 @@ class TrainEstimator:
     each.
 
     Args:
-        space: Of the rows.
+        space: Of the rows. Those of a :class:`nasfast.spaces.joint.JointSpace` are trained with the settings that they
+            choose.
         dataset: The train images are split into those that are trained on and those that are held out.
         folder: For the checkpoints; it is made where it is missing.
-        settings: How to train.
+        settings: How to train, where a row does not say otherwise.
         fidelity: At which fidelity.
         progress: Where to show the training that is running; nowhere by default.
 
@@ -129,7 +135,8 @@ class TrainEstimator:
         same = [(d.name, d.values) for d in space.decisions] == [(d.name, d.values) for d in self.model.decisions]
         if not same:
             raise SpaceError(f"{self.model.name}: the smaller model must have the decisions of {space.name}")
-        self.data = _at_fidelity(dataset, self.settings, self.fidelity)
+        self.data = _at_fidelity(dataset, self.settings, self._most("batch_size"), self.fidelity)
+        _check_pixels(self.data, {name: self._most(name) for name in ("cutout", "crop_pad")})
 
     def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
         """See :class:`nasfast.estimators.Estimator`. The default budget is the fidelity's epochs.
@@ -152,8 +159,8 @@ class TrainEstimator:
         """Multiply-adds that an estimate takes: forward, and twice as many backward; forward on the held-out images."""
         data = self.data
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
-        batches = len(data.train_labels) // self.settings.batch_size
-        trained = self.epochs(row, budget) * batches * self.settings.batch_size
+        batch = self._settings(row).batch_size
+        trained = self.epochs(row, budget) * (len(data.train_labels) // batch) * batch
         return float(flops * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
     def path_of(self, row: Rows, budget: int | None = None) -> Path:
@@ -167,14 +174,24 @@ class TrainEstimator:
         """The network that a row's training starts from, and where it is from; None: from scratch."""
         return None, ""
 
-    def _config(self, epochs: int, inherits: bool) -> RetrainConfig:
+    def _settings(self, row: Rows) -> TrainSettings:
+        """How a row is trained, for however many epochs."""
+        space = self.space
+        return replace(self.settings, **space.training(row)) if isinstance(space, JointSpace) else self.settings
+
+    def _most(self, name: str) -> int:
+        """The largest value that a setting has in any row; 0 where the data set decides."""
+        tuned = self.space.settings if isinstance(self.space, JointSpace) else {}
+        return max(tuned.get(name, (getattr(self.settings, name) or 0,)))
+
+    def _config(self, row: Rows, epochs: int, inherits: bool) -> RetrainConfig:
         """How a row is trained."""
-        return self.settings.of(epochs)
+        return self._settings(row).of(epochs)
 
     def _one(self, row: Rows, budget: int | None) -> Estimate:
         network, origin = self._start(row, budget)
         epochs = self.epochs(row, budget)
-        config = self._config(epochs, inherits=network is not None)
+        config = self._config(row, epochs, inherits=network is not None)
         label = self._label(row, epochs)
         trainer = CandidateTrainer(self.model, row, self.data, self.folder, config, label, network, origin)
         result = trainer.run_through(self.progress)
@@ -183,14 +200,14 @@ class TrainEstimator:
         return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, budget))
 
 
-def _at_fidelity(dataset: DataSet, settings: TrainSettings, fidelity: Fidelity) -> DataSet:
+def _at_fidelity(dataset: DataSet, settings: TrainSettings, batch_size: int, fidelity: Fidelity) -> DataSet:
     """The images to train on as train images, the held-out ones as test images."""
     train, held_out = split_indices(len(dataset.train_labels), 1 - settings.held_out, settings.seed)
     train = train[: max(1, int(len(train) * fidelity.images))]
-    if not len(held_out) or len(train) < settings.batch_size:
+    if not len(held_out) or len(train) < batch_size:
         raise ConfigError(
             f"{len(dataset.train_labels)} train images leave {len(train)} to train on and {len(held_out)} to compare "
-            f"on, with batches of {settings.batch_size}; expected a batch and an image at least"
+            f"on, with batches of {batch_size}; expected a batch and an image at least"
         )
     return replace(
         dataset,
@@ -199,6 +216,14 @@ def _at_fidelity(dataset: DataSet, settings: TrainSettings, fidelity: Fidelity) 
         test_images=_sized(dataset.train_images[held_out], fidelity.size),
         test_labels=dataset.train_labels[held_out],
     )
+
+
+def _check_pixels(dataset: DataSet, most: dict[str, int]) -> None:
+    """Raise ConfigError where an augmentation reaches further than the images are large."""
+    side = min(dataset.size)
+    for name, pixels in most.items():
+        if pixels > side:
+            raise ConfigError(f"{name} must be at most the image's side of {side} pixels, got {pixels}")
 
 
 def _sized(images: torch.Tensor, size: int | None) -> torch.Tensor:

@@ -11,6 +11,7 @@ from nasfast import population
 from nasfast.errors import ConfigError
 from nasfast.predictors.base import Features
 from nasfast.spaces.base import Picture, Rows, Space
+from nasfast.spaces.joint import JointSpace
 
 EncodingName = Literal["auto", "path", "one-hot"]
 
@@ -22,8 +23,12 @@ def paths_of(space: Space, row: Any) -> frozenset[str]:
 
     The path encoding of White, Neiswanger, Savani, "BANANAS: Bayesian Optimization with Neural Architectures for Neural
     Architecture Search", AAAI 2021: cells that differ only in what reaches no output have the same paths.
+    Training settings that are searched too are paths of their own.
     """
-    return frozenset(path for picture in space.picture(row) for path in _paths(picture))
+    found = {path for picture in space.picture(row) for path in _paths(picture)}
+    if isinstance(space, JointSpace):
+        found |= {f"{name}={value}" for name, value in space.training(row).items()}
+    return frozenset(found)
 
 
 def _paths(picture: Picture) -> Iterable[str]:

@@ -23,6 +23,7 @@ from nasfast.report.scatter import Point, scatter_chart, short_number
 from nasfast.report.trials import trials
 from nasfast.run import RunFolder
 from nasfast.spaces.base import Space
+from nasfast.tuning import parse_tuned, shorten, split_text, value_text
 
 _LEADERS = 20
 _MOST_POINTS = 3000  # drawn; beyond, the page grows heavy, and only the best and the front are kept
@@ -153,7 +154,7 @@ def front(search: Search) -> str:
         values = np.array([[first.value(t["metrics"]), other.value(t["metrics"])] for t in kept[:_MOST_POINTS]])
         on_front = non_dominated(values).tolist()
         points = [
-            Point(t["metrics"][other.metric], t["metrics"][first.metric], _short(t["arch"]), front)
+            Point(t["metrics"][other.metric], t["metrics"][first.metric], shorten(t["arch"], 60), front)
             for t, front in zip(kept, on_front, strict=False)
         ]
         charts.append(scatter_chart(points, other.metric, first.metric))
@@ -166,13 +167,16 @@ def leaders(search: Search) -> str:
     if not kept:
         return ""
     names = [name for name in kept[0]["metrics"] if name != "score"]
+    tuned = list(parse_tuned(search.settings.get("tune", ())))
     rows = []
     for place, trial in enumerate(kept, 1):
         numbers = [_shown(trial["metrics"].get(name)) for name in ("score", *names)]
+        arch, settings = split_text(trial["arch"]) if tuned else (trial["arch"], {})
+        values = [escape(value_text(settings[name])) for name in tuned]
         rows.append(
-            [str(place), *numbers, str(trial["number"] + 1), f"<code>{escape(_short(trial['arch'], 160))}</code>"]
+            [str(place), *numbers, *values, str(trial["number"] + 1), f"<code>{escape(shorten(arch, 160))}</code>"]
         )
-    head = ["", "score", *(escape(name.replace("_", " ")) for name in names), "evaluation", "architecture"]
+    head = ["", "score", *(escape(name.replace("_", " ")) for name in (*names, *tuned)), "evaluation", "architecture"]
     return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
 
 
@@ -204,10 +208,6 @@ def progress(search: Search) -> str:
         line.append((trial["number"] + 1, best))
     chart = line_chart(Chart(objective.metric, [Series("best so far", line, "s1")], x_label="evaluation"))
     return sections.section("progress", "Progress", "", f'<div class="progress">{chart}</div>')
-
-
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _shown(value: Any) -> str:

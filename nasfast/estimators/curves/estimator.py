@@ -31,7 +31,7 @@ class _WatchingEstimator(TrainEstimator):
 
     def _watch(self, row: Rows, whole: int, most: int, stops: Stops = never) -> WatchedTrainer:
         """A row's training, at its end: ``most`` epochs of a schedule of ``whole``, or fewer."""
-        config, label = self._config(whole, inherits=False), self._label(row, whole)
+        config, label = self._config(row, whole, inherits=False), self._label(row, whole)
         trainer = WatchedTrainer(self.model, row, self.data, self.folder, config, label, most)
         trainer.watch(self.progress, stops)
         return trainer
@@ -40,7 +40,8 @@ class _WatchingEstimator(TrainEstimator):
         """Multiply-adds of so many epochs, with a test after each."""
         data = self.data
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
-        trained = len(data.train_labels) // self.settings.batch_size * self.settings.batch_size
+        batch = self._settings(row).batch_size
+        trained = len(data.train_labels) // batch * batch
         return float(flops * epochs * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
 
@@ -105,6 +106,8 @@ class StoppingEstimator(_WatchingEstimator):
     Raises:
         ConfigError: The bound or the epochs are out of range.
     """
+
+    remember = True
 
     def __init__(
         self, space: Space, dataset: DataSet, folder: Path | str, bound: float,
