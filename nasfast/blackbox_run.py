@@ -168,7 +168,11 @@ def _plan(
     space = space or config.make_space()
     if estimator is None and config.sees_images:
         check_device(config.device)
-    task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
+    strategy = make_strategy(config.strategy, config.strategy_settings())
+    if estimator is None:
+        task = make_task(config, space, candidates, progress, lineage=strategy.parent_of)
+    else:
+        task = table_task(config, estimator)
     problem = Problem(
         space,
         task.estimator,
@@ -179,7 +183,6 @@ def _plan(
         num_classes=task.num_classes,
         image_size=task.image_size,
     )
-    strategy = make_strategy(config.strategy, config.strategy_settings())
     if isinstance(strategy, MultiFidelity):
         strategy.rungs = _rungs(config, strategy, task.estimator)
     strategy.init(space, config.seed)

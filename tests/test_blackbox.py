@@ -24,10 +24,9 @@ from nasfast.objectives import Constraint, Objective
 from nasfast.run import CheckpointError
 from nasfast.search import resume_search
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
+from nasfast.strategies.registry import PLAIN, make_strategy
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-PLAIN = [name for name in STRATEGIES if name not in MULTI_FIDELITY]
 RUNNER = CliRunner()
 SPACE = NASBenchMacro()
 
@@ -337,7 +336,10 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "population"], "--set must be NAME=VALUE"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--set", "age=3"], "has no setting 'age'"),
         (["--space", "nasbench-macro", "--table", "TABLE", "--evaluations", "0"], "--evaluations must be at least 1"),
-        (["--space", "nasbench-macro", "--table", "TABLE", "--epochs-seen", "12"], "no scores for a budget of 12 epochs"),
+        (
+            ["--space", "nasbench-macro", "--table", "TABLE", "--epochs-seen", "12"],
+            "no scores for a budget of 12 epochs",
+        ),
         (
             ["--space", "nasbench-macro", "--table", "TABLE", "--objective", "score", "--objective=-flops"],
             "follows one objective",
