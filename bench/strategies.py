@@ -38,7 +38,7 @@ from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.bayesian import Bayesian
 from nasfast.strategies.policy_gradient import PolicyGradient
-from nasfast.strategies.registry import STRATEGIES, make_strategy
+from nasfast.strategies.registry import MORPHISM, STRATEGIES, make_strategy
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy after a search of 12,000 s, which is about 100 evaluations by
 # validation accuracy after 12 epochs. Su et al., CVPR 2021: the best of NAS-Bench-Macro.
@@ -199,7 +199,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--macro", type=Path, metavar="FILE", help="table of NAS-Bench-Macro, .json")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--evaluations", type=int, default=500, help="of each search, a multiple of 10 (default 500)")
-    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES), metavar="NAME")
+    names = [name for name in STRATEGIES if name not in MORPHISM]  # a table has no weights to hand down
+    parser.add_argument("--strategies", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", default=Path("runs/bench/strategies.svg"), help="svg or png"

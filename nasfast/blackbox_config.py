@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
@@ -23,23 +23,21 @@ from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
+from nasfast.strategies.registry import MORPHISM, MULTI_FIDELITY, make_strategy
 from nasfast.tuning import TUNABLE, parse_tuned
 from nasfast.worker_options import WORKERS, WorkerOptions
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
 """Options of every estimator that looks at images."""
 
-_TRAININGS = (
-    *(*IMAGES, *WORKERS, "epochs", "batch_size", "lr", "held_out"),
-    *("fidelity_images", "fidelity_size", "fidelity_set"),
-)
+_TRAININGS = (*IMAGES, "epochs", "batch_size", "lr", "held_out", "fidelity_images", "fidelity_size", "fidelity_set")
 
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "epochs_seen"),
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
-    "train": (*_TRAININGS, "min_epochs", "stop_early", "tune"),
-    "extrapolate": (*_TRAININGS, "observe"),
+    "train": (*_TRAININGS, *WORKERS, "min_epochs", "stop_early", "tune"),
+    "extrapolate": (*_TRAININGS, *WORKERS, "observe"),
+    "inherit": (*_TRAININGS, "first_epochs", "inherited_lr"),  # a worker does not know what a row was made from
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
 
@@ -61,8 +59,8 @@ class BlackBoxConfig(WorkerOptions):
     estimator: str = option(
         "table",
         "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
-        "training it from scratch; extrapolate, the start of that training and where its curve leads; or oneshot, a "
-        "weight-shared network trained on the images.",
+        "training it from scratch; extrapolate, the start of it and where its curve leads; inherit, training "
+        "it from its parent's weights; or oneshot, a weight-shared network trained on the images.",
         SPACE_PANEL,
     )
     table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
@@ -98,8 +96,17 @@ class BlackBoxConfig(WorkerOptions):
         "like 0.05; under 0.01 nothing stops. Default: train to the end.",
         _TRAIN,
     )
+    first_epochs: int = option(
+        20, "With --estimator inherit: epochs of architectures that have no parent; others have --epochs.", _TRAIN, 1
+    )
     batch_size: int = option(96, "Images per step.", _TRAIN, 2)
     lr: float = option(0.025, "Learning rate in the first epoch.", _TRAIN, 0)
+    inherited_lr: float | None = option(
+        None,
+        "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.",
+        _TRAIN,
+        0,
+    )
     held_out: float = option(
         0.2,
         "Share of the train images that no weight learns from; architectures are compared on them.",
@@ -143,11 +150,13 @@ class BlackBoxConfig(WorkerOptions):
             raise ConfigError(
                 f"--min-epochs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
             )
+        self._check_lineage()
         strategy = make_strategy(self.strategy, self.strategy_settings())
         goals, _ = self.objectives(), self.constraints()
         if len(goals) > 1 and not strategy.many_objectives:
+            other = "lamarckian" if self.estimator == "inherit" else "nsga2"
             raise ConfigError(
-                f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use nsga2, or "
+                f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use {other}, or "
                 "limit the others by --constraint"
             )
         if self.estimator == "extrapolate" and self.observe >= self.epochs:
@@ -194,6 +203,18 @@ class BlackBoxConfig(WorkerOptions):
             return space
         return JointSpace(space, settings) if settings else space
 
+    def _check_lineage(self) -> None:
+        """Raise ConfigError where weights are to be inherited and no parent is known, or the other way round."""
+        inherits = self.estimator == "inherit"
+        if self.strategy in MORPHISM and not inherits:
+            raise ConfigError(
+                f"--strategy {self.strategy} goes with --estimator inherit, got --estimator {self.estimator}"
+            )
+        if inherits and self.strategy not in MORPHISM:
+            raise ConfigError(
+                f"--estimator inherit goes with --strategy {', '.join(MORPHISM)}, got --strategy {self.strategy}"
+            )
+
     def smaller_space(self) -> Space | None:
         """The space whose networks are trained in place of those of the searched one; None: itself."""
         if not self.fidelity_set:
@@ -224,7 +245,7 @@ class BlackBoxConfig(WorkerOptions):
             owners = [owner for owner, names in ESTIMATORS.items() if name in names]
             if name not in known and owners:
                 raise ConfigError(
-                    f"{option_name(name)} belongs to --estimator {' or '.join(owners)}, got --estimator {estimator}"
+                    f"{option_name(name)} belongs to --estimator {_any_of(owners)}, got --estimator {estimator}"
                 )
             if name not in known:
                 raise ConfigError(
@@ -241,6 +262,11 @@ class BlackBoxConfig(WorkerOptions):
 
 
 _TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)
+
+
+def _any_of(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def options_of(estimator: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from nasfast.data import DataSet, normalize
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.curves.estimator import CurveEstimator, StoppingEstimator
+from nasfast.estimators.inherit import InheritEstimator, Lineage
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
@@ -44,8 +45,17 @@ class Task:
     fingerprint: tuple[int, ...] = ()
 
 
+def _no_parent(row: tuple[int, ...]) -> None:
+    """The lineage where none is kept."""
+
+
 def make_task(
-    config: BlackBoxConfig, space: Space, folder: Path, progress: Progress, trainings: Progress | None = None
+    config: BlackBoxConfig,
+    space: Space,
+    folder: Path,
+    progress: Progress,
+    trainings: Progress | None = None,
+    lineage: Lineage = _no_parent,
 ) -> Task:
     """The estimator that the settings name.
 
@@ -53,6 +63,7 @@ def make_task(
         folder: For what an estimator keeps, such as checkpoints; it is made when there is something to keep.
         progress: Where to show how the images are read.
         trainings: Where to show how a network is trained; nowhere by default.
+        lineage: What a row was made from, as the strategy says.
 
     Raises:
         ConfigError: The settings do not go with the space.
@@ -64,7 +75,7 @@ def make_task(
     dataset = load_run_data(config, progress)
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
-    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
+    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder, lineage)
     if isinstance(estimator, TrainEstimator) and trainings is not None:
         estimator.progress = trainings
     return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
@@ -102,7 +113,7 @@ def worker_estimator(
     return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
 
 
-def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
     count = len(dataset.train_labels)
     if config.proxy_images > count:
         raise DataError(f"--proxy-images {config.proxy_images} is more than the {count} train images")
@@ -120,15 +131,22 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: P
     )
 
 
-def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
     settings, fidelity = _training(config, space)
     if config.stop_early is not None:
         return StoppingEstimator(space, dataset, folder, config.stop_early, settings, fidelity)
     return TrainEstimator(space, dataset, folder, settings, fidelity)
 
 
-def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
+def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
     return CurveEstimator(space, dataset, folder, config.observe, *_training(config, space))
+
+
+def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+    settings, fidelity = _training(config, space)
+    return InheritEstimator(
+        space, dataset, folder, lineage, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
+    )
 
 
 def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fidelity]:
@@ -142,13 +160,13 @@ def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fide
         seed=config.seed,
         device=config.device,
     )
-    size, model = config.fidelity_size, config.smaller_space()
-    return settings, Fidelity(config.epochs, config.fidelity_images, size, model)
+    return settings, Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
 
 
-_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {
+_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path, Lineage], Estimator]] = {
     "zero-cost": _zero_cost,
     "train": _train,
     "extrapolate": _extrapolate,
+    "inherit": _inherit,
 }
 """What makes each estimator that looks at images."""

@@ -172,7 +172,11 @@ def _plan(
     space = config.make_space() if space is None else config.tuned(space)
     if estimator is None and config.sees_images:
         check_device(config.device)
-    task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
+    strategy = make_strategy(config.strategy, config.strategy_settings())
+    if estimator is None:
+        task = make_task(config, space, candidates, progress, lineage=strategy.parent_of)
+    else:
+        task = table_task(config, estimator)
     if config.workers and isinstance(task.estimator, Recalling) and task.estimator.remember:
         raise ConfigError(f"{task.estimator.name} answers from what it has estimated, which --workers do not share")
     problem = Problem(
@@ -185,7 +189,6 @@ def _plan(
         num_classes=task.num_classes,
         image_size=task.image_size,
     )
-    strategy = make_strategy(config.strategy, config.strategy_settings())
     if isinstance(strategy, MultiFidelity):
         strategy.rungs = _rungs(config, strategy, task.estimator)
     strategy.init(space, config.seed)

@@ -15,7 +15,7 @@ from nasfast.space_options import SPACE_PANEL, check_one_limit
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.paths import SAMPLERS, ControllerPaths, PathSampler
 from nasfast.strategies.policy_gradient import Reinforce
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
+from nasfast.strategies.registry import PLAIN, make_strategy
 from nasfast.worker_options import WorkerOptions
 
 ONE_SHOT = ("spos", "fairnas", "enas")
@@ -90,9 +90,9 @@ class OneShotConfig(WorkerOptions):
         for f in fields(self):
             kind = _TYPES[f.name]
             check_value(f, kind, getattr(self, f.name))
-        if self.strategy not in (*ONE_SHOT, *STRATEGIES):
+        if self.strategy not in (*ONE_SHOT, *PLAIN):
             raise ConfigError(
-                f"--strategy must be one of {', '.join((*ONE_SHOT, *STRATEGIES))} with --estimator oneshot, "
+                f"--strategy must be one of {', '.join((*ONE_SHOT, *PLAIN))} with --estimator oneshot, "
                 f"got {self.strategy!r}"
             )
         if self.lr_min > self.lr:
@@ -115,10 +115,9 @@ class OneShotConfig(WorkerOptions):
             raise ConfigError("--calibration must be 0 or at least 2 images, got 1")
 
     def _check_search(self) -> None:
-        known = [name for name in STRATEGIES if name not in MULTI_FIDELITY]
-        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in known):
+        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in PLAIN):
             raise ConfigError(
-                f"--search must be one of {', '.join(known)} and goes with --strategy spos or fairnas, "
+                f"--search must be one of {', '.join(PLAIN)} and goes with --strategy spos or fairnas, "
                 f"got {self.search!r} with {self.strategy}"
             )
         goals, _ = self.objectives(), self.constraints()

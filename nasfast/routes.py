@@ -16,12 +16,14 @@ from nasfast.errors import ConfigError
 from nasfast.oneshot_config import ONE_SHOT
 from nasfast.spaces.base import MOST_ROWS
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES
+from nasfast.strategies.registry import MORPHISM, MULTI_FIDELITY, STRATEGIES
 from nasfast.strategies.relaxations import DIFFERENTIABLE
 
 _SCORES = tuple(BLACK_BOX_ESTIMATORS)
 _UNTAUGHT = tuple(name for name in _SCORES if name != "table")
 ESTIMATORS = ("table", "oneshot", *_UNTAUGHT)
+
+_USUAL = {"oneshot": "spos", "inherit": "morphism-evolution"}  # strategies, where none is given
 
 Runner = Literal["cells", "gradient", "blackbox", "oneshot"]
 
@@ -62,6 +64,8 @@ _CHANGES = "and the layers of this space change their number; use darts, gdas, s
 _SKIPS = "so that no skip of this space could be left out; use darts, gdas, snas or drnas"
 _BUDGETS = "trains for several numbers of epochs, which this estimator does not know; use --estimator train or table"
 _LENGTHS = "trains for several numbers of epochs, and a curve is extrapolated to one; use --estimator train or table"
+_HEIRS = "makes children that start with their parents' weights, which this estimator does not; use --estimator inherit"
+_STRANGERS = f"does not say what to inherit weights from; use {', '.join(MORPHISM)}, or --estimator train"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
 
 RULES = (
@@ -75,6 +79,9 @@ RULES = (
     Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
     Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
     Rule(_SPACES, ONE_SHOT, _UNTAUGHT, Route(None, "trains a weight-shared network, which is its own estimator")),
+    Rule(_SPACES, MORPHISM, ("inherit",), Route("blackbox")),
+    Rule(_SPACES, MORPHISM, ESTIMATORS, Route(None, _HEIRS)),
+    Rule(_SPACES, _BLACK_BOX, ("inherit",), Route(None, _STRANGERS)),
     Rule(_SPACES, MULTI_FIDELITY, ("oneshot", "zero-cost"), Route(None, _BUDGETS)),
     Rule(_SPACES, MULTI_FIDELITY, ("extrapolate",), Route(None, _LENGTHS)),
     Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
@@ -131,7 +138,7 @@ def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple
     estimator = str(settings.get("estimator", ""))
     own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
     if strategy is None:
-        strategy = "darts" if not space else "spos" if estimator == "oneshot" else "regularized-evolution"
+        strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"
     if not space and own:
         raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
     texts = settings.get("space_set", ())

@@ -15,6 +15,7 @@ from nasfast.spaces.registry import make_space
 
 SPACE_PANEL = "Search of a space"
 
+_FRONTS = ("nsga2", "lamarckian")
 _NO_LIMIT = 2**31 - 1
 
 
@@ -86,8 +87,8 @@ class SpaceOptions(ImageSearchConfig):
         return named_texts("--set", self.set)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """What to search for; by default the score, for NSGA-II with as few parameters as it takes."""
-        default = ("score", "-params") if self.search_name == "nsga2" else ("score",)
+        """What to search for; by default the score, for what finds fronts with as few parameters as it takes."""
+        default = ("score", "-params") if self.search_name in _FRONTS else ("score",)
         return tuple(Objective.parse(text) for text in self.objective or default)
 
     def constraints(self) -> tuple[Constraint, ...]:

@@ -24,10 +24,9 @@ from nasfast.objectives import Constraint, Objective
 from nasfast.run import CheckpointError
 from nasfast.search import resume_search
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
+from nasfast.strategies.registry import PLAIN, make_strategy
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-PLAIN = [name for name in STRATEGIES if name not in MULTI_FIDELITY]
 RUNNER = CliRunner()
 SPACE = NASBenchMacro()
 

@@ -16,9 +16,8 @@ from nasfast.strategies.evolution import RegularizedEvolution
 from nasfast.strategies.local_search import LocalSearch
 from nasfast.strategies.nsga2 import NSGA2
 from nasfast.strategies.policy_gradient import PPO
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, make_strategy
+from nasfast.strategies.registry import MORPHISM, PLAIN, STRATEGIES, make_strategy
 
-PLAIN = [name for name in STRATEGIES if name not in MULTI_FIDELITY]  # at one budget the others draw uniformly
 SPACE = NASBenchMacro()
 TARGET = np.array([2, 2, 2, 1, 2, 2, 1, 0])
 SMALL = {
@@ -54,7 +53,7 @@ def go_on(strategy, steps, batch=3, limit=None):
     return np.concatenate(asked) if asked else np.empty((0, 8), int)
 
 
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=[n for n in STRATEGIES if n not in MORPHISM])  # test_train_estimator.py has those
 def name(request):
     return request.param
 
@@ -104,6 +103,7 @@ def test_told_in_another_order_and_by_others(name):
     assert go_on(strategy, 5).shape == (15, 8)
 
 
+# Not those of several budgets, which draw uniformly at one.
 @pytest.mark.parametrize("name", [n for n in PLAIN if n not in ("random", "nsga2")])
 def test_finds_more_than_random_search(name):
     best = {}
@@ -234,6 +234,8 @@ def test_ppo_stays_near_the_policy_that_drew():
         ("reinforce", {"lr": "0"}, "lr and bound must be above 0"),
         ("ppo", {"clip": 0}, "clip must be at least"),
         ("local-search", {"greedy": 1}, "greedy must be of type bool"),
+        ("morphism-hill-climbing", {"begin": 1}, "begin must be of type str, got 1"),
+        ("lamarckian", {"crossover": "0.5"}, "lamarckian: crossover must be 0, a child has one parent; got 0.5"),
     ],
 )
 def test_bad_settings_are_named(name, settings, message):
@@ -244,6 +246,7 @@ def test_bad_settings_are_named(name, settings, message):
 def test_settings_may_be_text():
     assert make_strategy("nsga2", {"population": "8", "crossover": "1"}) == NSGA2(8, 1.0)
     assert make_strategy("local-search", {"greedy": "true"}).greedy is True
+    assert make_strategy("morphism-evolution", {"begin": "11111111"}).begin == "11111111"
 
 
 def test_tell_refuses_foreign_rows_and_values_that_are_no_numbers(name):

@@ -137,7 +137,7 @@ def test_front_by_the_command_and_retraining_of_the_best(tmp_path):
         ),
         ({"fidelity_images": 0.0}, "--fidelity-images must be"),
         ({"fidelity_set": ["channels"]}, "--fidelity-set must be NAME=VALUE"),
-        ({"estimator": "zero-cost", "epochs": 3}, "--epochs belongs to --estimator train or extrapolate, got"),
+        ({"estimator": "zero-cost", "epochs": 3}, "--epochs belongs to --estimator train, extrapolate or inherit, got"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(settings, message):

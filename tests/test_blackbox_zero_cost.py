@@ -124,7 +124,7 @@ def test_config_holds_the_options_of_its_estimator_alone(whole):
     [
         ({"estimator": "zero-cost", "table": "t.json"}, "--table belongs to --estimator table, got --estimator zero"),
         ({"table": "t.json", "proxy": ["zen"]}, "--proxy belongs to --estimator zero-cost, got --estimator table"),
-        ({"table": "t.json", "data": "digits"}, "--data belongs to --estimator zero-cost or train or ex"),
+        ({"table": "t.json", "data": "digits"}, "--data belongs to --estimator zero-cost, train, extrapolate or inh"),
         ({"estimator": "zero-cost", "cutout": 3}, "--cutout does not go with --space"),
         ({"estimator": "zero-cost", "proxy": ["zenn"]}, "unknown zero-cost proxy 'zenn'"),
         ({"estimator": "zero-cost", "proxy_images": 1}, "--proxy-images must be at least 2"),

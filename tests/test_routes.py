@@ -11,7 +11,7 @@ from nasfast.cli import app
 from nasfast.config import named_texts
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES
+from nasfast.strategies.registry import MULTI_FIDELITY, PLAIN, STRATEGIES
 
 RUNNER = CliRunner()
 
@@ -72,7 +72,7 @@ def options(names, runner, tables):
     if estimator == "zero-cost":
         sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
         return [*given, *sizes, "--proxy", "naswot", "--proxy-images", "8", "--evaluations", "4"]
-    if estimator in ("train", "extrapolate"):
+    if estimator in ("train", "extrapolate", "inherit"):
         sizes = itertools.chain(*(("--space-set", text) for text in TINY[space]))
         few = [
             "--epochs",
@@ -84,7 +84,10 @@ def options(names, runner, tables):
             "--evaluations",
             "3",
         ]
-        return [*given, *sizes, *few, *(["--observe", "3"] if estimator == "extrapolate" else [])]
+        heirs = {"morphism-hill-climbing": [], "morphism-evolution": ["--set", "population=1"]}
+        heirs["lamarckian"] = ["--set", "population=2"]
+        own = {"inherit": ["--first-epochs", "1", *heirs.get(strategy, [])], "extrapolate": ["--observe", "3"]}
+        return [*given, *sizes, *few, *own.get(estimator, [])]
     if runner == "blackbox":
         return [*given, "--table", tables(space), "--evaluations", "12"]
     if runner == "oneshot":
@@ -143,7 +146,7 @@ def test_the_table_is_whole():
         make_space(name, named_texts("--space-set", texts))
 
 
-@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas", *(n for n in STRATEGIES if n not in MULTI_FIDELITY)])
+@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas", *PLAIN])
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_is_searched_with_a_shared_network(space, strategy):
     assert routes.route(space, strategy, "oneshot").runner == "oneshot"

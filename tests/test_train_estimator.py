@@ -180,6 +180,21 @@ def test_architectures_without_a_parent_start_from_a_shared_network(space, data,
     assert found.metrics["epochs"] == 1
 
 
+def test_weights_come_from_the_nearest_ancestor_that_was_trained(space, data, tmp_path):
+    """However many there are that were not: their number is not what the time doubles with."""
+    rows = [tuple(row) for row in np.unique(rows_of(space, 200), axis=0).tolist()]
+    lineage = dict(zip(rows[1:], rows[:-1], strict=True))
+    assert len(rows) > 40
+    estimator = InheritEstimator(space, data, tmp_path, lineage.get, SETTINGS, Fidelity(epochs=1), 8)
+    last = np.array(rows[-1])
+    assert estimator.epochs(last) == 8
+    for number, epochs in ((0, 8), (2, 1), (3, 1)):
+        assert estimator.epochs(np.array(rows[number])) == epochs
+        estimator.path_of(np.array(rows[number])).touch()
+        assert estimator._ancestor(last, None).tolist() == list(rows[number])
+    assert estimator.epochs(last) == 1
+
+
 # strategies
 
 

@@ -73,18 +73,27 @@ class InheritEstimator(TrainEstimator):
 
     def epochs(self, row: Rows, budget: int | None = None) -> int:
         """Epochs that a row is trained for: fewer where it inherits."""
-        scratch = self.supernet is None and self._ancestor(row, budget) is None
+        return self._epochs(self._ancestor(row, budget) is not None, budget)
+
+    def _epochs(self, descends: bool, budget: int | None) -> int:
+        scratch = self.supernet is None and not descends
         return self.first_epochs if scratch else budget or self.fidelity.epochs
 
     def _ancestor(self, row: Rows, budget: int | None) -> Rows | None:
-        """The nearest ancestor that was trained; one that broke a constraint was not."""
-        parent = self.lineage(tuple(row.tolist()))
+        """The nearest ancestor that was trained; one that broke a constraint was not.
+
+        From the eldest on: where a checkpoint lies depends on whether an elder one was trained.
+        """
+        elders, parent = [], self.lineage(tuple(row.tolist()))
         while parent is not None:
-            found = self.space.check(parent)[0]
-            if self.path_of(found, budget).exists():
-                return found
+            elders.append(parent)
             parent = self.lineage(parent)
-        return None
+        found = None
+        for elder in reversed(elders):
+            candidate = self.space.check(elder)[0]
+            if self._checkpoint(candidate, self._epochs(found is not None, budget)).exists():
+                found = candidate
+        return found
 
     def _config(self, row: Rows, epochs: int, inherits: bool) -> RetrainConfig:
         config = super()._config(row, epochs, inherits)

@@ -165,7 +165,10 @@ class TrainEstimator:
 
     def path_of(self, row: Rows, budget: int | None = None) -> Path:
         """The checkpoint of a row's training, which has its weights."""
-        return self.folder / f"retrain-{self._label(row, self.epochs(row, budget))}.pt"
+        return self._checkpoint(row, self.epochs(row, budget))
+
+    def _checkpoint(self, row: Rows, epochs: int) -> Path:
+        return self.folder / f"retrain-{self._label(row, epochs)}.pt"
 
     def _label(self, row: Rows, epochs: int) -> str:
         return blake2b(repr((row.tolist(), epochs)).encode(), digest_size=10).hexdigest()

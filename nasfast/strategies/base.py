@@ -60,6 +60,10 @@ class Strategy(ABC):
         """Epochs that the rows asked last may be trained for; None leaves it to the search."""
         return [None] * len(rows)
 
+    def parent_of(self, row: tuple[int, ...]) -> tuple[int, ...] | None:
+        """What a row was made from; None where that is nothing, or not kept."""
+        return None
+
     @abstractmethod
     def learn(self, rows: Rows, values: Values, violations: Values) -> None:
         """Take in evaluated architectures; arguments as for :meth:`tell`, already checked."""

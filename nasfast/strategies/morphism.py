@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nasfast.errors import ConfigError
 from nasfast.morphism.spaces import preserves
 from nasfast.spaces.base import Rows
 from nasfast.strategies.base import State, Strategy, Values, check_at_least
@@ -29,14 +30,16 @@ class Lamarckian(Strategy):
     """
 
     origins: dict[Key, Key]
-    begin: str
+    begin: str = ""
     morphisms: int
 
     def start(self) -> None:
         self.origins = {}
+        if self.begin:
+            self.space.encode(self.begin)  # raises where it is none of the space
 
     def parent_of(self, row: Key) -> Key | None:
-        """What a row was made from; None for one that was drawn."""
+        """None for a row that was drawn."""
         return self.origins.get(row)
 
     def descend(self, parent: Any) -> Rows | None:
@@ -260,12 +263,9 @@ class LamarckianNSGA2(NSGA2, Lamarckian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(
-            "lamarckian",
-            approximate=(self.approximate, 0),
-            crossover=(-self.crossover, 0),
-            morphisms=(self.morphisms, 1),
-        )
+        check_at_least("lamarckian", approximate=(self.approximate, 0), morphisms=(self.morphisms, 1))
+        if self.crossover:
+            raise ConfigError(f"lamarckian: crossover must be 0, a child has one parent; got {self.crossover}")
 
     def start(self) -> None:
         Lamarckian.start(self)

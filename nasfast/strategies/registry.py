@@ -14,6 +14,7 @@ from nasfast.strategies.base import Strategy
 from nasfast.strategies.bayesian import Bayesian
 from nasfast.strategies.evolution import RegularizedEvolution
 from nasfast.strategies.local_search import LocalSearch
+from nasfast.strategies.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
 from nasfast.strategies.multifidelity import ASHA, BOHB, Hyperband, SuccessiveHalving
 from nasfast.strategies.nsga2 import NSGA2
 from nasfast.strategies.policy_gradient import PPO, Reinforce
@@ -32,10 +33,19 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "asha": ASHA,
     "hyperband": Hyperband,
     "bohb": BOHB,
+    "morphism-hill-climbing": MorphismHillClimbing,
+    "morphism-evolution": MorphismEvolution,
+    "lamarckian": LamarckianNSGA2,
 }
 
 MULTI_FIDELITY = ("successive-halving", "asha", "hyperband", "bohb")
 """Strategies that ask for estimates at several budgets."""
+
+MORPHISM = ("morphism-hill-climbing", "morphism-evolution", "lamarckian")
+"""Strategies that say what an architecture was made from, for an estimator that hands its weights down."""
+
+PLAIN = tuple(name for name in STRATEGIES if name not in (*MULTI_FIDELITY, *MORPHISM))
+"""Strategies that ask for one estimate of an architecture, whoever makes it."""
 
 
 def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:
@@ -65,6 +75,8 @@ def _convert(where: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, got {value!r}")
+        return value
+    if kind is str and isinstance(value, str):  # an architecture may be all digits
         return value
     try:
         found = json.loads(value) if isinstance(value, str) else value
