@@ -296,7 +296,8 @@ def retrain(
         typer.Option(help="Of cells: a genotype's file, JSON or as published. Default: RUN/genotype.json."),
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="Of a space: the architecture's text. Default: what the run has found.")
+        str | None,
+        typer.Option(help="Of a space: its text, with training settings or without. Default: what the run has found."),
     ] = None,
     space_set: Annotated[
         list[str] | None,
