@@ -187,7 +187,7 @@ def test_evolution_by_morphism_is_usual_and_the_best_is_retrained(tmp_path):
         (["--estimator", "zero-cost"], "use --estimator inherit"),
         (["--estimator", "table"], "use --estimator inherit"),
         (["--min-epochs", "2"], "--min-epochs belongs to --estimator train, got --estimator inherit"),
-        (["--workers", "2"], "--workers belongs to --estimator zero-cost or train, got --estimator inherit"),
+        (["--workers", "2"], "--workers belongs to --estimator zero-cost, train or extrapolate, got --est"),
         (["--first-epochs", "0"], "--first-epochs must be at least 1, got 0"),
         (["--inherited-lr", "0"], "lr must be above 0"),
         (["--set", "crossover=0.9"], "lamarckian: crossover must be 0, a child has one parent"),
