@@ -298,7 +298,7 @@ def test_budget_of_hours_counts_every_worker(tmp_path):
         ({"workers": "2", "worker_gpus": 0.5}, "--worker-gpus goes with --workers ray"),
         ({"trial_timeout": 0.0}, "--trial-timeout must be at least 1"),
         ({"budget": "5 trials"}, "--evaluations 6 is --budget '6 trials'; leave it out"),
-        ({"estimator": "table", "table": "t", "workers": "2"}, "--workers belongs to --estimator zero-cost or train"),
+        ({"estimator": "table", "table": "t", "workers": "2"}, "--workers belongs to --estimator zero-cost, train or"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(settings, message):
