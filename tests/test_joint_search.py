@@ -207,6 +207,16 @@ def test_augmentation_is_that_of_the_row(tmp_path, monkeypatch):
     assert seen == [Augmentation(2, True, 3), Augmentation(0, False, 0)]
 
 
+@pytest.mark.parametrize("fidelity", [Fidelity(1, 0.1), Fidelity(2, 0.3)], ids=["in-the-last-step", "before"])
+def test_a_training_that_diverges_has_the_lowest_score(fidelity, tmp_path):
+    space = JointSpace(NASBench201(4, 1), {"lr": (0.1, 1e38)})
+    estimator = TrainEstimator(space, load_data("digits"), tmp_path, TrainSettings(), fidelity)
+    sound, diverged = estimator.estimate(np.array([[3] * 6 + [0], [3] * 6 + [1]]))
+    assert (diverged.score, diverged.cost) == (0, sound.cost)
+    assert diverged.metrics["valid_loss"] > sound.metrics["valid_loss"]
+    assert diverged.metrics.keys() == sound.metrics.keys()
+
+
 @pytest.mark.parametrize(
     ("tune", "message"),
     [

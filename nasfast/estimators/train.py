@@ -21,10 +21,13 @@ from nasfast.morphism import MorphNetwork
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.joint import JointSpace
-from nasfast.trainer import RetrainConfig
+from nasfast.trainer import RetrainConfig, TrainError
 
 BACKWARD = 2
 """Multiply-adds of a backward, in those of the forward."""
+
+DIVERGED = 1e30
+"""The loss of a training that has diverged, of a row that chose its settings."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,8 @@ class TrainEstimator:
         so many images; the cost is :meth:`cost`.
 
         Raises:
-            TrainError: A loss is no longer finite.
+            TrainError: A loss is no longer finite, and rows choose no settings; where they do, some choose too much,
+                and have a score of 0.
             KeyboardInterrupt: Ctrl-C; the state of the training was saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -197,10 +201,22 @@ class TrainEstimator:
         config = self._config(row, epochs, inherits=network is not None)
         label = self._label(row, epochs)
         trainer = CandidateTrainer(self.model, row, self.data, self.folder, config, label, network, origin)
-        result = trainer.run_through(self.progress)
+        try:
+            result = trainer.run_through(self.progress)
+        except TrainError:
+            if not isinstance(self.space, JointSpace):
+                raise
+            return self._diverged(row, budget)
+        if isinstance(self.space, JointSpace) and not math.isfinite(result.test_loss):
+            return self._diverged(row, budget)
         spread = math.sqrt(result.test_acc * (1 - result.test_acc) / len(self.data.test_labels))
         metrics = {"valid_loss": result.test_loss, "epochs": float(epochs)}
         return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, budget))
+
+    def _diverged(self, row: Rows, budget: int | None) -> Estimate:
+        """What a row gets whose own settings are no good."""
+        metrics = {"valid_loss": DIVERGED, "epochs": float(self.epochs(row, budget))}
+        return Estimate(0.0, metrics, 0.0, self.cost(row, budget))
 
 
 def _at_fidelity(dataset: DataSet, settings: TrainSettings, batch_size: int, fidelity: Fidelity) -> DataSet:
