@@ -7,6 +7,7 @@ CUDA; no gradients.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.extension import load_extension
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
-from nasfast.supernet.elastic import ElasticNetwork
-from nasfast.supernet.lowering import Lowering, NoKernelError
+from nasfast.supernet.bounds import Bounds
+from nasfast.supernet.elastic import ElasticNetwork, has_residual
+from nasfast.supernet.lowering import Lowering
 from nasfast.supernet.shared import SharedNetwork
 
 _C = load_extension()
@@ -116,11 +118,6 @@ class ChildPlanner:
     """
 
     def __init__(self, network: SharedNetwork) -> None:
-        if isinstance(network, ElasticNetwork):
-            raise NoKernelError(
-                f"{network.space.name}: batched child evaluation has no kernels for parts of larger weights; call "
-                "network(images, row) for every child"
-            )
         self.network = network
         self._lowering = Lowering()
         self._macros: dict[tuple[Any, ...], int] = {}
@@ -134,6 +131,8 @@ class ChildPlanner:
         Raises:
             SpaceError: There are none, or one is not of the network's space.
         """
+        if isinstance(self.network, ElasticNetwork) and self._macros:  # a plan has those parts alone that it needs
+            return ChildPlanner(self.network).plan(rows)
         rows = self.network.space.check(rows)
         if not len(rows):
             raise SpaceError(f"{self.network.space.name}: a population needs at least one child, got none")
@@ -195,6 +194,8 @@ class ChildPlanner:
         assert op is not None
         if op.is_identity or op.is_zero:
             key: tuple[Any, ...] = (op.is_zero, op.c_in, op.c_out, op.stride)
+        elif isinstance(self.network, ElasticNetwork):
+            key = (self.network.key_of(node), op)
         else:
             key = (self.network.key_of(node),)
         if key not in self._macros:
@@ -202,11 +203,20 @@ class ChildPlanner:
                 number = self._lowering.add_identity(op.c_in)
             elif op.is_zero:
                 number = self._lowering.add_zero(op.c_in, op.c_out, op.stride)
+            elif isinstance(self.network, ElasticNetwork):
+                parts = self.network.bounds(node.weights, op)
+                residual = has_residual(self.network.ops[key[0]], op)
+                number = self._lowering.add_part(key[0], parts, residual, self._place_of_part(key[0], parts))
             else:
                 module, place = self.network.ops[key[0]], self._places[key[0]]
                 number = self._lowering.add(key[0], module, op.c_in, op.c_out, place)
             self._macros[key] = number
         return self._macros[key]
+
+    def _place_of_part(self, name: str, parts: list[Bounds]) -> int:
+        """A number that sizes at a place have whatever other sizes there are."""
+        sizes = repr([(part.c_in, part.c_out, part.kernel) for part in parts])
+        return self._places[name] << 32 | zlib.crc32(sizes.encode())
 
     def _weights(self) -> tuple[list[Tensor], list[float]]:
         return self._lowering.tensors(), self._lowering.eps

@@ -23,6 +23,7 @@ from child_eval_cases import (
     small_nasbench201,
 )
 from conftest import Device
+from test_elastic import elastic_network
 from torch import Tensor, nn
 
 from nasfast.child_eval import ChildPlanner, ChildResults, evaluate_children
@@ -98,6 +99,16 @@ def test_factorized_reductions_of_16_bits(dtype: torch.dtype, tolerance: float, 
     rows, x, calibration = network.space.all_rows(), images(2, 8, 4).to(dtype), images(6, 8, 4, seed=2).to(dtype)
     found = logits(device, network, rows, x, calibration=calibration)
     assert error(found, exact(network, rows, x.float(), calibration.float())) < tolerance
+
+
+@DEVICES
+@pytest.mark.parametrize("calibrated", [False, True], ids=["running", "calibrated"])
+def test_parts_of_larger_weights_agree_with_the_loop(calibrated: bool, device: Device) -> None:
+    network = elastic_network().eval()
+    rows, x = population(network.space, 4), images(2, 8, 6)
+    calibration = images(5, 8, 6, seed=2) if calibrated else None
+    found = logits(device, network, rows, x, calibration=calibration)
+    assert error(found, exact(network, rows, x, calibration)) < TOLERANCE
 
 
 @DEVICES

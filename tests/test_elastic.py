@@ -8,12 +8,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from child_eval_cases import SmallChain
+from child_eval_cases import SmallChain, sequential
 from test_supernet_paths import TOLERANCE, assert_same, batch, loop, population, step
 from torch import Tensor, nn
 
 from nasfast.child_eval import ChildPlanner
 from nasfast.errors import SpaceError
+from nasfast.estimators import OneShotEstimator
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
 from nasfast.spaces.mobilenet import MobileNetSpace
@@ -126,9 +127,76 @@ def test_other_spaces_have_weights_for_each_operation():
         ElasticNetwork(SmallChain())
 
 
-def test_batched_evaluation_refuses_parts_of_larger_weights():
-    with pytest.raises(NoKernelError, match="parts of larger weights"):
-        ChildPlanner(elastic_network())
+@pytest.mark.parametrize("calibrated", [False, True], ids=["running", "calibrated"])
+@pytest.mark.parametrize("size", [(16, 16), (13, 9), (8, 8)], ids=str)
+def test_batched_evaluation_agrees_with_slices(size, calibrated):
+    network = elastic_network().eval()
+    planner = ChildPlanner(network)
+    calibration = 0.7 * batch(8, *size, torch.float32) + 0.1 if calibrated else None
+    for seed in (1, 2):  # parts that the first population did not have
+        rows, images = population(network.space, 12, seed=seed), batch(5, *size, torch.float32)
+        found = planner.plan(rows).evaluate(images, calibration=calibration)
+        exact = None if calibration is None else calibration.double()
+        expected = sequential(copy.deepcopy(network).double(), rows, images.double(), exact)
+        for child, logits in enumerate(expected):
+            assert (found.logits_of(child) - logits).abs().max() / logits.abs().max() < 1e-4
+        assert found.counts.executed < found.counts.asked
+
+
+def test_batched_evaluation_reads_the_weights_of_the_time():
+    network = elastic_network().eval()
+    rows, images = population(network.space, 4), batch(3, 8, 8, torch.float32)
+    plan = ChildPlanner(network).plan(rows)
+    plan.evaluate(images)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone() * 1.1
+    expected = sequential(network, rows, images)
+    for child, logits in enumerate(expected):
+        torch.testing.assert_close(plan.evaluate(images).logits_of(child), logits, rtol=1e-3, atol=1e-4)
+
+
+def test_batched_parts_have_the_same_bits_in_any_company():
+    network = elastic_network().eval()
+    rows, images = population(network.space, 30), batch(3, 8, 8, torch.float32)
+    planner = ChildPlanner(network)
+    together = planner.plan(rows).evaluate(images)
+    for child in (0, 7, 29):
+        alone = planner.plan(rows[child : child + 1]).evaluate(images)
+        assert torch.equal(alone.logits_of(0), together.logits_of(child))
+    turned = planner.plan(rows[::-1].copy()).evaluate(images)
+    assert torch.equal(turned.logits_of(29), together.logits_of(0))
+
+
+def test_parts_of_one_depth_share_what_they_have_in_common():
+    """Children that differ in the last block alone share all before it."""
+    network = elastic_network().eval()
+    row = network.space.sizes - 1
+    rows = np.repeat(row[None], 3, 0)
+    last = [decision.name for decision in network.space.decisions].index("stage1.block2.kernel")
+    rows[1, last], rows[2, last + 1] = 0, 0
+    counts = ChildPlanner(network).plan(rows).counts
+    assert (counts.children, counts.distinct) == (3, 3)
+    assert counts.asked - counts.executed == 2 * 6  # of nine operations all but the last block, features and head
+
+
+def test_the_search_among_elastic_children_is_batched():
+    network, images = elastic_network().eval(), batch(20, 8, 8, torch.float32)
+    labels = torch.arange(20) % 7
+    rows = population(network.space, 6)
+    ways = {}
+    for batched in (True, False):
+        estimator = OneShotEstimator(network, images, labels, images[:9], batched=batched)
+        ways[estimator.way.partition(":")[0]] = [estimate.score for estimate in estimator.estimate(rows)]
+    assert ways.keys() == {"batched", "one child after the other"}
+    assert ways["batched"] == ways["one child after the other"]
+
+
+def test_a_depthwise_kernel_of_one_pixel_is_named():
+    space = MobileNetSpace(stages=((16, 1),), depths=(1,), widths=(1.0,), kernels=(1, 3), expansions=(2,))
+    planner = ChildPlanner(make_supernet(space).eval())
+    planner.plan(space.sizes[None] - 1)
+    with pytest.raises(NoKernelError, match=r"stage0_block0/mb: .* no kernel for a depthwise kernel of 1"):
+        planner.plan(np.zeros((1, len(space.sizes)), np.int64))
 
 
 def test_a_child_of_another_space_is_refused():

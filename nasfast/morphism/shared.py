@@ -11,7 +11,8 @@ from nasfast.errors import SpaceError
 from nasfast.morphism.channels import ChannelMap, carry_conv, carry_linear, carry_norm
 from nasfast.morphism.network import MorphNetwork
 from nasfast.morphism.operations import layers_of
-from nasfast.supernet.elastic import Bounds, ElasticNetwork
+from nasfast.supernet.bounds import Bounds
+from nasfast.supernet.elastic import ElasticNetwork
 from nasfast.supernet.shared import SharedNetwork
 
 

@@ -7,7 +7,7 @@ csrc/supernet read the large weights themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,22 +20,13 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.graph import Graph, Node, Op
 from nasfast.spaces.network import make_operation
 from nasfast.spaces.operations import Classifier, InvertedResidual
+from nasfast.supernet.bounds import Bounds
 from nasfast.supernet.lowering import CONV, DEPTHWISE, HEAD, SUM
 from nasfast.supernet.shared import SharedNetwork
 from nasfast.supernet.units import UNITS, UnitLowering
 from nasfast.supernet.wiring import whole_graph
 
 _ACTS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.ReLU6: 2}
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a child uses of a layer: channels in and out, and the kernel size of a convolution."""
-
-    layer: nn.Module
-    c_in: int
-    c_out: int
-    kernel: int = 1
 
 
 class ElasticNetwork(SharedNetwork):
@@ -113,7 +104,7 @@ class ElasticNetwork(SharedNetwork):
         y = x
         for part in self.bounds(node.weights, node.op):
             y = _compute(part, y)
-        return x + y if _has_residual(self.ops[self.key_of(node)], node.op) else y
+        return x + y if has_residual(self.ops[self.key_of(node)], node.op) else y
 
     def lower(self, node: Node, lowering: UnitLowering) -> int:
         """Number of a node's operation among the units that csrc/supernet trains."""
@@ -121,7 +112,7 @@ class ElasticNetwork(SharedNetwork):
         assert op is not None
         parts = self.bounds(node.weights, op)
         units = _units(parts, lowering)
-        if _has_residual(self.ops[key], op):
+        if has_residual(self.ops[key], op):
             units.append([SUM, 1, 1, 1, 0, 0, op.c_out, op.c_out, -1, -1, -1, -1, -1, -1, len(units) - 1])
         return lowering.add_operation(UNITS, op.c_out, rows=units)
 
@@ -155,7 +146,8 @@ def _larger(one: Op, other: Op) -> Op:
     return replace(one, c_in=max(one.c_in, other.c_in), c_out=max(one.c_out, other.c_out), settings=settings)
 
 
-def _has_residual(module: nn.Module, op: Op) -> bool:
+def has_residual(module: nn.Module, op: Op) -> bool:
+    """Whether a part of an operation adds its input."""
     return isinstance(module, InvertedResidual) and op.stride == 1 and op.c_in == op.c_out
 
 
@@ -187,16 +179,12 @@ def _cut(layers: Sequence[nn.Module], sizes: list[tuple[int, int, int]]) -> list
 def _compute(part: Bounds, x: Tensor) -> Tensor:
     layer = part.layer
     if isinstance(layer, nn.Conv2d):
-        depthwise = layer.groups > 1
-        margin = (layer.kernel_size[0] - part.kernel) // 2
-        middle = slice(margin, margin + part.kernel)
-        weight = layer.weight[: part.c_out, : 1 if depthwise else part.c_in, middle, middle]
-        groups = part.c_in if depthwise else 1
-        return F.conv2d(x, weight, None, layer.stride, part.kernel // 2, groups=groups)
+        groups = part.c_in if layer.groups > 1 else 1
+        return F.conv2d(x, part.weight(layer.weight), None, layer.stride, part.kernel // 2, groups=groups)
     if isinstance(layer, nn.BatchNorm2d):
         return _normalise(layer, part.c_out, x)
     if isinstance(layer, nn.Linear):
-        return F.linear(x.mean((2, 3)), layer.weight[: part.c_out, : part.c_in], layer.bias[: part.c_out])
+        return F.linear(x.mean((2, 3)), part.weight(layer.weight), part.vector(layer.bias))
     result: Tensor = layer(x.clone() if getattr(layer, "inplace", False) else x)
     return result
 

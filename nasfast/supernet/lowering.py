@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from nasfast.errors import NasfastError
 from nasfast.reference import DilConv, FactorizedReduce, ReLUConvBN, SepConv
 from nasfast.spaces.operations import BasicBlock, InvertedResidual
+from nasfast.supernet.bounds import Bounds
 
 # Numbers of csrc/child_eval/primitives.h.
 CONV, DEPTHWISE, INVERTED_RESIDUAL, AVERAGE_POOL, MAXIMUM_POOL, NORM, HEAD, SUM = range(8)
@@ -19,7 +22,8 @@ _ACTS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.ReLU6: 2}
 _NO_ACT = 0
 
 
-_Source = Tensor | tuple[Tensor, Tensor]  # of a pair, the difference is meant
+_Part = Callable[[], Tensor]  # of a larger tensor, as it is when it is called
+_Source = Tensor | tuple[Tensor, Tensor] | _Part  # of a pair, the difference is meant
 
 
 class NoKernelError(NasfastError, ValueError):
@@ -45,7 +49,7 @@ class Lowering:
 
     def tensors(self) -> list[Tensor]:
         """The weights as they are now, in the order in which the primitives number them."""
-        return [(source[0] - source[1] if isinstance(source, tuple) else source).detach() for source in self._tensors]
+        return [_value(source).detach() for source in self._tensors]
 
     def add_identity(self, channels: int) -> int:
         """Number of an operation that passes its input on."""
@@ -76,6 +80,75 @@ class Lowering:
         pools = {AVERAGE_POOL, MAXIMUM_POOL}
         keeps_zero = all(primitive[0] in pools for primitive in added)
         return self._macro([0, self._start, len(added), c_in, c_out, self._halvings(added), int(keeps_zero), place])
+
+    def add_part(self, name: str, parts: Sequence[Bounds], residual: bool, place: int) -> int:
+        """Number of an operation that is cut from a larger one.
+
+        Args:
+            name: For messages.
+            parts: Its layers in order, and what it uses of each.
+            residual: Its input is added.
+            place: A number of its own, the same whatever was added before.
+
+        Raises:
+            NoKernelError: No kernel computes it.
+        """
+        self._name, self._start = name, len(self.primitives)
+        convolutions = [part for part in parts if isinstance(part.layer, nn.Conv2d)]
+        if len(convolutions) > 1:
+            self._part_of_block(parts, convolutions, residual)
+        else:
+            self._part_of_layers(parts)
+        halvings = self._halvings(self.primitives[self._start :])
+        return self._macro([0, self._start, 1, parts[0].c_in, parts[-1].c_out, halvings, 0, place])
+
+    def _part_of_block(self, parts: Sequence[Bounds], convolutions: list[Bounds], residual: bool) -> None:
+        """Append an inverted residual."""
+        *expand, spread, project = convolutions
+        conv = spread.layer
+        assert isinstance(conv, nn.Conv2d)
+        if spread.kernel not in (3, 5, 7):
+            raise self._fail(f"a depthwise kernel of {spread.kernel}")
+        tensors: list[_Source] = [partial(_cut_weight, part) for part in convolutions]
+        for part in parts:
+            if isinstance(part.layer, nn.BatchNorm2d):
+                tensors += self._part_of_norm(part)
+        self._append(
+            INVERTED_RESIDUAL,
+            kernel=spread.kernel,
+            stride=conv.stride[0],
+            c_in=convolutions[0].c_in,
+            c_hidden=spread.c_out,
+            c_out=project.c_out,
+            flags=(RESIDUAL if residual else 0) | (EXPAND if expand else 0),
+            tensors=tensors,
+            inputs=(-1,),
+        )
+
+    def _part_of_layers(self, parts: Sequence[Bounds]) -> None:
+        """Append a convolution with its normalisation and the activations around it, or the head."""
+        acts = [_NO_ACT, _NO_ACT]
+        row: dict[str, Any] = {}
+        tensors: list[_Source] = []
+        kind = CONV
+        for part in parts:
+            layer = part.layer
+            if isinstance(layer, nn.Conv2d):
+                row = {"kernel": part.kernel, "stride": layer.stride[0], "c_in": part.c_in, "c_out": part.c_out}
+                tensors.append(partial(_cut_weight, part))
+            elif isinstance(layer, nn.BatchNorm2d):
+                row["flags"] = HAS_NORM
+                tensors += self._part_of_norm(part)
+            elif isinstance(layer, nn.Linear):
+                kind, row = HEAD, {"c_in": part.c_in, "c_out": part.c_out, "flags": HAS_BIAS}
+                tensors += [partial(_cut_weight, part), partial(_cut_vector, part, "bias")]
+            else:
+                acts[1 if tensors else 0] = _ACTS[type(layer)]
+        self._append(kind, **row, act_before=acts[0], act_after=acts[1], tensors=tensors, inputs=(-1,))
+
+    def _part_of_norm(self, part: Bounds) -> list[_Source]:
+        self._norm(part.layer)  # what it cannot be is refused there
+        return [partial(_cut_vector, part, name) for name in ("weight", "bias", "running_mean", "running_var")]
 
     def _macro(self, row: list[int]) -> int:
         self.macros.append(row)
@@ -282,6 +355,20 @@ class Lowering:
         self.primitives.append([*row, len(self._tensors), *inputs, *([-1] * (2 - len(inputs)))])
         self._tensors += tensors
         return len(self.primitives) - 1 - self._start
+
+
+def _value(source: _Source) -> Tensor:
+    if isinstance(source, tuple):
+        return source[0] - source[1]
+    return source if isinstance(source, Tensor) else source()
+
+
+def _cut_weight(part: Bounds) -> Tensor:
+    return part.weight(part.layer.get_parameter("weight"))
+
+
+def _cut_vector(part: Bounds, name: str) -> Tensor:
+    return part.vector(getattr(part.layer, name))
 
 
 def _one(value: int | tuple[int, ...]) -> int:
