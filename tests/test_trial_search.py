@@ -253,7 +253,8 @@ def test_killed_search_resumes_with_the_same_bits_and_runs_no_trial_twice(number
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "12 evaluations" in output
-    assert finished(run)[: len(before)] == before
+    after = finished(run)
+    assert all(record in after for record in before)  # with the one attempt that each has had
     assert (whole / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     assert search_state(run) == search_state(whole)
 
