@@ -47,7 +47,7 @@ BARS = {"Macro evolved": 3.0, "Macro random": 2.0, "NAS-Bench-201 random": 1.5, 
 PLAN_SIZES = (100, 1_000, 10_000)
 HEADERS = (
     *("population", "children", "batch", "recalibrated", "loop, children/s", "batched, children/s", "speedup", "bar"),
-    *("spread", "asked", "executed", "merged", "peak, MB", "error", "loop's error"),
+    *("spread", "asked", "executed", "launches", "merged", "peak, MB", "error", "loop's error"),
 )
 _PLANS = 21  # timed, of each population
 
@@ -198,6 +198,12 @@ class Result:
     children: int
     resident: int = field(default=0)
 
+    @property
+    def launches(self) -> int:
+        """Kernels that the evaluation calls, without the calibration: each operation once for each slice of images."""
+        slices = -(-self.case.batch // self.usage["slice_images"])
+        return self.counts["executed"] * slices + self.usage["computed_again"]
+
     def row(self) -> Row:
         counts = self.counts
         return (
@@ -212,6 +218,7 @@ class Result:
             percent(max(timing.spread for timing in self.timings.values())),
             f"{counts['asked']}",
             f"{counts['executed']}",
+            f"{self.launches}",
             percent(1 - counts["executed"] / counts["asked"]),
             megabytes(self.usage["peak_bytes"]),
             f"{self.errors.batched:.0e}",
@@ -227,6 +234,7 @@ class Result:
             "counts": self.counts,
             "usage": self.usage,
         }
+        rest["launches"] = self.launches
         return {"case": case, "children": self.children, "timings": timings, "resident_bytes": self.resident, **rest}
 
 
