@@ -41,8 +41,8 @@ class Sitting:
         return self.meter.spent(self.search.ended)
 
     def over(self) -> bool:
-        """Whether nothing is left to do, or to do it with."""
-        return self.search.done() or self.budget.is_spent(self.spent())
+        """Whether nothing is left to do, or to do it with; one architecture is evaluated in any case."""
+        return self.search.done() or (self.search.ended > 0 and self.budget.is_spent(self.spent()))
 
     def to_state(self) -> dict[str, Any]:
         """What is spent, as plain values."""

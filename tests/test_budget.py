@@ -103,7 +103,7 @@ def test_one_limit_of_evaluations(tmp_path):
 
 def test_a_search_by_gradients_stops_where_its_budget_is_spent(tmp_path):
     run = tmp_path / "run"
-    command = ["search", "--budget", "2s", *tiny_options(epochs=1000, retrain=False), "--out", str(run), "--quiet"]
+    command = ["search", "--budget", "4s", *tiny_options(epochs=1000, retrain=False), "--out", str(run), "--quiet"]
     result = RUNNER.invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "stopped early: the budget is spent: 0:0" in result.output
@@ -132,6 +132,16 @@ def test_a_shared_network_has_its_share_of_a_budget(tmp_path):
     assert "evaluations" not in json.loads((run / "config.json").read_text())["oneshot"]
     again = RUNNER.invoke(app, ["search", "--resume", str(run), "--quiet"])
     assert "there is nothing to resume" in again.output
+
+
+def test_one_architecture_is_evaluated_in_any_case(tmp_path):
+    space = NASBenchMacro()
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({space.decode(row): float(sum(row)) for row in space.all_rows()}))
+    command = ["search", "--space", "nasbench-macro", "--table", str(table), "--budget", "0.001s", "--quiet"]
+    result = RUNNER.invoke(app, [*command, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "1 evaluations" in result.output
 
 
 def test_a_table_is_searched_for_so_long(tmp_path):

@@ -69,7 +69,7 @@ def test_faults_are_recorded_retried_once_and_stop_nothing(cluster, tmp_path):
 
 
 def test_a_hung_trial_is_stopped_and_a_slow_one_is_watched(cluster, tmp_path):
-    with closing(open_ray(tmp_path, timeout=3.0)) as runner:
+    with closing(open_ray(tmp_path, timeout=6.0)) as runner:
         runner.submit([((HANGS, 1), None), ((SLOW, 1), None)])
         notes = set()
         while runner.wait(((SLOW, 1), None), 0.2) is None:
