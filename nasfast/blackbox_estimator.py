@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nasfast.estimators.zero_cost import ZeroCostEstimator
 from nasfast.progress import Progress
 from nasfast.search import load_run_data
 from nasfast.search_loop import check_space_size, data_fingerprint
+from nasfast.search_workers import on_worker
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import architectures_of
 from nasfast.spaces.nasbench201 import TASKS
@@ -102,13 +103,11 @@ def worker_estimator(
         space, estimator: Of your own, in place of those that the settings name.
         folder: For checkpoints.
         progress: Of trainings.
-        index: Of the worker; those of one machine take its GPUs in turn.
+        index: Of the worker.
     """
     if estimator is not None:
         return estimator
-    config = BlackBoxConfig.of(settings)
-    if config.device == "cuda" and not config.on_ray:
-        config = replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
+    config = on_worker(BlackBoxConfig.of(settings), index)
     space = config.make_space() if space is None else config.tuned(space)
     return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic
 
 from nasfast.errors import ConfigError
+from nasfast.progress import clock
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAMES = {"trials": "trials", "trial": "trials", "cpu-hours": "cpu_hours", "gpu-hours": "gpu_hours"}
@@ -133,10 +134,3 @@ class Meter:
             self.before.cpu_hours + hours * self._threads,
             self.before.gpu_hours + hours * self._gpus,
         )
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours from one on."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

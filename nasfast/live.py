@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nasfast.blackbox import BlackBoxSearch, Trial
-from nasfast.budget import clock
 from nasfast.objectives import BUDGET
+from nasfast.progress import clock
 from nasfast.trials import Running
 from nasfast.tuning import shorten
 

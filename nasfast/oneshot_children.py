@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nasfast.blackbox import BlackBoxSearch, Problem
 from nasfast.blackbox_run import logged_trials, write_found
@@ -25,7 +23,7 @@ from nasfast.progress import Progress
 from nasfast.ranks import Ranks
 from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
 from nasfast.search import load_run_data
-from nasfast.search_workers import open_runner, trial_meter
+from nasfast.search_workers import on_worker, open_runner, trial_meter
 from nasfast.sitting import Sitting, take_steps
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy
@@ -72,9 +70,7 @@ def worker_children(out: str, space: Space | None, progress: Progress, index: in
         space: Of your own, in place of the one that the run's settings name.
         progress, index: As of :class:`nasfast.trials.WorkerSpec`.
     """
-    config = OneShotConfig.of(RunFolder.open(out, lock=False).read_config()["oneshot"])
-    if config.device == "cuda" and not config.on_ray:
-        config = replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
+    config = on_worker(OneShotConfig.of(RunFolder.open(out, lock=False).read_config()["oneshot"]), index)
     space = space or config.make_space()
     training = SupernetTraining(config, space, load_images(config, space, Progress(quiet=True)), Ranks())
     training.load_state(load_checkpoint(RunFolder(out).checkpoint_path, TRAINING_KIND))

@@ -88,12 +88,13 @@ class _PlainStage(Stage):
         left = (self._total - self._done) / rate if rate > 0 else 0.0
         parts = [f"{self._name}: {self._done}/{self._total}"]
         if rate > 0:
-            parts += [f"{rate:.1f} {self._unit}/s", f"{_clock(left)} left" if left else f"took {_clock(seconds)}"]
+            parts += [f"{rate:.1f} {self._unit}/s", f"{clock(left)} left" if left else f"took {clock(seconds)}"]
         print(", ".join(parts + ([self._note] if self._note else [])), file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+def clock(seconds: float) -> str:
+    """Minutes and seconds that are complete, with hours from one on."""
+    minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

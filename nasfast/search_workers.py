@@ -45,6 +45,17 @@ def threads_of(config: WorkerOptions) -> int:
     return max(1, (config.threads or torch.get_num_threads()) // config.worker_count())
 
 
+def on_worker(config: _Settings, index: int) -> _Settings:
+    """The settings as a worker takes them: those of one machine take its GPUs in turn.
+
+    Args:
+        index: Of the worker.
+    """
+    if config.device != "cuda" or config.on_ray:
+        return config
+    return replace(config, device=f"cuda:{index % torch.cuda.device_count()}")
+
+
 def check_picklable(space: Space | None, estimator: Estimator | None) -> None:
     """Raise ConfigError where a space or an estimator of one's own cannot be sent to a worker."""
     for what, value in (("a space", space), ("an estimator", estimator)):

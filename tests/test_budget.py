@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.budget import Budget, Meter, Spent, clock
+from nasfast.budget import Budget, Meter, Spent
 from nasfast.cli import app
 from nasfast.config import SearchConfig
 from nasfast.errors import ConfigError
 from nasfast.oneshot_config import OneShotConfig
+from nasfast.progress import clock
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from tests.runs import logged, tiny_options
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from nasfast.budget import clock
 from nasfast.errors import RunError
+from nasfast.progress import clock
 from nasfast.report import sections
 from nasfast.trials import Record, TrialStore
 

@@ -120,11 +120,6 @@ class TrialRunner:
         """What workers do now."""
         return self.pool.running()
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that no worker has yet."""
-        return len(self._queue)
-
     def worker_seconds(self) -> float:
         """Seconds that workers were busy, summed over them."""
         now = time.time()
