@@ -35,7 +35,7 @@ _TRAININGS = (*IMAGES, "epochs", "batch_size", "lr", "held_out", "fidelity_image
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "table": ("table", "table_data", "epochs_seen"),
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
-    "train": (*_TRAININGS, *WORKERS, "min_epochs", "stop_early", "tune"),
+    "train": (*_TRAININGS, *WORKERS, "min_epochs", "continue_rungs", "stop_early", "tune"),
     "extrapolate": (*_TRAININGS, *WORKERS, "observe"),
     "inherit": (*_TRAININGS, "first_epochs", "inherited_lr"),  # a worker does not know what a row was made from
 }
@@ -83,6 +83,12 @@ class BlackBoxConfig(WorkerOptions):
         "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.",
         _TRAIN,
         1,
+    )
+    continue_rungs: bool = option(
+        False,
+        "With asha, hyperband, bohb or successive-halving: go on from the training of the rung below, by the schedule "
+        "of --epochs, and not from scratch at each rung.",
+        _TRAIN,
     )
     observe: int = option(
         6,
@@ -150,6 +156,10 @@ class BlackBoxConfig(WorkerOptions):
             raise ConfigError(
                 f"--min-epochs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
             )
+        if self.continue_rungs and self.strategy not in MULTI_FIDELITY:
+            raise ConfigError(
+                f"--continue-rungs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
+            )
         self._check_lineage()
         strategy = make_strategy(self.strategy, self.strategy_settings())
         goals, _ = self.objectives(), self.constraints()
@@ -185,6 +195,24 @@ class BlackBoxConfig(WorkerOptions):
                 "--stop-early stops what will not beat the best score, which other objectives may want: got "
                 f"{', '.join(map(str, self.objectives()))}"
             )
+
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs of the trainings of a strategy at several fidelities, rising.
+
+        Raises:
+            ConfigError: There are fewer than two.
+        """
+        strategy = make_strategy(self.strategy, self.strategy_settings())
+        epochs, rungs = self.epochs, [self.epochs]
+        while epochs // strategy.settings()["reduction"] >= self.min_epochs:
+            epochs //= strategy.settings()["reduction"]
+            rungs.append(epochs)
+        if len(rungs) < 2:
+            raise ConfigError(
+                f"--strategy {self.strategy} needs several numbers of epochs; --epochs {self.epochs} leaves no smaller "
+                f"one of --min-epochs {self.min_epochs} or more"
+            )
+        return tuple(reversed(rungs))
 
     def make_space(self) -> Space:
         """The space by its name, with the training settings that are tuned."""

@@ -15,6 +15,7 @@ from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.curves.estimator import CurveEstimator, StoppingEstimator
 from nasfast.estimators.inherit import InheritEstimator, Lineage
+from nasfast.estimators.rungs import RungEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
@@ -134,6 +135,8 @@ def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path,
     settings, fidelity = _training(config, space)
     if config.stop_early is not None:
         return StoppingEstimator(space, dataset, folder, config.stop_early, settings, fidelity)
+    if config.continue_rungs:
+        return RungEstimator(space, dataset, folder, config.rungs(), settings, fidelity)
     return TrainEstimator(space, dataset, folder, settings, fidelity)
 
 

@@ -190,7 +190,7 @@ def _plan(
         image_size=task.image_size,
     )
     if isinstance(strategy, MultiFidelity):
-        strategy.rungs = _rungs(config, strategy, task.estimator)
+        strategy.rungs = _rungs(config, task.estimator)
     strategy.init(space, config.seed)
     return Plan(config, problem, strategy, own, list(task.fingerprint))
 
@@ -211,7 +211,7 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
         yield Sitting(search, config.limits(), trial_meter(config, runner), runner.running)
 
 
-def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator) -> tuple[int, ...]:
+def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
     """Budgets of a search at several fidelities, rising.
 
     Raises:
@@ -226,16 +226,7 @@ def _rungs(config: BlackBoxConfig, strategy: MultiFidelity, estimator: Estimator
                 f"{', '.join(map(str, rungs)) or 'none that are told apart'}"
             )
         return tuple(rungs)
-    epochs, rungs = config.epochs, [config.epochs]
-    while epochs // strategy.reduction >= config.min_epochs:
-        epochs //= strategy.reduction
-        rungs.append(epochs)
-    if len(rungs) < 2:
-        raise ConfigError(
-            f"--strategy {config.strategy} needs several numbers of epochs; --epochs {config.epochs} leaves no smaller "
-            f"one of --min-epochs {config.min_epochs} or more"
-        )
-    return tuple(reversed(rungs))
+    return config.rungs()
 
 
 def _finish(run: RunFolder, plan: Plan, sitting: Sitting, progress: Progress) -> BlackBoxResult:

@@ -3,6 +3,7 @@
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.oneshot import OneShotEstimator
+from nasfast.estimators.rungs import RungEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
@@ -13,6 +14,7 @@ __all__ = [
     "Fidelity",
     "InheritEstimator",
     "OneShotEstimator",
+    "RungEstimator",
     "TableEstimator",
     "TrainEstimator",
     "TrainSettings",

@@ -21,7 +21,7 @@ from nasfast.morphism import MorphNetwork
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.joint import JointSpace
-from nasfast.trainer import RetrainConfig, TrainError
+from nasfast.trainer import RetrainConfig, RetrainResult, TrainError
 
 BACKWARD = 2
 """Multiply-adds of a backward, in those of the forward."""
@@ -164,8 +164,12 @@ class TrainEstimator:
         data = self.data
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
         batch = self._settings(row).batch_size
-        trained = self.epochs(row, budget) * (len(data.train_labels) // batch) * batch
+        trained = self._added_epochs(row, budget) * (len(data.train_labels) // batch) * batch
         return float(flops * ((1 + BACKWARD) * trained + len(data.test_labels)))
+
+    def _added_epochs(self, row: Rows, budget: int | None) -> int:
+        """Epochs of a row's training that this estimate takes."""
+        return self.epochs(row, budget)
 
     def path_of(self, row: Rows, budget: int | None = None) -> Path:
         """The checkpoint of a row's training, which has its weights."""
@@ -195,14 +199,18 @@ class TrainEstimator:
         """How a row is trained."""
         return self._settings(row).of(epochs)
 
-    def _one(self, row: Rows, budget: int | None) -> Estimate:
+    def _train(self, row: Rows, budget: int | None) -> RetrainResult:
+        """The training of a row, at its end."""
         network, origin = self._start(row, budget)
         epochs = self.epochs(row, budget)
         config = self._config(row, epochs, inherits=network is not None)
         label = self._label(row, epochs)
         trainer = CandidateTrainer(self.model, row, self.data, self.folder, config, label, network, origin)
+        return trainer.run_through(self.progress)
+
+    def _one(self, row: Rows, budget: int | None) -> Estimate:
         try:
-            result = trainer.run_through(self.progress)
+            result = self._train(row, budget)
         except TrainError:
             if not isinstance(self.space, JointSpace):
                 raise
@@ -210,7 +218,7 @@ class TrainEstimator:
         if isinstance(self.space, JointSpace) and not math.isfinite(result.test_loss):
             return self._diverged(row, budget)
         spread = math.sqrt(result.test_acc * (1 - result.test_acc) / len(self.data.test_labels))
-        metrics = {"valid_loss": result.test_loss, "epochs": float(epochs)}
+        metrics = {"valid_loss": result.test_loss, "epochs": float(result.epochs)}
         return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, budget))
 
     def _diverged(self, row: Rows, budget: int | None) -> Estimate:
