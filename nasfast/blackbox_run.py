@@ -32,8 +32,9 @@ from nasfast.sitting import Sitting, numbers_of, take_steps
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace
 from nasfast.strategies.base import Strategy
-from nasfast.strategies.multifidelity import MultiFidelity
+from nasfast.strategies.multifidelity import ASHA, MultiFidelity
 from nasfast.strategies.registry import make_strategy
+from nasfast.strategies.study_file import StudyFile
 from nasfast.trial_search import TrialSearch
 
 _KIND = "blackbox"
@@ -138,6 +139,7 @@ def resume_blackbox(
         with open_search(run, plan) as sitting:
             if run.checkpoint_path.exists() or run.metrics.position > 0:
                 _load(run, sitting, plan.images)
+                _write_study(run, plan.strategy)
             else:  # killed before the first checkpoint, which is written before the first step
                 _save(run, sitting, plan.images)
             finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
@@ -264,6 +266,13 @@ def _save(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
     state = json.dumps(sitting.search.state())
     content = {"search": state, "metrics_position": run.metrics.position, "data": images, "spent": sitting.to_state()}
     save_checkpoint(run.checkpoint_path, _KIND, content)
+    _write_study(run, sitting.search.strategy)
+
+
+def _write_study(run: RunFolder, strategy: Strategy) -> None:
+    """Bring the file of Optuna's study up to date, where the strategy is Optuna's."""
+    if isinstance(strategy, ASHA):
+        StudyFile(run.study_path, strategy).write()
 
 
 def _load(run: RunFolder, sitting: Sitting, images: list[int]) -> None:

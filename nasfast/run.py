@@ -207,7 +207,8 @@ class RunFolder:
     """Paths of one run and the files every part of nasfast shares. Make with :meth:`create`, reopen with :meth:`open`.
 
     Files: ``config.json``, ``metrics.jsonl``, ``checkpoint.pt``, ``genotype.json`` or ``architectures.json``,
-    ``trials.sqlite`` of a search on workers, ``report.html``, ``tensorboard/``.
+    ``trials.sqlite`` of a search on workers, ``optuna.sqlite3`` of one by Optuna's samplers and pruners,
+    ``report.html``, ``tensorboard/``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -221,6 +222,7 @@ class RunFolder:
     genotype_path = property(lambda self: self.path / "genotype.json")
     architectures_path = property(lambda self: self.path / "architectures.json")
     trials_path = property(lambda self: self.path / "trials.sqlite")
+    study_path = property(lambda self: self.path / "optuna.sqlite3")
     report_path = property(lambda self: self.path / "report.html")
 
     @classmethod

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 
 from nasfast.run import load_checkpoint
 from nasfast.search import SearchConfig
+from nasfast.strategies.study_file import STUDY
 
 TINY: dict[str, Any] = {
     "data": "digits",
@@ -79,6 +81,16 @@ def logged(run: Path) -> list[Any]:
 def search_state(run: Path) -> Any:
     """Of a black-box search: what its last checkpoint says of the strategy."""
     return json.loads(load_checkpoint(run / "checkpoint.pt", "blackbox")["search"])
+
+
+def study_of(run: Path, times: bool = False) -> list[dict[str, Any]]:
+    """The trials in a run's file of Optuna's, with the times of the clock or without."""
+    found = []
+    for trial in optuna.load_study(study_name=STUDY, storage=f"sqlite:///{run / 'optuna.sqlite3'}").trials:
+        what = {"number": trial.number, "state": trial.state.name, "values": trial.values, "params": trial.params}
+        what |= {"rungs": trial.intermediate_values, "attrs": trial.user_attrs}
+        found.append(what | ({"started": trial.datetime_start, "ended": trial.datetime_complete} if times else {}))
+    return found
 
 
 def assert_same_checkpoints(one: Path, other: Path) -> list[str]:

@@ -25,7 +25,7 @@ from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import MULTI_FIDELITY
 from nasfast.trainer import TrainError
-from tests.runs import assert_same_bits, logged, search_state
+from tests.runs import assert_same_bits, logged, search_state, study_of
 
 RUNNER = CliRunner()
 SPACE = NASBench201(4, 1)
@@ -211,6 +211,7 @@ def test_killed_search_on_workers_resumes_with_the_same_bits(tmp_path):
     resume_blackbox(tmp_path / "cut")
     assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert search_state(tmp_path / "cut") == search_state(tmp_path / "whole")
+    assert study_of(tmp_path / "cut") == study_of(tmp_path / "whole")
 
 
 def test_with_tuned_settings_and_a_lower_fidelity(tmp_path):

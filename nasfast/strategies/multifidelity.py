@@ -10,14 +10,34 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from nasfast.errors import ConfigError
 from nasfast.spaces.base import Rows
 from nasfast.strategies.base import State, Strategy, Values, check_at_least
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna says no more than warnings, and none of what is experimental."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 class Asked(NamedTuple):
@@ -203,20 +223,15 @@ class ASHA(MultiFidelity):
             decision.name: optuna.distributions.CategoricalDistribution(tuple(range(len(decision.values))))
             for decision in self.space.decisions
         }
-        level = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                # Hyperband draws the bracket of a trial from the name of the study.
-                self._study = optuna.create_study(
-                    study_name=f"nasfast-{self._seed}",
-                    direction="maximize",
-                    sampler=self._sampler(),
-                    pruner=self._pruner(),
-                )
-        finally:
-            optuna.logging.set_verbosity(level)
+        self._changed: set[int] = set()
+        with quiet_optuna():
+            # Hyperband draws the bracket of a trial from the name of the study.
+            self._study = optuna.create_study(
+                study_name=f"nasfast-{self._seed}",
+                direction="maximize",
+                sampler=self._sampler(),
+                pruner=self._pruner(),
+            )
 
     def _sampler(self) -> Any:
         from optuna.samplers import RandomSampler
@@ -232,22 +247,43 @@ class ASHA(MultiFidelity):
         if self._waiting:
             return self._waiting.popleft()
         trial = self._study.ask(self._fixed)
+        self._changed.add(trial.number)
         return Asked(tuple(trial.params[decision.name] for decision in self.space.decisions), 0, trial)
 
     def result(self, asked: Asked, value: float | None) -> None:
         from optuna.trial import TrialState
 
         trial = asked.token
+        self._changed.add(trial.number)
         if value is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        trial.report(value, self.reduction**asked.rung)  # the rungs as the pruner counts them
+        trial.report(value, self._step(asked.rung))
         if asked.rung + 1 == len(self.rungs):
             self._study.tell(trial, value)
         elif trial.should_prune():
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._waiting.append(Asked(asked.row, asked.rung + 1, trial))
+
+    def _step(self, rung: int) -> int:
+        """A rung as the pruner counts it."""
+        return self.reduction**rung
+
+    def epochs_of(self, step: int) -> int:
+        """The budget of a rung by the pruner's count of it; the count itself where the estimator has its own budget."""
+        found = next(budget for rung, budget in enumerate(self.rungs) if self._step(rung) == step)
+        return step if found is None else found
+
+    def changed_trials(self) -> tuple[list[FrozenTrial], int]:
+        """Optuna's trials that are not as at the last call (all, after :meth:`load`), and how many there are in all.
+
+        Their parameters are the choices of a row; their intermediate values have the pruner's steps.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        changed = [trials[number] for number in sorted(self._changed)]
+        self._changed.clear()
+        return changed, len(trials)
 
 
 @dataclass

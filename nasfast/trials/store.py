@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nasfast.errors import RunError
+from nasfast.sqlite import sqlite_errors
 from nasfast.trials.jobs import Asked, Outcome
 
 _VERSION = 1
@@ -115,20 +116,8 @@ class TrialStore:
     def _number(self, pragma: str) -> int:
         return int(self._connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """What SQLite raises, as one line that names the file."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            text = str(error)
-            if "locked" in text:
-                text = f"another process has held a lock on it for {self._wait:g} seconds"
-            elif "full" in text:
-                text = "no space is left on its disk"
-            elif "I/O" in text:
-                text = "its disk cannot be written, or is full"
-            raise RunError(f"{self.path} cannot be used: {text}; the run can be resumed from here") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return sqlite_errors(self.path, self._wait)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
