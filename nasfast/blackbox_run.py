@@ -40,7 +40,6 @@ from nasfast.trial_search import TrialSearch
 _KIND = "blackbox"
 FORMAT_NAME = "nasfast.architectures"
 _OUT = 2  # architectures out per worker: one that takes long holds up the next ones, not the other workers
-_CANDIDATES = "candidates"  # folder in the run's, for the checkpoints of what an estimator trains
 
 
 @dataclass
@@ -99,7 +98,7 @@ def run_blackbox(
     if estimator is None:  # the table of a search with an estimator of its own is not looked at
         config = replace(config, table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
-    plan = _plan(config, space, estimator, Path(out) / _CANDIDATES, progress)
+    plan = _plan(config, space, estimator, RunFolder(out).candidates_path, progress)
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run, open_search(run, plan) as sitting:
         _save(run, sitting, plan.images)
@@ -133,7 +132,7 @@ def resume_blackbox(
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
         use_threads(config.threads)
         progress = progress or Progress(quiet=True)
-        plan = _plan(config, space, estimator, run.path / _CANDIDATES, progress)
+        plan = _plan(config, space, estimator, run.candidates_path, progress)
         if budget is not None:
             run.write_config(run.read_config() | {"blackbox": config.to_dict()})
         with open_search(run, plan) as sitting:
@@ -206,7 +205,7 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
         gpus = float(config.device.startswith("cuda"))
         yield Sitting(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
         return
-    make = partial(worker_estimator, config.to_dict(), *own, str(run.path.resolve() / _CANDIDATES))
+    make = partial(worker_estimator, config.to_dict(), *own, str(run.candidates_path.resolve()))
     with open_runner(run, config, make, plan.problem.space.decode) as runner:
         out = max(config.ask, _OUT * runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)

@@ -324,7 +324,9 @@ def retrain(
     inherit: Annotated[
         bool,
         typer.Option(
-            "--inherit", help="Of cells: start from the search network's weights; needs its channels and layers."
+            "--inherit",
+            help="Start from what the search has trained: of cells its network, with its channels and layers; of "
+            "a space the architecture's own weights, or those in the shared network.",
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed. Default: as the run.")] = None,
@@ -342,7 +344,7 @@ def retrain(
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "cutout": cutout, "seed": seed, "device": device
     }  # fmt: skip
     of_cells: dict[str, Any] = {"genotype": genotype, "channels": channels, "layers": layers, "drop_path": drop_path,
-                "auxiliary": auxiliary, "inherit": inherit or None}  # fmt: skip
+                "auxiliary": auxiliary}  # fmt: skip
     of_spaces: dict[str, Any] = {"arch": arch, "space_set": tuple(space_set) if space_set else None}
     options, cells, choices = map(_given, (every, of_cells, of_spaces))
     foreign = cells if stored.space else choices
@@ -353,11 +355,11 @@ def retrain(
         try:
             name = stored.label if label is None else label
             if stored.space:
-                result = retrain_of_space(
-                    stored, folder, label=name, options=options, progress=progress, overwrite=force, **choices
-                )
+                choices |= {"overwrite": force, "inherit": inherit}
+                result = retrain_of_space(stored, folder, label=name, options=options, progress=progress, **choices)
             else:
-                result = _retrain_cells(stored, folder, name, options | cells, progress, force)
+                given = options | cells | {"inherit": inherit}
+                result = _retrain_cells(stored, folder, name, given, progress, force)
         except KeyboardInterrupt as error:
             raise _fail("interrupted; the state was saved, the same command goes on", INTERRUPTED) from error
         _print_table([result])

@@ -222,6 +222,7 @@ class RunFolder:
     genotype_path = property(lambda self: self.path / "genotype.json")
     architectures_path = property(lambda self: self.path / "architectures.json")
     trials_path = property(lambda self: self.path / "trials.sqlite")
+    candidates_path = property(lambda self: self.path / "candidates")
     study_path = property(lambda self: self.path / "optuna.sqlite3")
     report_path = property(lambda self: self.path / "report.html")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.errors import RunError, SpaceError
+from nasfast.morphism import MorphNetwork
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import SPACES, make_space
 
@@ -34,7 +35,8 @@ class SpaceModelInfo:
     """What is needed to build a retrained architecture of a space and to prepare its images.
 
     ``settings`` are those of a space that has a name, as text; None for a space of the user's own. ``mean`` and ``std``
-    normalise images on the scale 0 to 1, per channel; ``size`` is height and width in pixels.
+    normalise images on the scale 0 to 1, per channel; ``size`` is height and width in pixels. ``gated`` are the nodes
+    that have gates, see :class:`nasfast.morphism.MorphNetwork`.
     """
 
     label: str
@@ -46,6 +48,7 @@ class SpaceModelInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    gated: tuple[int, ...] = ()
 
     @property
     def architecture(self) -> dict[str, str]:
@@ -63,7 +66,10 @@ class SpaceModelInfo:
         """
         try:
             space = self._space(space)
-            return WholeNetwork(space.build(space.encode(self.arch), len(self.class_names), self.in_channels))
+            row, classes = space.encode(self.arch), len(self.class_names)
+            if self.gated:
+                return WholeNetwork(MorphNetwork(space, row, classes, self.in_channels, self.gated))
+            return WholeNetwork(space.build(row, classes, self.in_channels))
         except SpaceError as error:
             raise RunError(f"{self.label}: {error}") from error
 

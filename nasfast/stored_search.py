@@ -12,6 +12,7 @@ from nasfast.config import SearchConfig, named_texts
 from nasfast.data import DataSet
 from nasfast.environment import check_device
 from nasfast.errors import ConfigError, RunError
+from nasfast.learned_weights import learned_network
 from nasfast.oneshot_config import OneShotConfig
 from nasfast.oneshot_run import retrain_config as oneshot_retrain_config
 from nasfast.progress import Progress
@@ -103,6 +104,7 @@ def retrain_of_space(
     options: dict[str, Any],
     progress: Progress,
     overwrite: bool = False,
+    inherit: bool = False,
 ) -> RetrainResult:
     """Train an architecture of the space that a run has searched; continue where that was stopped.
 
@@ -114,6 +116,7 @@ def retrain_of_space(
         space_set: Settings of the space, over those that were searched with: a larger network of the same choices.
         options: Of :class:`RetrainConfig`, over those of the run and of the text.
         overwrite: Start again, whatever an earlier training of this label left.
+        inherit: Start from the weights that the search has trained for it.
 
     Raises:
         NasfastError: Settings or an architecture that do not fit, files that cannot be read or written.
@@ -122,12 +125,21 @@ def retrain_of_space(
     _check_label(label)
     settings = {**stored.config.space_settings(), **named_texts("--space-set", space_set)}
     space = make_space(stored.space, settings)
-    text, tuned = split_text(arch or stored.architecture())
+    whole = arch or stored.architecture()
+    text, tuned = split_text(whole)
     config = replace(stored.retrain_config(), **{**tuned, **options})
     check_device(config.device)
     row = space.encode(text)
     dataset = stored.load_data(progress)
-    return retrain_row(space, row, dataset, run, config, label, progress, settings=settings, overwrite=overwrite)
+    network, origin = None, ""
+    if inherit:
+        if space_set:
+            raise ConfigError("--inherit starts from a network of the searched size: leave out --space-set")
+        network, origin = learned_network(run, stored.config, whole, dataset)
+    return retrain_row(
+        space, row, dataset, run, config, label, progress,
+        settings=settings, overwrite=overwrite, network=network, origin=origin,
+    )  # fmt: skip
 
 
 def _check_label(label: str) -> None:

@@ -147,7 +147,7 @@ def _parse_info(path: Path, text: str | None) -> ModelInfo | SpaceModelInfo:
         for name in ("size", "mean", "std", "class_names"):
             content[name] = tuple(content[name])
         if "space" in content:
-            return SpaceModelInfo(**content)
+            return SpaceModelInfo(**content | {"gated": tuple(content.get("gated", ()))})
         info = ModelInfo(**content)
         Genotype.parse(info.genotype)
     except (TypeError, KeyError, NasfastError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from nasfast.data import DataSet
 from nasfast.derived import count_parameters
 from nasfast.morphism import MorphNetwork
 from nasfast.run import RunFolder, load_checkpoint
-from nasfast.space_model import WholeNetwork
 from nasfast.space_trainer import SpaceTrainer
 from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig, RetrainResult, evaluate_network
@@ -26,8 +26,7 @@ class CandidateTrainer(SpaceTrainer):
 
     Args:
         dataset: Whose test images are those that candidates are compared on.
-        network: To start from; None: ``space.build(row)``, drawn from ``config.seed``.
-        origin: Where that network comes from, as text; "" where it is drawn.
+        network, origin: To start from; see :class:`nasfast.space_trainer.SpaceTrainer`.
     """
 
     saves_epochs = False
@@ -43,8 +42,7 @@ class CandidateTrainer(SpaceTrainer):
         network: MorphNetwork | None = None,
         origin: str = "",
     ) -> None:
-        self._start, self._origin = network, origin
-        super().__init__(space, row, dataset, RunFolder(folder), config, label, None, network is not None)
+        super().__init__(space, row, dataset, RunFolder(folder), config, label, None, network, origin)
 
     def run_through(self, progress: Any) -> RetrainResult:
         """Train what is left of it; at once where it is finished.
@@ -57,12 +55,6 @@ class CandidateTrainer(SpaceTrainer):
         if self.checkpoint.exists():
             self.resume()
         return self.finished or self.train(progress)
-
-    def _build(self) -> WholeNetwork:
-        return super()._build() if self._start is None else WholeNetwork(self._start)
-
-    def _identity(self) -> dict[str, Any]:
-        return super()._identity() | {"origin": self._origin}
 
     def _take(self, state: dict[str, Any]) -> None:
         super()._take(state)
@@ -86,6 +78,17 @@ class CandidateTrainer(SpaceTrainer):
     def _test(self) -> tuple[float, float]:
         """Accuracy (0 to 1) and cross-entropy on the test images, at the end."""
         return evaluate_network(self.network, self.data)
+
+
+def candidate_label(row: Rows, epochs: int) -> str:
+    """Name of a row's training of so many epochs; some estimators put more behind it."""
+    return blake2b(repr((row.tolist(), epochs)).encode(), digest_size=10).hexdigest()
+
+
+def find_candidate(folder: Path, row: Rows, epochs: Iterable[int]) -> Path | None:
+    """The checkpoint of a row's training, whichever of ``epochs`` it had; None where there is none."""
+    labels = (candidate_label(row, count) for count in epochs)
+    return next((path for label in labels for path in sorted(folder.glob(f"retrain-{label}*.pt"))), None)
 
 
 def load_candidate(

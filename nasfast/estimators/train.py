@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ import torch
 from nasfast.data import DataSet, shrink_images, split_indices
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.base import Estimate
-from nasfast.estimators.candidates import CandidateTrainer
+from nasfast.estimators.candidates import CandidateTrainer, candidate_label
 from nasfast.morphism import MorphNetwork
 from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
@@ -179,7 +178,7 @@ class TrainEstimator:
         return self.folder / f"retrain-{self._label(row, epochs)}.pt"
 
     def _label(self, row: Rows, epochs: int) -> str:
-        return blake2b(repr((row.tolist(), epochs)).encode(), digest_size=10).hexdigest()
+        return candidate_label(row, epochs)
 
     def _start(self, row: Rows, budget: int | None) -> tuple[MorphNetwork | None, str]:
         """The network that a row's training starts from, and where it is from; None: from scratch."""
