@@ -1,5 +1,6 @@
 """Estimators set beside the full training: rank correlations, the run folder, stop and resume, the report."""
 
+import json
 import shutil
 
 import numpy as np
@@ -38,10 +39,22 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def settings(folder):
+def tables(tmp_path_factory):
+    """Tables of all that is compared, of all but the first, and of another space."""
+    space, path = make_space("nasbench201"), tmp_path_factory.mktemp("tables")
+    scores = {space.decode(row): float(number) for number, row in enumerate(draw_rows(space, 8, 0))}
+    (path / "whole.json").write_text(json.dumps(scores))
+    some = list(scores.items())[1:]
+    (path / "some.csv").write_text("arch,score\n" + "".join(f"{arch},{score}\n" for arch, score in some))
+    (path / "macro.json").write_text('{"22212220": 93.5}')
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(folder, tables):
     return {
         "space": "nasbench201", "space_set": SPACE_SET, "architectures": 8, "data": str(folder), "epochs": 5,
-        "batch_size": 16, "oneshot_epochs": 1, "calibration": 16, "threads": 1,
+        "batch_size": 16, "oneshot_epochs": 1, "calibration": 16, "threads": 1, "table": str(tables / "whole.json"),
     }  # fmt: skip
 
 
@@ -81,7 +94,8 @@ def test_every_estimator_has_cost_and_rank(finished):
     by_name = {row.name: row for row in finished.comparisons}
     families = {row.family for row in finished.comparisons}
     assert families == {
-        "training", "lower fidelity", "learning curve", "zero-cost", "one-shot", "inherited weights", "predictor"
+        "training", "lower fidelity", "learning curve", "zero-cost", "one-shot", "inherited weights", "predictor",
+        "table",
     }  # fmt: skip
     reference = by_name[REFERENCE]
     assert (reference.tau, reference.count, finished.omitted) == (pytest.approx(1.0), 8, {})
@@ -93,6 +107,30 @@ def test_every_estimator_has_cost_and_rank(finished):
     shared = by_name["one-shot, shared statistics"].flops
     assert by_name["one-shot, recalibrated"].flops > shared
     assert all(row.count == (4 if row.family == "predictor" else 8) for row in finished.comparisons)
+
+
+def test_table_is_one_more_estimator(finished):
+    estimates = [row for row in logged(finished.path) if row["kind"] == "estimate"]
+    by_number = {row["number"]: row["score"] for row in estimates if row["method"] == REFERENCE}
+    (found,) = (row for row in finished.comparisons if row.family == "table")
+    assert (found.name, found.count, found.flops, found.uncertainty) == ("table", 8, 0.0, None)
+    assert [row["score"] for row in estimates if row["method"] == "table"] == list(range(8))
+    assert found.tau == pytest.approx(kendall(np.arange(8.0), np.array([by_number[n] for n in range(8)])))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.json", "no table at .*gone.json"),
+        ("macro.json", "macro.json is no table of nasbench201"),
+        ("some.csv", r"--table must have every architecture that is compared: .*some.csv has no score for 1 of 8 "
+         r"architectures, such as \|.*; it holds 7 of 15,625 architectures of nasbench201"),
+    ],
+)  # fmt: skip
+def test_table_is_read_before_anything_is_trained(settings, tables, tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        run_compare(CompareConfig.of(settings | {"table": str(tables / name)}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_that_was_cut_goes_on_to_the_same_estimates(finished, tmp_path):
