@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem, Trial
+from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem
+from nasfast.standing import Trial
 from nasfast.strategies.base import Strategy
 from nasfast.trials import Asked, Failed, TrialRunner
 
