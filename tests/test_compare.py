@@ -10,6 +10,7 @@ from scipy.stats import kendalltau, spearmanr
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from bench.compare import main as bench_main
 from nasfast.cli import app
 from nasfast.compare import draw_rows, resume_compare, run_compare
 from nasfast.compare_config import CompareConfig
@@ -156,6 +157,28 @@ def test_report_draws_and_lists_every_estimator(finished):
     svg = comparison_svg([row.to_dict() for row in finished.comparisons], "flops", "FLOPs")
     drawn = [row for row in finished.comparisons if row.tau is not None]
     assert svg.count("<circle") == len(drawn) > 15
+
+
+def test_bench_writes_what_a_comparison_has_measured(finished, tmp_path, capsys):
+    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.svg")]
+    assert bench_main([str(finished.path), *files]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"] for row in found["estimators"]] == [row.name for row in finished.comparisons]
+    assert found["settings"]["epochs"] == 5
+    assert "data_root" not in found["settings"]
+    assert found["environment"]["threads"] == 1
+    assert (tmp_path / "out.svg").read_text().startswith("<svg")
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    taus = [float(line[2].replace("−", "-")) for line in lines[1:] if line[2].strip()]
+    assert len(lines) == len(finished.comparisons)  # a head, and all but the reference
+    assert taus == sorted(taus, reverse=True)
+
+
+def test_bench_refuses_a_comparison_that_is_not_finished(finished, tmp_path, capsys):
+    shutil.copytree(finished.path, tmp_path / "run")
+    (tmp_path / "run" / "comparison.json").unlink()
+    assert bench_main([str(tmp_path / "run")]) == 1
+    assert "is no finished comparison; go on with nasfast compare --resume" in capsys.readouterr().err
 
 
 class TwoFunctions:
