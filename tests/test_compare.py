@@ -15,7 +15,7 @@ from nasfast.cli import app
 from nasfast.compare import draw_rows, resume_compare, run_compare
 from nasfast.compare_config import CompareConfig
 from nasfast.compare_methods import REFERENCE
-from nasfast.compare_ranks import compare, kendall, spearman
+from nasfast.compare_ranks import compare, interval, kendall, spearman
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.estimators import Fidelity, TrainSettings
@@ -89,6 +89,13 @@ def test_interval_holds_tau_and_narrows():
         assert found.low < found.tau < found.high
     assert many.high - many.low < 0.6 * (few.high - few.low)
     assert (many.count, many.flops, many.seconds, many.uncertainty) == (150, 2.0, 1.0, None)
+
+
+def test_interval_of_scores_that_tell_one_from_the_rest_holds_none():
+    truth = np.arange(12.0)
+    low, high = interval(np.where(truth == 11, 1.0, 0.0), truth, 0)
+    assert low == 0 < high
+    assert interval(np.ones(12), truth, 0) == (None, None)
 
 
 def test_every_estimator_has_cost_and_rank(finished):
