@@ -6,6 +6,7 @@ import importlib
 import sys
 
 BENCHES = {
+    "compare": "bench.compare",
     "curves": "bench.curves",
     "fidelity": "bench.fidelity",
     "morphism": "bench.morphism",

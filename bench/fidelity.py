@@ -30,7 +30,7 @@ from bench.arguments import write_json
 from bench.arrays import read_arrays
 from bench.plots import save_figure
 from bench.tables import section
-from nasfast.blackbox import BlackBoxSearch, Problem, Trial
+from nasfast.blackbox import BlackBoxSearch, Problem
 from nasfast.errors import NasfastError
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.estimators.table import TableEstimator
@@ -39,6 +39,7 @@ from nasfast.progress import Progress
 from nasfast.spaces.base import Choices, Rows, Space
 from nasfast.spaces.graph import Builder, Factory
 from nasfast.spaces.nasbench201 import NASBench201
+from nasfast.standing import Trial
 from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
 

@@ -17,8 +17,8 @@ from nasfast.errors import ConfigError, NasfastError
 from nasfast.estimators.base import Estimate, Estimator, Recalling
 from nasfast.latency import LatencyTable
 from nasfast.objectives import BUDGET, Constraint, Objective, total_violation
-from nasfast.population import non_dominated
 from nasfast.spaces.base import Space
+from nasfast.standing import Standing, Trial
 from nasfast.strategies.base import Strategy, Values
 
 COSTS = ("params", "flops")
@@ -30,27 +30,6 @@ _Asked = tuple[tuple[int, ...], int | None]  # a row and its budget
 
 class SearchStuck(NasfastError):
     """The strategy proposes nothing that the constraints allow."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluated architecture.
-
-    Attributes:
-        number: From 0, in the order of evaluation.
-        row: Its choices.
-        metrics: All that is known of it; "score" is the estimator's.
-        violation: How far it breaks the constraints.
-    """
-
-    number: int
-    row: tuple[int, ...]
-    metrics: dict[str, float]
-    violation: float = 0.0
-
-    @property
-    def score(self) -> float:
-        return self.metrics["score"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +125,7 @@ class BlackBoxSearch:
         self.trials: list[Trial] = []
         self.failed: list[FailedTrial] = []
         self.rejected = 0
+        self._standing = Standing(problem.objectives)
         self._rejected_in_a_row = 0
         self._memory: dict[_Asked, dict[str, float]] = {}
 
@@ -216,34 +196,30 @@ class BlackBoxSearch:
             last = ", ".join(f"{name} {value:g}" for name, value in examples[-1].items())
             raise SearchStuck(f"none of the last {_MOST_REJECTED:,} proposals keeps {limits}; the last one has {last}")
 
+    @property
+    def standing(self) -> Standing:
+        """How the trials stand until now."""
+        for trial in self.trials[self._standing.count :]:
+            self._standing.add(trial)
+        return self._standing
+
     def best(self) -> Trial:
         """The trial with the best first objective among those that keep the constraints; the first of equal ones.
 
         Raises:
             SearchStuck: None keeps them.
         """
-        kept = self.kept()
-        if not kept and self.failed and not self.trials:
+        best = self.standing.best
+        if best is not None:
+            return best
+        if self.failed and not self.trials:
             raise SearchStuck(f"all of {len(self.failed)} trials failed; the first one: {self.failed[0].error}")
-        if not kept:
-            limits = ", ".join(map(str, self.problem.constraints))
-            raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")
-        return kept[int(np.argmax(self.problem.values(kept)[:, 0]))]
-
-    def kept(self) -> list[Trial]:
-        """Trials that keep the constraints; of several budgets, those of the largest, which alone can be compared."""
-        kept = [trial for trial in self.trials if trial.violation == 0]
-        most = max((trial.metrics.get(BUDGET, 0.0) for trial in kept), default=0.0)
-        return [trial for trial in kept if trial.metrics.get(BUDGET, 0.0) == most]
+        limits = ", ".join(map(str, self.problem.constraints))
+        raise SearchStuck(f"none of {len(self.trials)} evaluated architectures keeps {limits}")
 
     def front(self) -> list[Trial]:
         """Trials that keep the constraints and that no other dominates, the best first objective first."""
-        kept = {trial.row: trial for trial in reversed(self.kept())}
-        trials = list(kept.values())
-        if not trials:
-            return []
-        front = np.flatnonzero(non_dominated(self.problem.values(trials)))
-        return sorted((trials[i] for i in front), key=lambda trial: -self.problem.objectives[0].value(trial.metrics))
+        return self.standing.front()
 
     def state(self) -> dict[str, Any]:
         """What a later step depends on besides the trials, as plain JSON values."""
@@ -254,7 +230,7 @@ class BlackBoxSearch:
         """Go on from :meth:`state` and the trials of that time."""
         if len(trials) != state["trials"]:
             raise ConfigError(f"expected {state['trials']} trials, got {len(trials)}")
-        self.trials = list(trials)
+        self.trials, self._standing = list(trials), Standing(self.problem.objectives)
         self.rejected, self._rejected_in_a_row = state["rejected"]
         for trial in self.trials:
             budget = int(trial.metrics[BUDGET]) if BUDGET in trial.metrics else self.problem.budget

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nasfast.blackbox import BlackBoxSearch, Problem, Trial
+from nasfast.blackbox import BlackBoxSearch, Problem
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.blackbox_estimator import make_task, table_task, worker_estimator
 from nasfast.budget import Meter
@@ -31,6 +31,7 @@ from nasfast.search_workers import check_picklable, open_runner, trial_meter, wi
 from nasfast.sitting import Sitting, numbers_of, take_steps
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace
+from nasfast.standing import Trial
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.multifidelity import ASHA, MultiFidelity
 from nasfast.strategies.registry import make_strategy
@@ -289,5 +290,4 @@ def _load(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
 
 def logged_trials(run: RunFolder) -> list[Trial]:
     """The trials in a run's log."""
-    rows = [row for row in run.metrics.rows() if row.get("kind") == "trial"]
-    return [Trial(row["number"], tuple(row["row"]), row["metrics"], row["violation"]) for row in rows]
+    return [Trial.of(row) for row in run.metrics.rows() if row.get("kind") == "trial"]

@@ -23,6 +23,7 @@ from nasfast.data import DataSet
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import DataError, RunError
 from nasfast.estimators.base import Estimate
+from nasfast.estimators.table import TableEstimator
 from nasfast.predictors import Encoder, make_predictor
 from nasfast.progress import Progress
 from nasfast.report import build_report
@@ -64,10 +65,11 @@ def run_compare(config: CompareConfig, out: str | os.PathLike[str], progress: Pr
     use_threads(config.threads)
     config = replace(pin_settings(config), table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
-    space, dataset = _open(config, progress)
-    content = {"compare": config.to_dict(), "images": data_fingerprint(dataset), "environment": describe_environment()}
+    task = _open(config, progress)
+    images = data_fingerprint(task.dataset)
+    content = {"compare": config.to_dict(), "images": images, "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
-        return _finish(run, config, space, dataset, progress)
+        return _finish(run, task, progress)
 
 
 def resume_compare(out: str | os.PathLike[str], progress: Progress | None = None) -> CompareResult:
@@ -75,7 +77,7 @@ def resume_compare(out: str | os.PathLike[str], progress: Progress | None = None
 
     Raises:
         RunError: No comparison is there, or it is in use.
-        DataError: The images are no longer those that it began with.
+        DataError: The images are no longer those that it began with, or its table cannot be read.
     """
     with RunFolder.open(out) as run:
         stored = run.read_config()
@@ -84,18 +86,48 @@ def resume_compare(out: str | os.PathLike[str], progress: Progress | None = None
         config = CompareConfig.of(stored["compare"])
         use_threads(config.threads)
         progress = progress or Progress(quiet=True)
-        space, dataset = _open(config, progress)
-        if data_fingerprint(dataset) != stored.get("images"):
+        task = _open(config, progress)
+        if data_fingerprint(task.dataset) != stored.get("images"):
             raise DataError(f"the images of {config.data} are no longer those that {run.path} began with")
-        return _finish(run, config, space, dataset, progress)
+        return _finish(run, task, progress)
 
 
-def _open(config: CompareConfig, progress: Progress) -> tuple[Space, DataSet]:
+@dataclass(frozen=True)
+class _Task:
+    """What is compared.
+
+    Attributes:
+        rows: Architectures, int64 [K, D].
+        parent: One more, int64 [D]; the morphisms start from it.
+        table: Has a score of each; None without one.
+    """
+
+    config: CompareConfig
+    space: Space
+    dataset: DataSet
+    rows: Rows
+    parent: Rows
+    table: TableEstimator | None
+
+
+def _open(config: CompareConfig, progress: Progress) -> _Task:
     check_device(config.device)
     space = config.make_space()
+    drawn = draw_rows(space, config.architectures + 1, config.seed)
+    table = _open_table(config, space, drawn[:-1]) if config.table else None
     dataset = load_run_data(config, progress)
     check_space_size(space, dataset)
-    return space, dataset
+    return _Task(config, space, dataset, drawn[:-1], drawn[-1], table)
+
+
+def _open_table(config: CompareConfig, space: Space, rows: Rows) -> TableEstimator:
+    """The table, which is looked up last but must not fail after hours of training."""
+    table = TableEstimator(config.table, space, config.table_data)
+    try:
+        table.estimate(rows)
+    except DataError as error:
+        raise DataError(f"--table must have every architecture that is compared: {error}") from None
+    return table
 
 
 def draw_rows(space: Space, count: int, seed: int) -> Rows:
@@ -114,11 +146,10 @@ def draw_rows(space: Space, count: int, seed: int) -> Rows:
     raise DataError(f"{space.name}: found {len(found)} different architectures, expected {count}")
 
 
-def _finish(run: RunFolder, config: CompareConfig, space: Space, dataset: DataSet, progress: Progress) -> CompareResult:
+def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
     """Whatever is left to do."""
-    drawn = draw_rows(space, config.architectures + 1, config.seed)
-    rows, parent = drawn[:-1], drawn[-1]
-    methods = Methods(config, space, dataset, run.path / "candidates", parent, progress)
+    config, space, rows = task.config, task.space, task.rows
+    methods = Methods(config, space, task.dataset, run.path / "candidates", task.parent, progress, task.table)
     found = read_estimates(run)
     for method in methods.all():
         _run(run, method, rows, found, progress)

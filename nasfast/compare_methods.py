@@ -66,13 +66,21 @@ class Methods:
         folder: For the checkpoints.
         parent: A row that is none of the compared ones; the morphisms start from it.
         progress: Where to show the training of the shared network.
+        table: One more estimator.
     """
 
     def __init__(
-        self, config: CompareConfig, space: Space, dataset: DataSet, folder: Path, parent: Rows, progress: Progress
+        self,
+        config: CompareConfig,
+        space: Space,
+        dataset: DataSet,
+        folder: Path,
+        parent: Rows,
+        progress: Progress,
+        table: TableEstimator | None = None,
     ) -> None:
         self.config, self.space, self.dataset, self.progress = config, space, dataset, progress
-        self.folder, self.parent = folder, parent
+        self.folder, self.parent, self.table = folder, parent, table
         self.omitted: dict[str, str] = {}
         self._shared: tuple[SharedNetwork, float, float] | None = None
 
@@ -226,6 +234,6 @@ class Methods:
         return full.cost(self.parent), 0.0
 
     def _table(self) -> Iterator[Method]:
-        config = self.config
-        if config.table:
-            yield Method("table", "table", lambda: TableEstimator(config.table, self.space, config.table_data))
+        table = self.table
+        if table is not None:
+            yield Method("table", "table", lambda: table)

@@ -62,12 +62,15 @@ def spearman(ours: Floats, truth: Floats) -> float | None:
 
 
 def interval(ours: Floats, truth: Floats, seed: int) -> tuple[float | None, float | None]:
-    """Bounds of the 95 % bootstrap interval of tau, over architectures."""
+    """Bounds of the 95 % bootstrap interval of tau, over architectures; None where there is no tau.
+
+    A draw without order counts as 0: left out, scores that tell one architecture from the rest would look certain.
+    """
+    if kendall(ours, truth) is None:
+        return None, None
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(ours), (_SAMPLES, len(ours)))
-    taus = [tau for pick in draws if (tau := kendall(ours[pick], truth[pick])) is not None]
-    if not taus:
-        return None, None
+    taus = [kendall(ours[pick], truth[pick]) or 0.0 for pick in draws]
     low, high = np.quantile(taus, (0.025, 0.975))
     return float(low), float(high)
 

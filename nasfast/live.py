@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nasfast.blackbox import BlackBoxSearch, Trial
-from nasfast.objectives import BUDGET
+from nasfast.blackbox import BlackBoxSearch
 from nasfast.progress import clock
+from nasfast.standing import Trial
 from nasfast.trials import Running
 from nasfast.tuning import shorten
 
@@ -32,8 +32,8 @@ def board(search: BlackBoxSearch, running: Sequence[Running] = (), spent: str = 
 
 def note(search: BlackBoxSearch, spent: str = "") -> str:
     """The same in a few words."""
-    kept = [trial.score for trial in search.kept()]
-    parts = [f"best {max(kept):.2f}"] if kept else []
+    top = search.standing.top
+    parts = [] if top is None else [f"best {top.score:.2f}"]
     if search.failed:
         parts.append(f"{len(search.failed)} failed")
     return ", ".join(parts + ([spent] if spent else []))
@@ -64,16 +64,14 @@ def _front(search: BlackBoxSearch) -> Table | None:
 
 def _rungs(search: BlackBoxSearch) -> Table | None:
     """How many came to each number of epochs, and the best there."""
-    budgets = sorted({trial.metrics[BUDGET] for trial in search.trials if BUDGET in trial.metrics})
-    if len(budgets) < 2:
+    rungs = search.standing.rungs
+    if len(rungs) < 2:
         return None
-    objective = search.problem.objectives[0]
-    table = _table("rung", "trials", "best " + objective.metric)
-    for budget in budgets:
-        found = [t for t in search.trials if t.metrics.get(BUDGET) == budget]
-        kept = [t for t in found if not t.violation]
-        best = max(kept, key=lambda t: objective.value(t.metrics), default=None)
-        table.add_row(f"{budget:g} epochs", str(len(found)), "–" if best is None else _number(best, objective.metric))
+    metric = search.problem.objectives[0].metric
+    table = _table("rung", "architectures", "best " + metric)
+    for rung in rungs:
+        best = "–" if rung.best is None else _number(rung.best, metric)
+        table.add_row(f"{rung.budget:g} epochs", str(len(rung.rows)), best)
     return table
 
 

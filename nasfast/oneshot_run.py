@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasfast.blackbox import BlackBoxSearch, Trial
+from nasfast.blackbox import BlackBoxSearch
 from nasfast.budget import Meter, Spent
 from nasfast.environment import check_device, describe_environment, use_threads
 from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
@@ -43,6 +43,7 @@ from nasfast.search import absolute_path, pin_settings
 from nasfast.search_workers import check_picklable, with_workers
 from nasfast.space_trainer import retrain_row
 from nasfast.spaces.base import Rows, Space
+from nasfast.standing import Trial
 from nasfast.trainer import RetrainConfig, RetrainResult
 
 _SEED_RANDOM = 12

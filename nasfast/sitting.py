@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nasfast.blackbox import BlackBoxSearch, FailedTrial, Trial
+from nasfast.blackbox import BlackBoxSearch, FailedTrial
 from nasfast.budget import Budget, Meter, Spent
 from nasfast.interrupt import deferred_interrupt
 from nasfast.live import board, note
 from nasfast.objectives import BUDGET
 from nasfast.progress import Progress, Stage
 from nasfast.run import RunFolder
+from nasfast.standing import Trial
 from nasfast.trials import Running
 
 _LOG_SECONDS = 1.0

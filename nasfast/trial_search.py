@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem, Trial
+from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem
+from nasfast.standing import Trial
 from nasfast.strategies.base import Strategy
 from nasfast.trials import Asked, Failed, TrialRunner
 
@@ -46,6 +47,7 @@ class TrialSearch(BlackBoxSearch):
         super().__init__(problem, strategy, evaluations, out)
         self.runner, self.together, self.tick = runner, min(together, out), tick
         self.pending: deque[Asked] = deque()
+        self._before: deque[dict[str, float]] = deque()  # what was known of each when it was asked for
 
     def step(self) -> list[Trial]:
         """Ask for what is missing, and wait a moment for the oldest trial; returns it where it has come to its end."""
@@ -56,12 +58,13 @@ class TrialSearch(BlackBoxSearch):
         if found is None:
             return []
         self.pending.popleft()
+        before = self._before.popleft()
         rows, width = np.array([row], np.int64), len(self.problem.objectives)
         if isinstance(found, Failed):
             self.failed.append(FailedTrial(row, budget, found.error))
             self.strategy.tell(rows, np.full((1, width), np.nan), np.array([FAILED]))
             return []
-        trial = self._trial(len(self.trials), row, budget, found, self.problem.known_before(row))
+        trial = self._trial(len(self.trials), row, budget, found, before)
         self.trials.append(trial)
         self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
         return [trial]
@@ -85,6 +88,7 @@ class TrialSearch(BlackBoxSearch):
             int((broken > 0).sum()), bool(asked), [m for m, bad in zip(before, broken, strict=True) if bad]
         )
         self.pending.extend(asked)
+        self._before.extend(metrics for metrics, bad in zip(before, broken, strict=True) if not bad)
         self.runner.submit(asked, self.together)
 
     def _failed(self, asked: Asked) -> FailedTrial:
@@ -100,4 +104,5 @@ class TrialSearch(BlackBoxSearch):
         super().load_state(state, trials)
         self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
         self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
+        self._before = deque(self.problem.known_before(row) for row, _ in self.pending)
         self.runner.submit(list(self.pending), self.together)

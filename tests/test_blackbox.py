@@ -290,6 +290,25 @@ def test_command_runs_every_strategy_and_reports(name, table, tmp_path):
     assert (out / "report.html").read_text() == page
 
 
+@pytest.mark.parametrize(("name", "epochs"), [("random", ()), ("successive-halving", (9, 27))])
+def test_search_of_a_csv_file_is_that_of_a_json_file(name, epochs, table, tmp_path):
+    scores = {arch: [score + b for b in epochs] or [score] for arch, score in json.loads(table.read_text()).items()}
+    (tmp_path / "t.csv").write_text(
+        ",".join(["arch", *map(str, epochs or ["score"])]) + "\n"
+        + "".join(f"{arch},{','.join(map(str, found))}\n" for arch, found in scores.items())
+    )  # fmt: skip
+    by_epochs = {arch: dict(zip(map(str, epochs), found, strict=True)) for arch, found in scores.items() if epochs}
+    (tmp_path / "t.json").write_text(json.dumps(by_epochs) if epochs else table.read_text())
+    for kind in ("csv", "json"):
+        options = ["--space", "nasbench-macro", "--strategy", name, "--table", str(tmp_path / f"t.{kind}")]
+        result = RUNNER.invoke(
+            app, ["search", *options, "--evaluations", "40", "--out", str(tmp_path / kind), "--quiet"]
+        )
+        assert result.exit_code == 0, result.output
+    for file in ("metrics.jsonl", "architectures.json"):
+        assert (tmp_path / "csv" / file).read_bytes() == (tmp_path / "json" / file).read_bytes()
+
+
 def test_report_of_a_run_that_has_just_begun(table, tmp_path):
     config = config_of(table)
     with pytest.raises(KeyboardInterrupt):

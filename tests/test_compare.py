@@ -1,5 +1,6 @@
 """Estimators set beside the full training: rank correlations, the run folder, stop and resume, the report."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,11 +10,12 @@ from scipy.stats import kendalltau, spearmanr
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from bench.compare import main as bench_main
 from nasfast.cli import app
 from nasfast.compare import draw_rows, resume_compare, run_compare
 from nasfast.compare_config import CompareConfig
 from nasfast.compare_methods import REFERENCE
-from nasfast.compare_ranks import compare, kendall, spearman
+from nasfast.compare_ranks import compare, interval, kendall, spearman
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.estimators import Fidelity, TrainSettings
@@ -38,10 +40,22 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def settings(folder):
+def tables(tmp_path_factory):
+    """Tables of all that is compared, of all but the first, and of another space."""
+    space, path = make_space("nasbench201"), tmp_path_factory.mktemp("tables")
+    scores = {space.decode(row): float(number) for number, row in enumerate(draw_rows(space, 8, 0))}
+    (path / "whole.json").write_text(json.dumps(scores))
+    some = list(scores.items())[1:]
+    (path / "some.csv").write_text("arch,score\n" + "".join(f"{arch},{score}\n" for arch, score in some))
+    (path / "macro.json").write_text('{"22212220": 93.5}')
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(folder, tables):
     return {
         "space": "nasbench201", "space_set": SPACE_SET, "architectures": 8, "data": str(folder), "epochs": 5,
-        "batch_size": 16, "oneshot_epochs": 1, "calibration": 16, "threads": 1,
+        "batch_size": 16, "oneshot_epochs": 1, "calibration": 16, "threads": 1, "table": str(tables / "whole.json"),
     }  # fmt: skip
 
 
@@ -77,11 +91,19 @@ def test_interval_holds_tau_and_narrows():
     assert (many.count, many.flops, many.seconds, many.uncertainty) == (150, 2.0, 1.0, None)
 
 
+def test_interval_of_scores_that_tell_one_from_the_rest_holds_none():
+    truth = np.arange(12.0)
+    low, high = interval(np.where(truth == 11, 1.0, 0.0), truth, 0)
+    assert low == 0 < high
+    assert interval(np.ones(12), truth, 0) == (None, None)
+
+
 def test_every_estimator_has_cost_and_rank(finished):
     by_name = {row.name: row for row in finished.comparisons}
     families = {row.family for row in finished.comparisons}
     assert families == {
-        "training", "lower fidelity", "learning curve", "zero-cost", "one-shot", "inherited weights", "predictor"
+        "training", "lower fidelity", "learning curve", "zero-cost", "one-shot", "inherited weights", "predictor",
+        "table",
     }  # fmt: skip
     reference = by_name[REFERENCE]
     assert (reference.tau, reference.count, finished.omitted) == (pytest.approx(1.0), 8, {})
@@ -93,6 +115,30 @@ def test_every_estimator_has_cost_and_rank(finished):
     shared = by_name["one-shot, shared statistics"].flops
     assert by_name["one-shot, recalibrated"].flops > shared
     assert all(row.count == (4 if row.family == "predictor" else 8) for row in finished.comparisons)
+
+
+def test_table_is_one_more_estimator(finished):
+    estimates = [row for row in logged(finished.path) if row["kind"] == "estimate"]
+    by_number = {row["number"]: row["score"] for row in estimates if row["method"] == REFERENCE}
+    (found,) = (row for row in finished.comparisons if row.family == "table")
+    assert (found.name, found.count, found.flops, found.uncertainty) == ("table", 8, 0.0, None)
+    assert [row["score"] for row in estimates if row["method"] == "table"] == list(range(8))
+    assert found.tau == pytest.approx(kendall(np.arange(8.0), np.array([by_number[n] for n in range(8)])))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.json", "no table at .*gone.json"),
+        ("macro.json", "macro.json is no table of nasbench201"),
+        ("some.csv", r"--table must have every architecture that is compared: .*some.csv has no score for 1 of 8 "
+         r"architectures, such as \|.*; it holds 7 of 15,625 architectures of nasbench201"),
+    ],
+)  # fmt: skip
+def test_table_is_read_before_anything_is_trained(settings, tables, tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        run_compare(CompareConfig.of(settings | {"table": str(tables / name)}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_that_was_cut_goes_on_to_the_same_estimates(finished, tmp_path):
@@ -118,6 +164,28 @@ def test_report_draws_and_lists_every_estimator(finished):
     svg = comparison_svg([row.to_dict() for row in finished.comparisons], "flops", "FLOPs")
     drawn = [row for row in finished.comparisons if row.tau is not None]
     assert svg.count("<circle") == len(drawn) > 15
+
+
+def test_bench_writes_what_a_comparison_has_measured(finished, tmp_path, capsys):
+    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.svg")]
+    assert bench_main([str(finished.path), *files]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"] for row in found["estimators"]] == [row.name for row in finished.comparisons]
+    assert found["settings"]["epochs"] == 5
+    assert "data_root" not in found["settings"]
+    assert found["environment"]["threads"] == 1
+    assert (tmp_path / "out.svg").read_text().startswith("<svg")
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    taus = [float(line[2].replace("−", "-")) for line in lines[1:] if line[2].strip()]
+    assert len(lines) == len(finished.comparisons)  # a head, and all but the reference
+    assert taus == sorted(taus, reverse=True)
+
+
+def test_bench_refuses_a_comparison_that_is_not_finished(finished, tmp_path, capsys):
+    shutil.copytree(finished.path, tmp_path / "run")
+    (tmp_path / "run" / "comparison.json").unlink()
+    assert bench_main([str(tmp_path / "run")]) == 1
+    assert "is no finished comparison; go on with nasfast compare --resume" in capsys.readouterr().err
 
 
 class TwoFunctions:

@@ -67,12 +67,24 @@ def test_table_of_ones_own(tmp_path, name, content):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "arch,acc\n22212220,1\n", "column score is missing"),
+        ("t.csv", "arch,acc\n22212220,1\n", "line 1: expected the columns arch, score .*; got arch, acc"),
+        ("t.csv", "arch;score\n22212220;1\n", "line 1: expected the columns arch, score .*; got arch;score"),
+        ("t.csv", "arch,score,score\n22212220,1,2\n", "each once; got arch, score, score"),
+        ("t.csv", "arch,9,late\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, late"),
+        ("t.csv", "arch\n22212220\n", "line 1: expected the columns .*; got arch"),
+        ("t.csv", "", "line 1: expected the columns .*; got none"),
+        ("t.csv", "arch,9,81\n22212220,1,2\n\n00000000,,2\n", "line 4: 9 must be a number, got ''"),
+        ("t.csv", "arch,score\n22212220,1\n\n22212220,2\n", "line 4: 22212220 stands in an earlier line too"),
+        (
+            "t.csv",
+            "arch,score\n22212220,1\n\n3333,1\n",
+            "no table of nasbench-macro: line 4: nasbench-macro: expected 8",
+        ),
+        ("t.json", '{"22212220": 1, "22212220": 2}', "22212220 stands there more than once"),
         ("t.csv", "arch,score\n22212220,high\n", "line 2: score must be a number, got 'high'"),
         ("t.csv", "arch,score\n22212220,nan\n", "must be a finite number, got 'nan'"),
         ("t.csv", "arch,score\n22212220\n", "line 2: another number of columns"),
         ("t.csv", "arch,score\n", "holds no architecture"),
-        ("t.csv", "arch,score\n3333,1\n", "is no table of nasbench-macro: nasbench-macro: expected 8 digits"),
         ("t.json", "[1, 2]", "expected an object"),
         ("t.json", "{", "cannot be read as a table"),
         ("t.json", '{"22212220": true}', "must be a finite number, got True"),
@@ -86,6 +98,30 @@ def test_what_is_no_table_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         TableEstimator(tmp_path / name, NASBenchMacro())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "\ufeffarch,81,9\r\n22212220,93.5,60\r\n00000000,45.25,50\r\n"),  # as a spreadsheet writes it
+        ("t.json", json.dumps({"22212220": {"81": 93.5, "9": 60}, "00000000": {"81": 45.25, "9": 50}})),
+    ],
+)
+def test_table_of_ones_own_tells_epochs_apart(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    space = NASBenchMacro()
+    table, rows = TableEstimator(tmp_path / name, space), np.stack([space.encode("00000000"), space.encode("22212220")])
+    assert table.budgets == [9, 81]
+    for budget, scores in ((None, [45.25, 93.5]), (81, [45.25, 93.5]), (9, [50.0, 60.0])):
+        assert [estimate.score for estimate in table.estimate(rows, budget)] == scores
+
+
+def test_all_that_a_table_lacks_is_counted(tmp_path):
+    space = NASBenchMacro()
+    (tmp_path / "t.csv").write_text("arch,score\n22212220,93.5\n")
+    rows = np.stack([space.encode(text) for text in ("22212220", "11111111", "12121212")])
+    with pytest.raises(DataError, match="no score for 2 of 3 architectures, such as 11111111; it holds 1 of 6,561"):
+        TableEstimator(tmp_path / "t.csv", space).estimate(rows)
 
 
 def test_missing_file_budget_and_data_set():

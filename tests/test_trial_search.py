@@ -137,6 +137,24 @@ def test_constraints_hold_before_anything_is_run(tmp_path):
     assert len(search.trials) == 70
 
 
+def test_costs_are_computed_once_a_sitting(tmp_path, monkeypatch):
+    counted, cost = [], NASBenchMacro.cost
+    monkeypatch.setattr(NASBenchMacro, "cost", lambda *args, **kw: counted.append(args[1]) or cost(*args, **kw))
+    estimator = Unhurried(0.0, raises_below=85.0)
+    cut = finish(open_search(tmp_path, "random", estimator=estimator), most=33)
+    assert cut.failed
+    assert len(counted) == cut.ended + len(cut.pending)
+    state, trials = json.loads(json.dumps(cut.state())), list(cut.trials)
+    cut.runner.close()
+    again = open_search(tmp_path, "random", estimator=estimator)
+    again.load_state(state, trials)
+    finish(again)
+    assert len(counted) == 70 + len(state["pending"])
+    for trial in again.trials:
+        found = cost(SPACE, trial.row)
+        assert (trial.metrics["params"], trial.metrics["flops"]) == (found.params, found.flops)
+
+
 def test_a_search_all_of_whose_trials_fail_ends_with_the_error(tmp_path):
     search = finish(open_search(tmp_path, "random", evaluations=8, estimator=Unhurried(0.0, raises_below=1e9)))
     assert (len(search.failed), search.trials) == (8, [])

@@ -5,7 +5,8 @@ Read are
 - NAS-Bench-Macro as ``.json``: {"archs": {"22212220": [accuracies of each run ..., mean, params, flops]}};
 - ``.json``: {architecture: score}, or {architecture: {"score": ..., any further numbers}}, or with scores after several
   numbers of epochs {architecture: {"9": ..., "81": ...}}, the same for all;
-- ``.csv``: columns ``arch`` and ``score``, and any further columns of numbers;
+- ``.csv``: the same in columns: ``arch``, ``score`` and any further numbers, or ``arch`` and one column per number of
+  epochs;
 where an architecture is the text that the space's ``decode`` writes. Reading never executes code.
 """
 
@@ -16,9 +17,11 @@ import json
 import math
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -45,8 +48,9 @@ class TableEstimator:
 
     def __init__(self, path: str | Path, space: Space, dataset: str = "cifar10") -> None:
         self.path, self.space = Path(path), space
-        self._tables = _read(self.path, dataset)
-        self._rows = {budget: self._by_row(table) for budget, table in self._tables.items()}
+        tables = _read(self.path, dataset)
+        rows = self._encode(tables[None])
+        self._rows = {budget: {rows[text]: e for text, e in table.items()} for budget, table in tables.items()}
         self._forms: dict[int | None, dict[str, Estimate]] = {}
 
     def __len__(self) -> int:
@@ -55,36 +59,44 @@ class TableEstimator:
     @property
     def budgets(self) -> list[int]:
         """Epochs that there are scores for, where the table tells them apart."""
-        return sorted(budget for budget in self._tables if budget is not None)
+        return sorted(budget for budget in self._rows if budget is not None)
 
     def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
-        """See :class:`nasfast.estimators.Estimator`. The default budget is the largest of the table."""
-        if budget not in self._tables:
+        """See :class:`nasfast.estimators.Estimator`. The default budget is the largest of the table.
+
+        Raises:
+            DataError: It has no score for a row, or none for the budget.
+        """
+        if budget not in self._rows:
             known = ", ".join(map(str, self.budgets)) or "none: it does not tell epochs apart"
             raise DataError(f"{self.path}: no scores for a budget of {budget} epochs; there are {known}")
-        return [self._look_up(tuple(row), budget) for row in self.space.check(rows).tolist()]
+        rows = self.space.check(rows)
+        found = [self._look_up(tuple(row), budget) for row in rows.tolist()]
+        missing = [row for row, estimate in zip(rows, found, strict=True) if estimate is None]
+        if missing:
+            some = f"{len(missing)} of {len(rows)} architectures, such as " if len(rows) > 1 else ""
+            raise DataError(
+                f"{self.path} has no score for {some}{self.space.decode(missing[0])}; it holds {len(self)} "
+                f"of {self.space.count():,} architectures of {self.space.name}"
+            )
+        return [estimate for estimate in found if estimate is not None]
 
-    def _look_up(self, row: tuple[int, ...], budget: int | None) -> Estimate:
+    def _look_up(self, row: tuple[int, ...], budget: int | None) -> Estimate | None:
         found = self._rows[budget].get(row)
         if found is not None:
             return found
         if budget not in self._forms:
             self._forms[budget] = {self.space.canonical(known): e for known, e in self._rows[budget].items()}
-        found = self._forms[budget].get(self.space.canonical(row))
-        if found is None:
-            raise DataError(
-                f"{self.path} has no score for {self.space.decode(row)}; it holds {len(self)} "
-                f"of {self.space.count():,} architectures of {self.space.name}"
-            )
-        return found
+        return self._forms[budget].get(self.space.canonical(row))
 
-    def _by_row(self, table: _Table) -> dict[tuple[int, ...], Estimate]:
+    def _encode(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
         rows = {}
-        for text, estimate in table.items():
+        for text in texts:
             try:
-                rows[tuple(self.space.encode(text).tolist())] = estimate
+                rows[text] = tuple(self.space.encode(text).tolist())
             except NasfastError as error:
-                raise DataError(f"{self.path} is no table of {self.space.name}: {error}") from None
+                where = _line_of(self.path, text)
+                raise DataError(f"{self.path} is no table of {self.space.name}: {where}{error}") from None
         return rows
 
 
@@ -98,7 +110,7 @@ def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
         raise DataError(f"no table at {path}")
     try:
         tables = reader(path, dataset)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a table: {error}") from error
@@ -136,7 +148,7 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
 
 
 def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_object, path))
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object {{architecture: score}}, got {type(content).__name__}")
     if isinstance(content.get("archs"), dict):
@@ -177,18 +189,50 @@ def _estimate(path: Path, name: str, value: Any) -> Estimate:
 
 
 def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
-    with open(path, newline="", encoding="utf-8") as file:
+    with _open_csv(path) as file:
         reader = csv.DictReader(file)
-        missing = {"arch", "score"} - set(reader.fieldnames or [])
-        if missing:
-            raise DataError(f"{path}: column {min(missing)} is missing; expected arch, score and any further numbers")
-        table = {}
-        for line, row in enumerate(reader, 2):
-            name = row.pop("arch")
+        columns = list(reader.fieldnames or [])
+        numbers = [name for name in columns if name != "arch"]
+        by_epochs = bool(numbers) and all(name.isdecimal() for name in numbers)
+        if columns.count("arch") != 1 or len(set(columns)) < len(columns) or not (by_epochs or "score" in columns):
+            raise DataError(
+                f"{path}, line 1: expected the columns arch, score and any further numbers, or arch and numbers of "
+                f"epochs, each once; got {', '.join(columns) or 'none'}"
+            )
+        budgets = sorted(map(int, numbers)) if by_epochs else []
+        tables: dict[int | None, _Table] = {None: {}, **{budget: {} for budget in budgets}}
+        for row in reader:
+            line, name = f"line {reader.line_num}", row.pop("arch")
             if None in row or None in row.values():
-                raise DataError(f"{path}, line {line}: another number of columns than the first line")
-            table[name] = _estimate(path, f"line {line}", row)
-    return {None: table}
+                raise DataError(f"{path}, {line}: another number of columns than the first line")
+            if name in tables[None]:
+                raise DataError(f"{path}, {line}: {name} stands in an earlier line too")
+            for column in numbers if by_epochs else ():
+                tables[int(column)][name] = Estimate(_number(path, f"{line}: {column}", row[column]))
+            tables[None][name] = tables[budgets[-1]][name] if by_epochs else _estimate(path, line, row)
+    return tables
+
+
+def _open_csv(path: Path) -> TextIO:
+    return open(path, newline="", encoding="utf-8-sig")  # spreadsheets write a byte order mark
+
+
+def _line_of(path: Path, text: str) -> str:
+    """Where an architecture stands in a CSV file, as a message begins; "" in other files."""
+    if path.suffix.lower() != ".csv":
+        return ""
+    with _open_csv(path) as file:
+        reader = csv.DictReader(file)
+        return next((f"line {reader.line_num}: " for row in reader if row["arch"] == text), "")
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise DataError(f"{path}: {counts.most_common(1)[0][0]} stands there more than once")
+    return found
 
 
 def _column(path: Path, key: str, values: Iterable[Any]) -> list[float]:

@@ -23,6 +23,7 @@ from nasfast.report.scatter import Point, scatter_chart, short_number
 from nasfast.report.trials import trials
 from nasfast.run import RunFolder
 from nasfast.spaces.base import Space
+from nasfast.standing import Standing, Trial
 from nasfast.tuning import parse_tuned, shorten, split_text, value_text
 
 _LEADERS = 20
@@ -182,15 +183,15 @@ def leaders(search: Search) -> str:
 
 def rungs(search: Search) -> str:
     """How many architectures came to each budget, and the best there; "" where there is one budget."""
-    budgets = sorted({trial["metrics"][BUDGET] for trial in search.trials if BUDGET in trial["metrics"]})
-    if len(budgets) < 2:
+    standing = Standing(search.objectives)
+    for logged in search.trials:
+        standing.add(Trial.of(logged))
+    if len(standing.rungs) < 2:
         return ""
-    objective, rows = search.objectives[0], []
-    for budget in budgets:
-        found = [t for t in search.trials if t["metrics"].get(BUDGET) == budget and not t["violation"]]
-        best = max(found, key=lambda t: objective.value(t["metrics"]), default=None)
-        value = "–" if best is None else _shown(best["metrics"].get(objective.metric))
-        rows.append([f"{budget:g} epochs", str(len({t["arch"] for t in found})), value])
+    metric, rows = search.objectives[0].metric, []
+    for rung in standing.rungs:
+        value = "–" if rung.best is None else _shown(rung.best.metrics.get(metric))
+        rows.append([f"{rung.budget:g} epochs", str(len(rung.rows)), value])
     return sections.section("rungs", "Rungs", "", sections.table(["", "architectures", "best"], rows))
 
 

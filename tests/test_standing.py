@@ -1,0 +1,104 @@
+"""The best, the front and the rungs of a search, trial by trial, against what ranks all trials again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.estimators.base import Estimate
+from nasfast.live import note
+from nasfast.objectives import BUDGET, Constraint, Objective
+from nasfast.population import non_dominated
+from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.standing import Standing, Trial
+from nasfast.strategies.registry import make_strategy
+
+SPACE = NASBenchMacro()
+
+
+def random_trials(generator, count, budgets, broken):
+    """Few values and few architectures, so that many are equal."""
+    for number in range(count):
+        row = tuple(generator.integers(0, 3, 3).tolist())
+        metrics = {"score": float(generator.integers(0, 12)), "params": float(generator.integers(0, 12))}
+        if budgets:
+            metrics[BUDGET] = float(generator.choice(budgets))
+        yield Trial(number, row, metrics, float(generator.random()) if generator.random() < broken else 0.0)
+
+
+def plain_kept(trials):
+    kept = [trial for trial in trials if trial.violation == 0]
+    most = max((trial.metrics.get(BUDGET, 0.0) for trial in kept), default=0.0)
+    return [trial for trial in kept if trial.metrics.get(BUDGET, 0.0) == most]
+
+
+def plain_front(trials, objectives):
+    different = list({trial.row: trial for trial in reversed(plain_kept(trials))}.values())
+    values = np.array([[o.value(t.metrics) for o in objectives] for t in different]).reshape(-1, len(objectives))
+    front = [trial for trial, on in zip(different, non_dominated(values), strict=True) if on]
+    return sorted(front, key=lambda trial: (-objectives[0].value(trial.metrics), trial.number))
+
+
+def plain_rungs(trials, first):
+    for budget in sorted({trial.metrics.get(BUDGET, 0.0) for trial in trials}):
+        found = [trial for trial in trials if trial.metrics.get(BUDGET, 0.0) == budget]
+        kept = [trial for trial in found if trial.violation == 0]
+        best = max(kept, key=lambda trial: first.value(trial.metrics), default=None)
+        yield budget, len({trial.row for trial in found}), best
+
+
+@pytest.mark.parametrize("texts", [("score",), ("-params",), ("score", "-params"), ("-params", "score")])
+@pytest.mark.parametrize("budgets", [(), (1, 3, 9)])
+@pytest.mark.parametrize("broken", [0.0, 0.3, 0.95])
+def test_standing_is_that_of_ranking_all_trials_again(texts, budgets, broken):
+    objectives = [Objective.parse(text) for text in texts]
+    for seed in range(4):
+        trials, standing = [], Standing(objectives)
+        for trial in random_trials(np.random.default_rng(seed), 120, budgets, broken):
+            trials.append(trial)
+            standing.add(trial)
+            kept = plain_kept(trials)
+            best = max(kept, key=lambda trial: objectives[0].value(trial.metrics), default=None)
+            assert standing.best is best
+            assert (standing.top.score if standing.top else None) == max((t.score for t in kept), default=None)
+            assert standing.front() == plain_front(trials, objectives)
+            found = [(rung.budget, len(rung.rows), rung.best) for rung in standing.rungs]
+            assert found == list(plain_rungs(trials, objectives[0]))
+        assert standing.count == 120
+
+
+class Coarse:
+    """Many equal scores."""
+
+    name = "coarse"
+
+    def estimate(self, rows, budget=None):
+        return [Estimate(float(row.sum() // 3)) for row in rows]
+
+
+def open_search(name, objectives):
+    strategy = make_strategy(name, None)
+    if strategy.multi_fidelity:
+        strategy.rungs = (1, 3, 9)
+    problem = Problem(SPACE, Coarse(), objectives, (Constraint.parse("score<=2"),))
+    return BlackBoxSearch(problem, strategy.init(SPACE, 0), 90, 3)
+
+
+@pytest.mark.parametrize("name", ["random", "nsga2", "asha"])
+def test_standing_of_a_search_goes_on_after_a_stop(name):
+    objectives = (Objective("score"), Objective("params", False))[: 1 if name == "asha" else 2]
+    search = open_search(name, objectives)
+    while not search.done():
+        if len(search.trials) == 45:  # where someone has looked, and a checkpoint is written
+            note(search)
+            again = open_search(name, objectives)
+            again.load_state(json.loads(json.dumps(search.state())), search.trials)
+            search = again
+        search.step()
+        kept = plain_kept(search.trials)
+        if len(search.trials) % 9 == 0 and kept:
+            assert search.best() == max(kept, key=lambda trial: trial.score)
+            assert search.front() == plain_front(search.trials, objectives)
+            assert note(search) == f"best {max(trial.score for trial in kept):.2f}"
+    assert any(trial.violation for trial in search.trials)
