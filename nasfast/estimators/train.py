@@ -159,11 +159,15 @@ class TrainEstimator:
         return budget or self.fidelity.epochs
 
     def cost(self, row: Rows, budget: int | None = None) -> float:
-        """Multiply-adds that an estimate takes: forward, and twice as many backward; forward on the held-out images."""
+        """Multiply-adds that an estimate takes."""
+        return self.training_cost(row, self._added_epochs(row, budget))
+
+    def training_cost(self, row: Rows, epochs: int) -> float:
+        """Multiply-adds of so many epochs: forward, twice as many backward; and forward once on the held-out images."""
         data = self.data
         flops = self.model.cost(row, data.num_classes, data.channels, data.size[0]).flops
         batch = self._settings(row).batch_size
-        trained = self._added_epochs(row, budget) * (len(data.train_labels) // batch) * batch
+        trained = epochs * (len(data.train_labels) // batch) * batch
         return float(flops * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
     def _added_epochs(self, row: Rows, budget: int | None) -> int:
