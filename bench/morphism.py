@@ -34,6 +34,7 @@ from bench.arguments import progress, write_json
 from bench.morphism_plot import draw
 from bench.tables import section
 from nasfast.data import DataSet, load_data
+from nasfast.estimators.base import Inheriting
 from nasfast.estimators.candidates import load_candidate
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
@@ -128,10 +129,7 @@ def make_search(
     if epochs:
         return strategy, TrainEstimator(space, data, folder, settings, Fidelity(epochs=int(epochs.split()[0])))
     assert isinstance(strategy, (MorphismEvolution, MorphismHillClimbing))
-    inherit = InheritEstimator(
-        space, data, folder, strategy.parent_of, settings, Fidelity(epochs=CHILD_EPOCHS), FIRST_EPOCHS
-    )
-    return strategy, inherit
+    return strategy, InheritEstimator(space, data, folder, settings, Fidelity(epochs=CHILD_EPOCHS), FIRST_EPOCHS)
 
 
 def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> Found:
@@ -143,6 +141,9 @@ def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> 
         used, test = 0.0, 0.0
         while True:
             rows = strategy.ask(1)
+            if isinstance(estimator, Inheriting):
+                key = tuple(rows[0].tolist())
+                estimator.note_ancestors(key, strategy.ancestors_of(key, strategy.seen.__contains__))
             used += estimator.cost(rows[0])
             if used > budget:
                 return found

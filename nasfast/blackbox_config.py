@@ -37,7 +37,7 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
     "train": (*_TRAININGS, *WORKERS, "min_epochs", "stop_early", "tune"),
     "extrapolate": (*_TRAININGS, *WORKERS, "observe"),
-    "inherit": (*_TRAININGS, "first_epochs", "inherited_lr"),  # a worker does not know what a row was made from
+    "inherit": (*_TRAININGS, *WORKERS, "first_epochs", "inherited_lr"),
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,15 @@ import torch
 
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.data import DataSet, normalize
-from nasfast.errors import ConfigError, DataError
+from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.curves.estimator import CurveEstimator, StoppingEstimator
-from nasfast.estimators.inherit import InheritEstimator, Lineage
+from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
 from nasfast.progress import Progress
+from nasfast.run import RunFolder
 from nasfast.search import load_run_data
 from nasfast.search_loop import check_space_size, data_fingerprint
 from nasfast.search_workers import on_worker
@@ -46,17 +48,12 @@ class Task:
     fingerprint: tuple[int, ...] = ()
 
 
-def _no_parent(row: tuple[int, ...]) -> None:
-    """The lineage where none is kept."""
-
-
 def make_task(
     config: BlackBoxConfig,
     space: Space,
     folder: Path,
     progress: Progress,
     trainings: Progress | None = None,
-    lineage: Lineage = _no_parent,
 ) -> Task:
     """The estimator that the settings name.
 
@@ -64,7 +61,6 @@ def make_task(
         folder: For what an estimator keeps, such as checkpoints; it is made when there is something to keep.
         progress: Where to show how the images are read.
         trainings: Where to show how a network is trained; nowhere by default.
-        lineage: What a row was made from, as the strategy says.
 
     Raises:
         ConfigError: The settings do not go with the space.
@@ -76,7 +72,7 @@ def make_task(
     dataset = load_run_data(config, progress)
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
-    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder, lineage)
+    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
     if isinstance(estimator, TrainEstimator) and trainings is not None:
         estimator.progress = trainings
     return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
@@ -104,15 +100,29 @@ def worker_estimator(
         folder: For checkpoints.
         progress: Of trainings.
         index: Of the worker.
+
+    Raises:
+        RunError: Weights are to be inherited, and the run folder is not here.
     """
     if estimator is not None:
         return estimator
     config = on_worker(BlackBoxConfig.of(settings), index)
+    if config.estimator == "inherit":
+        _check_shared(Path(folder).parent)
     space = config.make_space() if space is None else config.tuned(space)
     return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
 
 
-def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _check_shared(run: Path) -> None:
+    """Raise RunError where a worker does not see the run, in which others leave the weights to inherit."""
+    if not RunFolder(run).config_path.is_file():
+        raise RunError(
+            f"{socket.gethostname()} does not see the run folder {run}, which has the weights to inherit; expected it "
+            "on a disk that all nodes share"
+        )
+
+
+def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     count = len(dataset.train_labels)
     if config.proxy_images > count:
         raise DataError(f"--proxy-images {config.proxy_images} is more than the {count} train images")
@@ -130,21 +140,21 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: P
     )
 
 
-def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     settings, fidelity = _training(config, space)
     if config.stop_early is not None:
         return StoppingEstimator(space, dataset, folder, config.stop_early, settings, fidelity)
     return TrainEstimator(space, dataset, folder, settings, fidelity)
 
 
-def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     return CurveEstimator(space, dataset, folder, config.observe, *_training(config, space))
 
 
-def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     settings, fidelity = _training(config, space)
     return InheritEstimator(
-        space, dataset, folder, lineage, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
+        space, dataset, folder, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
     )
 
 
@@ -162,7 +172,7 @@ def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fide
     return settings, Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
 
 
-_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path, Lineage], Estimator]] = {
+_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {
     "zero-cost": _zero_cost,
     "train": _train,
     "extrapolate": _extrapolate,

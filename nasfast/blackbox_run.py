@@ -173,10 +173,7 @@ def _plan(
     if estimator is None and config.sees_images:
         check_device(config.device)
     strategy = make_strategy(config.strategy, config.strategy_settings())
-    if estimator is None:
-        task = make_task(config, space, candidates, progress, lineage=strategy.parent_of)
-    else:
-        task = table_task(config, estimator)
+    task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
     if config.workers and isinstance(task.estimator, Recalling) and task.estimator.remember:
         raise ConfigError(f"{task.estimator.name} answers from what it has estimated, which --workers do not share")
     problem = Problem(

@@ -118,7 +118,7 @@ def _finish(run: RunFolder, config: CompareConfig, space: Space, dataset: DataSe
     """Whatever is left to do."""
     drawn = draw_rows(space, config.architectures + 1, config.seed)
     rows, parent = drawn[:-1], drawn[-1]
-    methods = Methods(config, space, dataset, run.path / "candidates", parent, progress)
+    methods = Methods(config, space, dataset, run.path / "candidates", rows, parent, progress)
     found = read_estimates(run)
     for method in methods.all():
         _run(run, method, rows, found, progress)

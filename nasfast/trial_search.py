@@ -61,6 +61,7 @@ class TrialSearch(BlackBoxSearch):
             self.failed.append(FailedTrial(row, budget, found.error))
             self.strategy.tell(rows, np.full((1, width), np.nan), np.array([FAILED]))
             return []
+        self._memory[row, budget] = found
         trial = self._trial(len(self.trials), row, budget, found, self.problem.known_before(row))
         self.trials.append(trial)
         self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
@@ -85,7 +86,7 @@ class TrialSearch(BlackBoxSearch):
             int((broken > 0).sum()), bool(asked), [m for m, bad in zip(before, broken, strict=True) if bad]
         )
         self.pending.extend(asked)
-        self.runner.submit(asked, self.together)
+        self.runner.submit(asked, self.together, self.ancestors_of)
 
     def _failed(self, asked: Asked) -> FailedTrial:
         """A trial of an earlier sitting; its error is in the store."""
@@ -100,4 +101,4 @@ class TrialSearch(BlackBoxSearch):
         super().load_state(state, trials)
         self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
         self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
-        self.runner.submit(list(self.pending), self.together)
+        self.runner.submit(list(self.pending), self.together, self.ancestors_of)
