@@ -19,6 +19,7 @@ from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
+from nasfast.oneshot_network import Wanted, load_network, network_fingerprint
 from nasfast.progress import Progress
 from nasfast.run import RunFolder
 from nasfast.search import load_run_data
@@ -27,6 +28,7 @@ from nasfast.search_workers import on_worker
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import architectures_of
 from nasfast.spaces.nasbench201 import TASKS
+from nasfast.supernet import SharedNetwork
 
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
 _SEED_BATCH, _SEED_WEIGHTS = 21, 22
@@ -39,13 +41,15 @@ class Task:
     Attributes:
         num_classes: Classes.
         image_size: Pixels a side; None for those of the space.
-        fingerprint: Of the images, [] without.
+        fingerprint: Of the images, () without.
+        supernet: Checksum of the shared network that architectures start from; None without.
     """
 
     estimator: Estimator
     num_classes: int = 10
     image_size: int | None = None
     fingerprint: tuple[int, ...] = ()
+    supernet: int | None = None
 
 
 def make_task(
@@ -65,6 +69,8 @@ def make_task(
     Raises:
         ConfigError: The settings do not go with the space.
         DataError: Its table or its images cannot be read.
+        NasfastError: The shared network that it starts from does not fit; see
+            :func:`nasfast.oneshot_network.load_network`.
         SpaceError: The space does not take images of this size.
     """
     if not config.sees_images:
@@ -73,9 +79,14 @@ def make_task(
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
     estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
+    checksum = None
+    if isinstance(estimator, InheritEstimator) and config.supernet:
+        network = _load_network(config, estimator.model, dataset, fingerprint)
+        estimator.start_from(network)
+        checksum = network_fingerprint(network)
     if isinstance(estimator, TrainEstimator) and trainings is not None:
         estimator.progress = trainings
-    return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
+    return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint, checksum)
 
 
 def table_task(config: BlackBoxConfig, estimator: Estimator) -> Task:
@@ -89,6 +100,7 @@ def worker_estimator(
     space: Space | None,
     estimator: Estimator | None,
     folder: str,
+    supernet: int | None,
     progress: Progress,
     index: int,
 ) -> Estimator:
@@ -98,11 +110,12 @@ def worker_estimator(
         settings: Of the search, by name.
         space, estimator: Of your own, in place of those that the settings name.
         folder: For checkpoints.
+        supernet: Checksum of the shared network that the search has; None without.
         progress: Of trainings.
         index: Of the worker.
 
     Raises:
-        RunError: Weights are to be inherited, and the run folder is not here.
+        RunError: Weights are to be inherited, and the run folder, or the search's shared network, is not here.
     """
     if estimator is not None:
         return estimator
@@ -110,7 +123,10 @@ def worker_estimator(
     if config.estimator == "inherit":
         _check_shared(Path(folder).parent)
     space = config.make_space() if space is None else config.tuned(space)
-    return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
+    task = make_task(config, space, Path(folder), Progress(quiet=True), progress)
+    if task.supernet != supernet:
+        raise RunError(f"the shared network of {config.supernet} is not that which the search began with")
+    return task.estimator
 
 
 def _check_shared(run: Path) -> None:
@@ -156,6 +172,13 @@ def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Pat
     return InheritEstimator(
         space, dataset, folder, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
     )
+
+
+def _load_network(
+    config: BlackBoxConfig, model: Space, dataset: DataSet, fingerprint: tuple[int, ...]
+) -> SharedNetwork:
+    wanted = Wanted(model, config.trained_settings(), fingerprint, config.held_out, config.seed)
+    return load_network(config.supernet, wanted, dataset)
 
 
 def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fidelity]:

@@ -94,8 +94,9 @@ def test_killed_search_resumes_with_the_same_bits_and_trains_nothing_twice(whole
 
 def test_a_worker_that_does_not_see_the_run_folder_says_so(tmp_path):
     settings = BlackBoxConfig.of({"estimator": "inherit", "strategy": "morphism-evolution", "workers": "2"}).to_dict()
+    folder = str(tmp_path / "elsewhere" / "candidates")
     with pytest.raises(RunError, match=r"does not see the run folder .*elsewhere, which has the weights to inherit"):
-        worker_estimator(settings, None, None, str(tmp_path / "elsewhere" / "candidates"), Progress(quiet=True), 0)
+        worker_estimator(settings, None, None, folder, None, Progress(quiet=True), 0)
 
 
 def test_weights_that_are_gone_are_named_and_nothing_starts_from_scratch_in_their_place(tmp_path, monkeypatch):

@@ -55,15 +55,25 @@ class InheritEstimator(TrainEstimator):
         super().__init__(space, dataset, folder, settings, fidelity, progress)
         if first_epochs < 1:
             raise ConfigError(f"first_epochs must be at least 1, got {first_epochs}")
+        self.first_epochs, self.inherited_lr = first_epochs, inherited_lr
+        self.supernet: SharedNetwork | None = None
         if supernet is not None:
-            expected = (self.model.name, self.data.num_classes, self.data.channels)
-            found = (supernet.space.name, supernet.num_classes, supernet.in_channels)
-            if found != expected:
-                raise ConfigError(f"the shared network must be of {expected} (space, classes, channels), got {found}")
-        self.first_epochs, self.supernet, self.inherited_lr = first_epochs, supernet, inherited_lr
+            self.start_from(supernet)
         self._ancestors: dict[tuple[int, ...], Ancestors] = {}
         if inherited_lr is not None:
             replace(self.settings, lr=inherited_lr)
+
+    def start_from(self, supernet: SharedNetwork) -> None:
+        """Start architectures without a parent from a trained shared network, as the argument ``supernet`` does.
+
+        Raises:
+            ConfigError: It does not go with the space or the images.
+        """
+        expected = (self.model.name, self.data.num_classes, self.data.channels)
+        found = (supernet.space.name, supernet.num_classes, supernet.in_channels)
+        if found != expected:
+            raise ConfigError(f"the shared network must be of {expected} (space, classes, channels), got {found}")
+        self.supernet = supernet
 
     def note_ancestors(self, row: tuple[int, ...], ancestors: Ancestors) -> None:
         """See :class:`nasfast.estimators.Inheriting`. Weights come from the last of ``ancestors``."""
