@@ -38,6 +38,7 @@ from bench.arguments import progress, write_json
 from bench.morphism_plot import draw
 from bench.tables import section
 from nasfast.data import DataSet, load_data
+from nasfast.estimators.base import Inheriting
 from nasfast.estimators.candidates import CandidateTrainer, load_candidate
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
@@ -141,10 +142,7 @@ def make_search(
     if epochs:
         return strategy, TrainEstimator(space, data, folder, settings, Fidelity(epochs=int(epochs.split()[0])))
     assert isinstance(strategy, (MorphismEvolution, MorphismHillClimbing))
-    inherit = InheritEstimator(
-        space, data, folder, strategy.parent_of, settings, Fidelity(epochs=CHILD_EPOCHS), FIRST_EPOCHS
-    )
-    return strategy, inherit
+    return strategy, InheritEstimator(space, data, folder, settings, Fidelity(epochs=CHILD_EPOCHS), FIRST_EPOCHS)
 
 
 def epochs_within(estimator: TrainEstimator, row: Rows, budget: float) -> int:
@@ -177,6 +175,9 @@ class Search:
         estimator, data = self.estimator, self.estimator.data
         while True:
             rows = self.strategy.ask(1)
+            if isinstance(estimator, Inheriting):
+                key = tuple(rows[0].tolist())
+                estimator.note_ancestors(key, self.strategy.ancestors_of(key, self.strategy.seen.__contains__))
             cost = estimator.cost(rows[0])
             if self.best is None and cost > self.budget:
                 self.strategy.tell(rows, np.array([[np.nan]]), np.ones(1))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nasfast.errors import ConfigError, NasfastError
-from nasfast.estimators.base import Estimate, Estimator, Recalling
+from nasfast.estimators.base import Estimate, Estimator, Inheriting, Recalling
 from nasfast.latency import LatencyTable
 from nasfast.objectives import BUDGET, Constraint, Objective, total_violation
-from nasfast.spaces.base import Space
+from nasfast.spaces.base import Ancestors, Space
 from nasfast.standing import Standing, Trial
 from nasfast.strategies.base import Strategy, Values
 
@@ -170,8 +170,19 @@ class BlackBoxSearch:
             metrics[BUDGET] = float(budget)
         return Trial(number, row, metrics, total_violation(self.problem.constraints, metrics))
 
+    def ancestors_of(self, asked: _Asked) -> Ancestors:
+        """What a row descends from, of what was estimated with its budget; eldest first.
+
+        It is the same whenever it is asked for: rows have children when they are told, and not before.
+        """
+        row, budget = asked
+        return self.strategy.ancestors_of(row, lambda elder: (elder, budget) in self._memory)
+
     def _estimate(self, asked: list[_Asked]) -> None:
         fresh = [pair for pair in dict.fromkeys(asked) if pair not in self._memory]
+        if isinstance(self.problem.estimator, Inheriting):
+            for pair in fresh:
+                self.problem.estimator.note_ancestors(pair[0], self.ancestors_of(pair))
         for budget in dict.fromkeys(budget for _, budget in fresh):
             keys = [key for key, other in fresh if other == budget]
             estimates = self.problem.estimator.estimate(np.array(keys, np.int64), budget)

@@ -37,7 +37,7 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
     "zero-cost": (*IMAGES, *WORKERS, "proxy", "proxy_images", "proxy_draws"),
     "train": (*_TRAININGS, *WORKERS, "min_epochs", "continue_rungs", "stop_early", "tune"),
     "extrapolate": (*_TRAININGS, *WORKERS, "observe"),
-    "inherit": (*_TRAININGS, "first_epochs", "inherited_lr"),  # a worker does not know what a row was made from
+    "inherit": (*_TRAININGS, *WORKERS, "first_epochs", "inherited_lr", "supernet"),
 }
 """Estimators by name, and the options that belong to each; what stands nowhere here belongs to the search."""
 
@@ -112,6 +112,12 @@ class BlackBoxConfig(WorkerOptions):
         "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.",
         _TRAIN,
         0,
+    )
+    supernet: str = option(
+        "",
+        "With --estimator inherit: run folder of a search with --estimator oneshot, from whose shared network what has "
+        "no parent starts, for --epochs. Default: from scratch, for --first-epochs.",
+        _TRAIN,
     )
     held_out: float = option(
         0.2,
@@ -245,10 +251,11 @@ class BlackBoxConfig(WorkerOptions):
 
     def smaller_space(self) -> Space | None:
         """The space whose networks are trained in place of those of the searched one; None: itself."""
-        if not self.fidelity_set:
-            return None
-        settings = self.space_settings() | named_texts("--fidelity-set", self.fidelity_set)
-        return self.tuned(make_space(self.space, settings))
+        return self.tuned(make_space(self.space, self.trained_settings())) if self.fidelity_set else None
+
+    def trained_settings(self) -> dict[str, str]:
+        """Settings of the space whose networks are trained, as text by name."""
+        return self.space_settings() | named_texts("--fidelity-set", self.fidelity_set)
 
     @property
     def sees_images(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +12,24 @@ import torch
 
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.data import DataSet, normalize
-from nasfast.errors import ConfigError, DataError
+from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.estimators.base import Estimator
 from nasfast.estimators.curves.estimator import CurveEstimator, StoppingEstimator
-from nasfast.estimators.inherit import InheritEstimator, Lineage
+from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.rungs import RungEstimator
 from nasfast.estimators.table import TableEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
+from nasfast.oneshot_network import Wanted, load_network, network_fingerprint
 from nasfast.progress import Progress
+from nasfast.run import RunFolder
 from nasfast.search import load_run_data
 from nasfast.search_loop import check_space_size, data_fingerprint
 from nasfast.search_workers import on_worker
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import architectures_of
 from nasfast.spaces.nasbench201 import TASKS
+from nasfast.supernet import SharedNetwork
 
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
 _SEED_BATCH, _SEED_WEIGHTS = 21, 22
@@ -38,17 +42,15 @@ class Task:
     Attributes:
         num_classes: Classes.
         image_size: Pixels a side; None for those of the space.
-        fingerprint: Of the images, [] without.
+        fingerprint: Of the images, () without.
+        supernet: Checksum of the shared network that architectures start from; None without.
     """
 
     estimator: Estimator
     num_classes: int = 10
     image_size: int | None = None
     fingerprint: tuple[int, ...] = ()
-
-
-def _no_parent(row: tuple[int, ...]) -> None:
-    """The lineage where none is kept."""
+    supernet: int | None = None
 
 
 def make_task(
@@ -57,7 +59,6 @@ def make_task(
     folder: Path,
     progress: Progress,
     trainings: Progress | None = None,
-    lineage: Lineage = _no_parent,
 ) -> Task:
     """The estimator that the settings name.
 
@@ -65,11 +66,12 @@ def make_task(
         folder: For what an estimator keeps, such as checkpoints; it is made when there is something to keep.
         progress: Where to show how the images are read.
         trainings: Where to show how a network is trained; nowhere by default.
-        lineage: What a row was made from, as the strategy says.
 
     Raises:
         ConfigError: The settings do not go with the space.
         DataError: Its table or its images cannot be read.
+        NasfastError: The shared network that it starts from does not fit; see
+            :func:`nasfast.oneshot_network.load_network`.
         SpaceError: The space does not take images of this size.
     """
     if not config.sees_images:
@@ -77,10 +79,15 @@ def make_task(
     dataset = load_run_data(config, progress)
     check_space_size(space, dataset)
     fingerprint = tuple(data_fingerprint(dataset))
-    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder, lineage)
+    estimator = _BY_IMAGES[config.estimator](config, space, dataset.to(config.device), folder)
+    checksum = None
+    if isinstance(estimator, InheritEstimator) and config.supernet:
+        network = _load_network(config, estimator.model, dataset, fingerprint)
+        estimator.start_from(network)
+        checksum = network_fingerprint(network)
     if isinstance(estimator, TrainEstimator) and trainings is not None:
         estimator.progress = trainings
-    return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint)
+    return Task(estimator, dataset.num_classes, dataset.size[0], fingerprint, checksum)
 
 
 def table_task(config: BlackBoxConfig, estimator: Estimator) -> Task:
@@ -94,6 +101,7 @@ def worker_estimator(
     space: Space | None,
     estimator: Estimator | None,
     folder: str,
+    supernet: int | None,
     progress: Progress,
     index: int,
 ) -> Estimator:
@@ -103,17 +111,35 @@ def worker_estimator(
         settings: Of the search, by name.
         space, estimator: Of your own, in place of those that the settings name.
         folder: For checkpoints.
+        supernet: Checksum of the shared network that the search has; None without.
         progress: Of trainings.
         index: Of the worker.
+
+    Raises:
+        RunError: Weights are to be inherited, and the run folder, or the search's shared network, is not here.
     """
     if estimator is not None:
         return estimator
     config = on_worker(BlackBoxConfig.of(settings), index)
+    if config.estimator == "inherit":
+        _check_shared(Path(folder).parent)
     space = config.make_space() if space is None else config.tuned(space)
-    return make_task(config, space, Path(folder), Progress(quiet=True), progress).estimator
+    task = make_task(config, space, Path(folder), Progress(quiet=True), progress)
+    if task.supernet != supernet:
+        raise RunError(f"the shared network of {config.supernet} is not that which the search began with")
+    return task.estimator
 
 
-def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _check_shared(run: Path) -> None:
+    """Raise RunError where a worker does not see the run, in which others leave the weights to inherit."""
+    if not RunFolder(run).config_path.is_file():
+        raise RunError(
+            f"{socket.gethostname()} does not see the run folder {run}, which has the weights to inherit; expected it "
+            "on a disk that all nodes share"
+        )
+
+
+def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     count = len(dataset.train_labels)
     if config.proxy_images > count:
         raise DataError(f"--proxy-images {config.proxy_images} is more than the {count} train images")
@@ -131,7 +157,7 @@ def _zero_cost(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: P
     )
 
 
-def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     settings, fidelity = _training(config, space)
     if config.stop_early is not None:
         return StoppingEstimator(space, dataset, folder, config.stop_early, settings, fidelity)
@@ -140,15 +166,22 @@ def _train(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path,
     return TrainEstimator(space, dataset, folder, settings, fidelity)
 
 
-def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _extrapolate(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     return CurveEstimator(space, dataset, folder, config.observe, *_training(config, space))
 
 
-def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path, lineage: Lineage) -> Estimator:
+def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Path) -> Estimator:
     settings, fidelity = _training(config, space)
     return InheritEstimator(
-        space, dataset, folder, lineage, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
+        space, dataset, folder, settings, fidelity, config.first_epochs, inherited_lr=config.inherited_lr
     )
+
+
+def _load_network(
+    config: BlackBoxConfig, model: Space, dataset: DataSet, fingerprint: tuple[int, ...]
+) -> SharedNetwork:
+    wanted = Wanted(model, config.trained_settings(), fingerprint, config.held_out, config.seed)
+    return load_network(config.supernet, wanted, dataset)
 
 
 def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fidelity]:
@@ -165,7 +198,7 @@ def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fide
     return settings, Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
 
 
-_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path, Lineage], Estimator]] = {
+_BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {
     "zero-cost": _zero_cost,
     "train": _train,
     "extrapolate": _extrapolate,

@@ -95,14 +95,18 @@ def run_blackbox(
             config = replace(config, tune=space.options())
     config = with_workers(config)
     use_threads(config.threads)
-    config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
+    config = replace(
+        pin_settings(config),
+        latency=absolute_path(config.latency, ("",)),
+        supernet=absolute_path(config.supernet, ("",)),
+    )
     if estimator is None:  # the table of a search with an estimator of its own is not looked at
         config = replace(config, table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
     plan = _plan(config, space, estimator, RunFolder(out).candidates_path, progress)
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run, open_search(run, plan) as sitting:
-        _save(run, sitting, plan.images)
+        _save(run, sitting, plan)
         return _finish(run, plan, sitting, progress)
 
 
@@ -138,10 +142,10 @@ def resume_blackbox(
             run.write_config(run.read_config() | {"blackbox": config.to_dict()})
         with open_search(run, plan) as sitting:
             if run.checkpoint_path.exists() or run.metrics.position > 0:
-                _load(run, sitting, plan.images)
+                _load(run, sitting, plan)
                 _write_study(run, plan.strategy)
             else:  # killed before the first checkpoint, which is written before the first step
-                _save(run, sitting, plan.images)
+                _save(run, sitting, plan)
             finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
             if finished:
                 return _result(run, sitting.search, run.report_path, True)
@@ -156,6 +160,7 @@ class Plan:
         config: Its settings, with what is decided once for a run.
         own: A space and an estimator that are not made from the settings.
         images: Fingerprint of the images that it looks at.
+        supernet: Checksum of the shared network that architectures start from; None without.
     """
 
     config: BlackBoxConfig
@@ -163,6 +168,7 @@ class Plan:
     strategy: Strategy
     own: tuple[Space | None, Estimator | None]
     images: list[int]
+    supernet: int | None = None
 
 
 def _plan(
@@ -175,10 +181,7 @@ def _plan(
     if estimator is None and config.sees_images:
         check_device(config.device)
     strategy = make_strategy(config.strategy, config.strategy_settings())
-    if estimator is None:
-        task = make_task(config, space, candidates, progress, lineage=strategy.parent_of)
-    else:
-        task = table_task(config, estimator)
+    task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
     if config.workers and isinstance(task.estimator, Recalling) and task.estimator.remember:
         raise ConfigError(f"{task.estimator.name} answers from what it has estimated, which --workers do not share")
     problem = Problem(
@@ -194,7 +197,7 @@ def _plan(
     if isinstance(strategy, MultiFidelity):
         strategy.rungs = _rungs(config, task.estimator)
     strategy.init(space, config.seed)
-    return Plan(config, problem, strategy, own, list(task.fingerprint))
+    return Plan(config, problem, strategy, own, list(task.fingerprint), task.supernet)
 
 
 @contextmanager
@@ -206,7 +209,7 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
         gpus = float(config.device.startswith("cuda"))
         yield Sitting(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
         return
-    make = partial(worker_estimator, config.to_dict(), *own, str(run.candidates_path.resolve()))
+    make = partial(worker_estimator, config.to_dict(), *own, str(run.candidates_path.resolve()), plan.supernet)
     with open_runner(run, config, make, plan.problem.space.decode) as runner:
         out = max(config.ask, _OUT * runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
@@ -233,7 +236,7 @@ def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
 
 def _finish(run: RunFolder, plan: Plan, sitting: Sitting, progress: Progress) -> BlackBoxResult:
     """Take the steps that are left and write what was found."""
-    take_steps(run, sitting, progress, plan.config.checkpoint_seconds, lambda: _save(run, sitting, plan.images))
+    take_steps(run, sitting, progress, plan.config.checkpoint_seconds, lambda: _save(run, sitting, plan))
     write_found(run, sitting.search)
     return _result(run, sitting.search, build_report(run), False)
 
@@ -262,9 +265,14 @@ def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool
     )
 
 
-def _save(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
-    state = json.dumps(sitting.search.state())
-    content = {"search": state, "metrics_position": run.metrics.position, "data": images, "spent": sitting.to_state()}
+def _save(run: RunFolder, sitting: Sitting, plan: Plan) -> None:
+    content = {
+        "search": json.dumps(sitting.search.state()),
+        "metrics_position": run.metrics.position,
+        "data": plan.images,
+        "supernet": plan.supernet,
+        "spent": sitting.to_state(),
+    }
     save_checkpoint(run.checkpoint_path, _KIND, content)
     _write_study(run, sitting.search.strategy)
 
@@ -275,11 +283,13 @@ def _write_study(run: RunFolder, strategy: Strategy) -> None:
         StudyFile(run.study_path, strategy).write()
 
 
-def _load(run: RunFolder, sitting: Sitting, images: list[int]) -> None:
+def _load(run: RunFolder, sitting: Sitting, plan: Plan) -> None:
     """Go on from the checkpoint; trials that were logged after it go."""
     content = load_checkpoint(run.checkpoint_path, _KIND)
-    if content.get("data", images) != images:
+    if content.get("data", plan.images) != plan.images:
         raise DataError(f"run {run.path}: the images are not those that it began with")
+    if content.get("supernet") != plan.supernet:
+        raise RunError(f"run {run.path}: the shared network of {plan.config.supernet} is not that which it began with")
     try:
         run.metrics.truncate(content["metrics_position"])
         sitting.search.load_state(json.loads(content["search"]), logged_trials(run))

@@ -149,7 +149,8 @@ def draw_rows(space: Space, count: int, seed: int) -> Rows:
 def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
     """Whatever is left to do."""
     config, space, rows = task.config, task.space, task.rows
-    methods = Methods(config, space, task.dataset, run.path / "candidates", task.parent, progress, task.table)
+    folder = run.path / "candidates"
+    methods = Methods(config, space, task.dataset, folder, rows, task.parent, progress, task.table)
     found = read_estimates(run)
     for method in methods.all():
         _run(run, method, rows, found, progress)

@@ -64,7 +64,8 @@ class Methods:
         space: What is compared.
         dataset: Images.
         folder: For the checkpoints.
-        parent: A row that is none of the compared ones; the morphisms start from it.
+        rows: int64 [K, D], what is compared.
+        parent: A row that is none of them; the morphisms start from it.
         progress: Where to show the training of the shared network.
         table: One more estimator.
     """
@@ -75,12 +76,13 @@ class Methods:
         space: Space,
         dataset: DataSet,
         folder: Path,
+        rows: Rows,
         parent: Rows,
         progress: Progress,
         table: TableEstimator | None = None,
     ) -> None:
         self.config, self.space, self.dataset, self.progress = config, space, dataset, progress
-        self.folder, self.parent, self.table = folder, parent, table
+        self.folder, self.rows, self.parent, self.table = folder, rows, parent, table
         self.omitted: dict[str, str] = {}
         self._shared: tuple[SharedNetwork, float, float] | None = None
 
@@ -219,14 +221,14 @@ class Methods:
         return OneShotEstimator(network, images(held_out), labels, statistics)
 
     def _inherit(self, label: str, epochs: int, shared: bool) -> InheritEstimator:
-        parent = tuple(self.parent.tolist())
         estimator = InheritEstimator(
-            self.space, self.dataset, self.folder / label, lambda row: None if shared or row == parent else parent,
-            self.config.training(), Fidelity(epochs), self.config.epochs, self._supernet()[0] if shared else None,
-            inherited_lr=self.config.lr / 2,
+            self.space, self.dataset, self.folder / label, self.config.training(), Fidelity(epochs),
+            self.config.epochs, self._supernet()[0] if shared else None, inherited_lr=self.config.lr / 2,
         )  # fmt: skip
         if not shared:
             estimator.estimate(self.parent[None])
+            for row in self.rows.tolist():
+                estimator.note_ancestors(tuple(row), (tuple(self.parent.tolist()),))
         return estimator
 
     def _parent_spent(self) -> tuple[float, float]:

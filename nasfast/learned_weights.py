@@ -12,9 +12,8 @@ from nasfast.data import DataSet
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators.candidates import find_candidate, load_candidate
 from nasfast.morphism import MorphNetwork, from_shared
-from nasfast.oneshot_children import TRAINING_KIND
 from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import SupernetTraining
+from nasfast.oneshot_training import TRAINING_KIND, SupernetTraining
 from nasfast.run import RunFolder, load_checkpoint
 from nasfast.spaces.joint import architectures_of
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from nasfast.errors import ConfigError
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.latency import LatencyTable
 from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import SupernetTraining
+from nasfast.oneshot_training import TRAINING_KIND, SupernetTraining, search_path
 from nasfast.progress import Progress
 from nasfast.ranks import Ranks
 from nasfast.run import CheckpointError, RunFolder, load_checkpoint, save_checkpoint
@@ -31,14 +30,9 @@ from nasfast.strategies.enas import ControllerSamples
 from nasfast.strategies.paths import ControllerPaths
 from nasfast.trial_search import TrialSearch
 
-TRAINING_KIND, SEARCH_KIND = "oneshot", "oneshot-search"
-"""Of the checkpoints of the training and of the search."""
+SEARCH_KIND = "oneshot-search"
+"""Of the checkpoints of the search."""
 _SEED_SEARCH = 11
-
-
-def search_path(run: RunFolder) -> Path:
-    """The checkpoint of the search; there is one when the training is over."""
-    return run.path / "search.pt"
 
 
 def load_images(config: OneShotConfig, space: Space, progress: Progress) -> DataSet:

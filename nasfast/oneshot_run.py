@@ -26,15 +26,13 @@ from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
 from nasfast.interrupt import deferred_interrupt
 from nasfast.oneshot_children import (
     SEARCH_KIND,
-    TRAINING_KIND,
     load_images,
     make_estimator,
     open_children,
     search_children,
-    search_path,
 )
 from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import SupernetTraining
+from nasfast.oneshot_training import TRAINING_KIND, SupernetTraining, search_path
 from nasfast.progress import Progress
 from nasfast.ranks import RankLost, Ranks, open_ranks, rank_device
 from nasfast.report import build_report

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,15 +27,24 @@ from nasfast.oneshot_forward import PathForward
 from nasfast.oneshot_step import accumulate_paths, average_over_ranks
 from nasfast.optim import weight_optimizer
 from nasfast.ranks import Ranks
+from nasfast.run import RunFolder
 from nasfast.search_loop import augmentation_of, data_fingerprint, peak_memory
 from nasfast.spaces.base import Rows, Space
 from nasfast.strategies.darts import cosine_rate, set_rate
 from nasfast.strategies.paths import ControllerPaths
 from nasfast.supernet import SharedNetwork, make_supernet
 
+TRAINING_KIND = "oneshot"
+"""Of the checkpoints of a training."""
+
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
 _SEED_TRAIN, _SEED_HELD_OUT, _SEED_PATHS = 1, 2, 3
 _SEED_STRIDE = 1_000_003  # between the augmentations of two steps; more than there may be ranks
+
+
+def search_path(run: RunFolder) -> Path:
+    """The checkpoint of the search that follows; there is one when the training is over."""
+    return run.path / "search.pt"
 
 
 class SupernetError(NasfastError):

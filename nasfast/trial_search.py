@@ -64,6 +64,7 @@ class TrialSearch(BlackBoxSearch):
             self.failed.append(FailedTrial(row, budget, found.error))
             self.strategy.tell(rows, np.full((1, width), np.nan), np.array([FAILED]))
             return []
+        self._memory[row, budget] = found
         trial = self._trial(len(self.trials), row, budget, found, before)
         self.trials.append(trial)
         self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
@@ -89,7 +90,7 @@ class TrialSearch(BlackBoxSearch):
         )
         self.pending.extend(asked)
         self._before.extend(metrics for metrics, bad in zip(before, broken, strict=True) if not bad)
-        self.runner.submit(asked, self.together)
+        self.runner.submit(asked, self.together, self.ancestors_of)
 
     def _failed(self, asked: Asked) -> FailedTrial:
         """A trial of an earlier sitting; its error is in the store."""
@@ -105,4 +106,4 @@ class TrialSearch(BlackBoxSearch):
         self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
         self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
         self._before = deque(self.problem.known_before(row) for row, _ in self.pending)
-        self.runner.submit(list(self.pending), self.together)
+        self.runner.submit(list(self.pending), self.together, self.ancestors_of)

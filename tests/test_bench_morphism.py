@@ -42,7 +42,9 @@ def test_no_search_takes_more_than_the_cost():
     assert 0.8e9 < once.cost[0] <= 1e9  # one more epoch would be too many
     climbs = search(INHERITS[1], space, data, 0, 1.2e10)
     assert len(climbs.cost) > 2
-    assert climbs.cost[-2] <= SEARCH_SHARE * 1.2e10 < 0.9 * 1.2e10 < climbs.cost[-1] <= 1.2e10  # the best one was trained on
+    assert (
+        climbs.cost[-2] <= SEARCH_SHARE * 1.2e10 < 0.9 * 1.2e10 < climbs.cost[-1] <= 1.2e10
+    )  # the best one was trained on
     assert climbs.valid == sorted(climbs.valid)
     whole = search(f"{SEARCHES[0]}, from scratch, 8 epochs{ALL_COST}", space, data, 0, 1.2e10)
     assert SEARCH_SHARE * 1.2e10 < whole.cost[-1] <= 1.2e10

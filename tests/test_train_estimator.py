@@ -1,5 +1,7 @@
 """Training from scratch and from inherited weights as estimates: scores, costs, fidelity, stop and resume."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ import torch
 from nasfast.blackbox import BlackBoxSearch, Problem
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError, SpaceError
-from nasfast.estimators import Fidelity, InheritEstimator, TrainEstimator, TrainSettings
+from nasfast.estimators import Fidelity, InheritEstimator, Inheriting, TrainEstimator, TrainSettings
 from nasfast.estimators.candidates import CandidateTrainer, load_candidate
 from nasfast.objectives import Constraint, Objective
+from nasfast.run import CheckpointError
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
 from nasfast.supernet import make_supernet
@@ -147,24 +150,33 @@ def test_what_does_not_fit_is_named(space, data, tmp_path):
         TrainEstimator(space, data, tmp_path, SETTINGS, Fidelity(images=0.01))
     shared = make_supernet(make_space("nasbench-macro", {"width": "0.25"}))
     with pytest.raises(ConfigError, match="the shared network must be of"):
-        InheritEstimator(space, data, tmp_path, {}.get, SETTINGS, supernet=shared)
+        InheritEstimator(space, data, tmp_path, SETTINGS, supernet=shared)
 
 
 # inherited weights
 
 
+def heir(space, data, folder, first_epochs=8, lineage=()):
+    """An estimator that knows the ancestors of rows, given as pairs."""
+    estimator = InheritEstimator(space, data, folder, SETTINGS, Fidelity(epochs=1), first_epochs)
+    assert isinstance(estimator, Inheriting)
+    for row, ancestors in lineage:
+        estimator.note_ancestors(tuple(row.tolist()), tuple(tuple(elder.tolist()) for elder in ancestors))
+    return estimator
+
+
 def test_child_starts_from_its_parent(space, data, tmp_path):
-    small, large = space.encode(space.decode(np.zeros_like(space.sizes))), space.sizes - 1
-    lineage = {tuple(large.tolist()): tuple(small.tolist())}
+    small, large = np.zeros_like(space.sizes), space.sizes - 1
+    lineage = [(large, [small])]
     scratch = TrainEstimator(space, data, tmp_path / "scratch", SETTINGS, Fidelity(epochs=1))
-    estimator = InheritEstimator(space, data, tmp_path / "i", lineage.get, SETTINGS, Fidelity(epochs=1), 8)
+    estimator = heir(space, data, tmp_path / "i", lineage=lineage)
     parent, child = estimator.estimate(np.stack([small, large]))
     assert (parent.metrics["epochs"], child.metrics["epochs"]) == (8, 1)
     assert child.cost < parent.cost * space.cost(large, size=8).flops / space.cost(small, size=8).flops
     assert child.score > scratch.estimate(large[None])[0].score + 20
-    again = InheritEstimator(space, data, tmp_path / "again", lineage.get, SETTINGS, Fidelity(epochs=1), 8)
+    again = heir(space, data, tmp_path / "again", lineage=lineage)
     assert again.estimate(np.stack([small, large])) == [parent, child]
-    changed = InheritEstimator(space, data, tmp_path / "i", {}.get, SETTINGS, Fidelity(epochs=1), 1)
+    changed = heir(space, data, tmp_path / "i", 1)
     with pytest.raises(RunError, match="was made with inherited weights True, not False"):
         changed.estimate(large[None])
 
@@ -173,26 +185,42 @@ def test_architectures_without_a_parent_start_from_a_shared_network(space, data,
     torch.manual_seed(0)
     shared = make_supernet(space)
     row = rows_of(space, 1)
-    estimator = InheritEstimator(space, data, tmp_path, {}.get, SETTINGS, Fidelity(epochs=1), 8, shared)
+    estimator = InheritEstimator(space, data, tmp_path, SETTINGS, Fidelity(epochs=1), 8, shared)
     started = estimator._start(row[0], None)[0].state_dict()
     assert torch.equal(started["ops.features/features.0.weight"], shared.ops["features/features"][0].weight[:, :16])
     found = estimator.estimate(row)[0]
     assert found.metrics["epochs"] == 1
 
 
-def test_weights_come_from_the_nearest_ancestor_that_was_trained(space, data, tmp_path):
-    """However many there are that were not: their number is not what the time doubles with."""
-    rows = [tuple(row) for row in np.unique(rows_of(space, 200), axis=0).tolist()]
-    lineage = dict(zip(rows[1:], rows[:-1], strict=True))
-    assert len(rows) > 40
-    estimator = InheritEstimator(space, data, tmp_path, lineage.get, SETTINGS, Fidelity(epochs=1), 8)
-    last = np.array(rows[-1])
-    assert estimator.epochs(last) == 8
-    for number, epochs in ((0, 8), (2, 1), (3, 1)):
-        assert estimator.epochs(np.array(rows[number])) == epochs
-        estimator.path_of(np.array(rows[number])).touch()
-        assert estimator._ancestor(last, None).tolist() == list(rows[number])
-    assert estimator.epochs(last) == 1
+def test_an_ancestor_whose_weights_are_not_there_is_named_and_nothing_starts_from_scratch(space, data, tmp_path):
+    small, large = np.zeros_like(space.sizes), space.sizes - 1
+    estimator = heir(space, data, tmp_path, 1, [(large, [small])])
+    with pytest.raises(CheckpointError, match=f"weights of {space.decode(small)}, which was trained, are not at"):
+        estimator.estimate(large[None])
+    assert list(tmp_path.iterdir()) == []
+    estimator.estimate(small[None])
+    path = estimator.path_of(small)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"result": None}, path)
+    with pytest.raises(CheckpointError, match=f"training of {space.decode(small)} that was not finished"):
+        estimator.estimate(large[None])
+
+
+def test_ancestors_are_those_that_were_estimated_and_rows_keep_those_of_their_first_proposal(space):
+    strategy = MorphismEvolution(2).init(space, 0)
+    rows = np.unique(rows_of(space, 9), axis=0)[:4]
+    keys = [tuple(row) for row in rows.tolist()]
+    strategy.note(rows[0], None)
+    for child, parent in ((1, 0), (2, 1), (3, 2)):
+        strategy.note(rows[child], rows[parent])
+    strategy.note(rows[0], rows[3])  # drawn, still out, and proposed again
+    strategy.note(rows[2], rows[0])
+    assert strategy.ancestors_of(keys[3], {keys[0], keys[2]}.__contains__) == (keys[0], keys[2])
+    assert strategy.ancestors_of(keys[2], {keys[0]}.__contains__) == (keys[0],)
+    assert strategy.ancestors_of(keys[0], keys.__contains__) == ()
+    other = MorphismEvolution(2).init(space, 1)
+    other.load_state(json.loads(json.dumps(strategy.state())))
+    assert other.origins == strategy.origins
 
 
 # strategies
@@ -242,7 +270,7 @@ def test_hill_climbing_goes_to_the_best_child_and_begins_where_it_is_told(space)
 def test_lamarckian_search_end_to_end_on_the_digits(space, data, tmp_path):
     """Several objectives, a constraint that some ancestors break, weights handed down."""
     strategy = LamarckianNSGA2(4).init(space, 3)
-    estimator = InheritEstimator(space, data, tmp_path, strategy.parent_of, SETTINGS, Fidelity(epochs=1), 2)
+    estimator = heir(space, data, tmp_path, 2)
     costs = sorted(space.cost(row, size=8).params for row in rows_of(space, 20))
     objectives = (Objective("score"), Objective("params", False))
     limit = (Constraint.parse(f"params<={costs[12]}"),)

@@ -28,6 +28,7 @@ from nasfast.strategies.multifidelity import MultiFidelity
 from nasfast.strategies.registry import MORPHISM, STRATEGIES, make_strategy
 from nasfast.trial_search import TrialSearch
 from nasfast.trials import Beat, Outcome, Running, TrialRunner, TrialStore
+from nasfast.trials.worker import answer
 from tests.runs import logged, search_state
 
 SPACE = NASBenchMacro()
@@ -57,6 +58,29 @@ class Unhurried:
         return [Estimate(score_of(row) + 0.01 * (budget or 0)) for row in rows.tolist()]
 
 
+class Heirs(Unhurried):
+    """Scores depend on what a row was made from, and no row may get other ancestors than it had."""
+
+    name = "heirs"
+
+    def __init__(self, raises_below):
+        super().__init__(0.0, raises_below)
+        self.ancestors, self.estimated = {}, set()
+
+    def note_ancestors(self, row, ancestors):
+        assert all(type(elder) is tuple and elder in self.estimated for elder in ancestors)
+        assert self.ancestors.setdefault(row, ancestors) == ancestors
+
+    def estimate(self, rows, budget=None):
+        (row,) = (tuple(row) for row in rows.tolist())
+        (found,) = super().estimate(rows, budget)
+        assert row not in self.estimated
+        self.estimated.add(row)
+        ancestors = self.ancestors[row]
+        inherited = 0.1 * score_of(ancestors[-1]) + len(ancestors) if ancestors else 0.0
+        return [Estimate(found.score + inherited)]
+
+
 class AnyOrder:
     """A pool in this process that ends its jobs in an order of its own."""
 
@@ -75,10 +99,10 @@ class AnyOrder:
     def poll(self, seconds):
         job = self._jobs.pop(self._random.randrange(len(self._jobs)))
         try:
-            estimates = self._estimator.estimate(SPACE.check(job.rows), job.budget)
+            numbers = answer(self._estimator, job)
         except ValueError as error:
             return [Outcome(job, "crashed", "here", 0.0, 0.5, error=str(error))]
-        return [Outcome(job, "finished", "here", 0.0, 0.5, tuple(e.numbers() for e in estimates))]
+        return [Outcome(job, "finished", "here", 0.0, 0.5, numbers)]
 
     def running(self):
         return [Running(job, "here", time.time(), Beat()) for job in self._jobs]
@@ -104,7 +128,14 @@ def finish(search, most=10**9):
     return search
 
 
-@pytest.mark.parametrize("name", [n for n in STRATEGIES if n not in MORPHISM])  # workers know no parents
+@pytest.fixture
+def quick_morphisms(monkeypatch):
+    """Which rows grow out of which is a rule of sums: to build their networks takes most of a test's time."""
+    monkeypatch.setattr("nasfast.strategies.morphism.preserves", lambda space, one, other: other.sum() > one.sum())
+
+
+@pytest.mark.usefixtures("quick_morphisms")
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_has_the_same_bits_in_any_order_and_after_a_stop(name, tmp_path):
     estimator = Unhurried(0.0, raises_below=85.0)
     searches = [open_search(tmp_path / str(i), name, i, size, estimator=estimator) for i, size in enumerate((1, 3, 4))]
@@ -127,6 +158,36 @@ def test_every_strategy_has_the_same_bits_in_any_order_and_after_a_stop(name, tm
     assert finish(again).trials == whole.trials
     assert again.failed == whole.failed
     assert again.strategy.state() == whole.strategy.state()
+
+
+@pytest.mark.usefixtures("quick_morphisms")
+@pytest.mark.parametrize("stopped", [5, 33])
+@pytest.mark.parametrize("name", MORPHISM)
+def test_rows_have_the_same_ancestors_whatever_the_timing_and_after_a_stop(name, stopped, tmp_path):
+    """Some trials fail, some proposals break a constraint, and rows are proposed again while they are out."""
+    limit = (Constraint.parse("params<=1.5M"),)
+
+    def start(folder, seed, size, estimator, count=70):
+        return open_search(tmp_path / folder, name, seed, size, 4, count, estimator, constraints=limit)
+
+    estimators = [Heirs(85.0) for _ in range(3)]
+    whole, other = (finish(start(str(size), size, size, estimators[size])) for size in (1, 2))
+    assert whole.failed
+    assert whole.rejected
+    assert max(map(len, estimators[1].ancestors.values())) > 1
+    cut = finish(start("cut", 7, 3, estimators[0]), most=stopped)
+    state, trials = json.loads(json.dumps(cut.state())), list(cut.trials)
+    finish(cut, most=stopped + 8)  # later than the last checkpoint; the store has it
+    cut.runner.close()
+    again = start("cut", 8, 3, estimators[0])
+    again.load_state(state, trials)
+    finish(again)
+    for search in (other, again):
+        assert search.trials == whole.trials
+        assert search.failed == whole.failed
+        states = [json.dumps(each.strategy.state()) for each in (search, whole)]  # as text: NaN where one is broken
+        assert states[0] == states[1]
+    assert estimators[0].ancestors == estimators[1].ancestors == estimators[2].ancestors
 
 
 def test_constraints_hold_before_anything_is_run(tmp_path):
@@ -317,7 +378,7 @@ def test_budget_of_hours_counts_every_worker(tmp_path):
         ({"workers": "2", "worker_gpus": 0.5}, "--worker-gpus goes with --workers ray"),
         ({"trial_timeout": 0.0}, "--trial-timeout must be at least 1"),
         ({"budget": "5 trials"}, "--evaluations 6 is --budget '6 trials'; leave it out"),
-        ({"estimator": "table", "table": "t", "workers": "2"}, "--workers belongs to --estimator zero-cost, train or"),
+        ({"estimator": "table", "table": "t", "workers": "2"}, "--workers belongs to --estimator zero-cost, train, "),
     ],
 )
 def test_options_that_do_not_go_together_are_named(settings, message):

@@ -1,6 +1,7 @@
 """Trials on worker processes: results, faults of every kind, and the store that outlives them."""
 
 import os
+import pickle
 import resource
 import signal
 import sqlite3
@@ -12,7 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from nasfast.errors import RunError
-from nasfast.trials import Failed, Job, LocalPool, Outcome, PoolError, TrialStore, WorkerSpec
+from nasfast.trials import Failed, Job, LocalPool, Outcome, PoolError, TrialRunner, TrialStore, WorkerSpec
 from tests.trial_workers import (
     CRASHES,
     FINE,
@@ -293,3 +294,48 @@ def test_other_files_are_no_stores(tmp_path):
         TrialStore(tmp_path / "later.sqlite")
     with pytest.raises(RunError, match="unable to open"):
         TrialStore(tmp_path / "missing" / "trials.sqlite")
+
+
+class Refusing:
+    """A pool in this process whose jobs crash at the first attempt; keeps what it was given."""
+
+    size = 1
+
+    def __init__(self):
+        self.jobs, self.given = [], []
+
+    def start(self):
+        pass
+
+    def free(self):
+        return 1 - len(self.jobs)
+
+    def submit(self, job):
+        self.jobs.append(job)
+        self.given.append(job)
+
+    def poll(self, seconds):
+        job = self.jobs.pop()
+        if job.attempt == 1:
+            return [Outcome(job, "crashed", "here", 0.0, 0.5, error="not yet")]
+        return [Outcome(job, "finished", "here", 0.0, 0.5, tuple({"score": float(sum(row))} for row in job.rows))]
+
+    def running(self):
+        return []
+
+    def close(self):
+        pass
+
+
+def test_ancestors_go_with_their_rows_when_a_slice_is_tried_again(tmp_path):
+    ancestors = {(FINE, 1): (), (FINE, 2): ((5, 5), (FINE, 1))}
+    pool = Refusing()
+    with closing(TrialRunner(pool, TrialStore(tmp_path / "trials.sqlite"), str)) as runner:
+        runner.submit([(row, 3) for row in ancestors], 2, lambda asked: ancestors[asked[0]])
+        assert [wait_for(runner, (row, 3))["score"] for row in ancestors] == [1, 2]
+    assert [(job.attempt, job.lineage) for job in pool.given] == [
+        (1, list(ancestors.items())),
+        *((2, [pair]) for pair in ancestors.items()),
+    ]
+    assert all(pickle.loads(pickle.dumps(job)) == job for job in pool.given)
+    assert Job(((FINE, 1), (FINE, 2)), 3).lineage == [((FINE, 1), ()), ((FINE, 2), ())]

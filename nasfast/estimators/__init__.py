@@ -1,6 +1,6 @@
 """Performance estimation: an architecture and a budget in, a score out."""
 
-from nasfast.estimators.base import Estimate, Estimator
+from nasfast.estimators.base import Estimate, Estimator, Inheriting
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.estimators.rungs import RungEstimator
@@ -13,6 +13,7 @@ __all__ = [
     "Estimator",
     "Fidelity",
     "InheritEstimator",
+    "Inheriting",
     "OneShotEstimator",
     "RungEstimator",
     "TableEstimator",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from nasfast.spaces.base import Rows
+from nasfast.spaces.base import Ancestors, Rows
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,11 @@ class Recalling(Protocol):
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
         """Take in what :meth:`Estimate.numbers` gave for rows int64 [K, D], in the order of their estimates."""
+
+
+@runtime_checkable
+class Inheriting(Protocol):
+    """An estimator that goes on from what it has computed for a row's ancestors, and has to be told of them."""
+
+    def note_ancestors(self, row: tuple[int, ...], ancestors: Ancestors) -> None:
+        """Say what a row was made from, before it is estimated; () for nothing."""

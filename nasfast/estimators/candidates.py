@@ -13,7 +13,7 @@ from torch import Tensor
 from nasfast.data import DataSet
 from nasfast.derived import count_parameters
 from nasfast.morphism import MorphNetwork
-from nasfast.run import RunFolder, load_checkpoint
+from nasfast.run import CheckpointError, RunFolder, load_checkpoint
 from nasfast.space_trainer import SpaceTrainer
 from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig, RetrainResult, evaluate_network
@@ -99,7 +99,32 @@ def load_candidate(
     Raises:
         CheckpointError: The file is missing, damaged, or of something else.
     """
-    saved: Mapping[str, Tensor] = load_checkpoint(path, kind)["network"]
+    return _network_of(load_checkpoint(path, kind), space, row, num_classes, in_channels)
+
+
+def load_trained(space: Space, row: Rows, path: Path, num_classes: int, in_channels: int) -> MorphNetwork:
+    """The network of a candidate whose training was finished.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, of something else, or of a training that was not finished.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"the weights of {space.decode(row)}, which was trained, are not at {path}; expected there, on every "
+            "machine that trains what was made from it"
+        )
+    content = load_checkpoint(path, "retrain")
+    if content["result"] is None:
+        raise CheckpointError(
+            f"{path} is of a training of {space.decode(row)} that was not finished; expected its weights at the end"
+        )
+    return _network_of(content, space, row, num_classes, in_channels)
+
+
+def _network_of(
+    content: Mapping[str, Any], space: Space, row: Rows, num_classes: int, in_channels: int
+) -> MorphNetwork:
+    saved: Mapping[str, Tensor] = content["network"]
     state = {name.removeprefix(_PREFIX): value for name, value in saved.items()}
     gated = [int(name.split(".")[1]) for name in state if name.startswith(_GATES)]
     with torch.random.fork_rng(devices=[]):

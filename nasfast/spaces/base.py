@@ -35,6 +35,9 @@ from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.network import GraphNetwork
 
 Rows = NDArray[np.int64]
+Ancestors = tuple[tuple[int, ...], ...]
+"""What a row was made from, what that was made from, and so on, eldest first: those that were estimated."""
+
 Choices = Mapping[str, Any]
 """The chosen value of every decision, by the decision's name."""
 

@@ -57,13 +57,19 @@ def make_space(name: str, settings: Mapping[str, Any] | None = None) -> Space:
     Raises:
         SpaceError: There is none of this name, or a setting is unknown, of another type or out of range.
     """
+    found = resolve_settings(name, settings)
+    return SPACES[name](**found)
+
+
+def resolve_settings(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Values of all settings of a space, the defaults of those that are not given; see :func:`make_space`."""
     known = space_settings(name)
-    given = {}
+    found = {key: parameter.default for key, parameter in inspect.signature(SPACES[name]).parameters.items()}
     for key, value in (settings or {}).items():
         if key not in known:
             raise SpaceError(f"{name} has no setting {key!r}; expected one of {', '.join(known)}")
-        given[key] = _convert(f"{name}: {key}", known[key], value)
-    return SPACES[name](**given)
+        found[key] = _convert(f"{name}: {key}", known[key], value)
+    return found
 
 
 def space_settings(name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasfast.errors import ConfigError
-from nasfast.spaces.base import Rows, Space
+from nasfast.spaces.base import Ancestors, Rows, Space
 
 Values = NDArray[np.float64]
 State = dict[str, Any]
@@ -63,6 +63,19 @@ class Strategy(ABC):
     def parent_of(self, row: tuple[int, ...]) -> tuple[int, ...] | None:
         """What a row was made from; None where that is nothing, or not kept."""
         return None
+
+    def ancestors_of(self, row: tuple[int, ...], estimated: Callable[[tuple[int, ...]], bool]) -> Ancestors:
+        """What a row descends from, eldest first.
+
+        Args:
+            estimated: Whether a row was estimated; others, such as those that broke a constraint, are left out.
+        """
+        found, parent = [], self.parent_of(row)
+        while parent is not None:
+            if estimated(parent):
+                found.append(parent)
+            parent = self.parent_of(parent)
+        return tuple(reversed(found))
 
     @abstractmethod
     def learn(self, rows: Rows, values: Values, violations: Values) -> None:

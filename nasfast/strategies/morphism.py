@@ -1,7 +1,7 @@
 """Search by network morphism: children begin with their parents' weights, so that short trainings tell them apart.
 
-The strategies say what a row was made from (``parent_of``); :class:`nasfast.estimators.InheritEstimator` trains it from
-there.
+The strategies say what a row was made from (``parent_of``), and the search hands that to
+:class:`nasfast.estimators.InheritEstimator`, which trains it from there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ class Lamarckian(Strategy):
     """A strategy that keeps the lineage of its rows.
 
     Attributes:
-        origins: The row that every child was made from.
+        origins: Every row that was proposed, and what it was made from then; None for one that was drawn. Proposed
+            again, it keeps what it had.
         begin: An architecture, as text, that :meth:`beginning` proposes first; "": none.
         morphisms: Of each child, in a row.
     """
 
-    origins: dict[Key, Key]
+    origins: dict[Key, Key | None]
     begin: str = ""
     morphisms: int
 
@@ -76,23 +77,31 @@ class Lamarckian(Strategy):
             return None
         row = self.space.encode(self.begin)
         key = tuple(row.tolist())
-        return None if key in self.seen or key in pending else row
+        if key in self.seen or key in pending:
+            return None
+        self.note(row, None)
+        return row
 
     def draw(self, pending: set[Key]) -> Rows:
-        """A random row that was not proposed before."""
-        return self.unseen(lambda: self.space.sample(self.generator, 1)[0], pending)
+        """A random row that was not told before."""
+        row = self.unseen(lambda: self.space.sample(self.generator, 1)[0], pending)
+        self.note(row, None)
+        return row
 
-    def note(self, child: Any, parent: Any) -> None:
-        """Say what a row was made from, unless it has been proposed before."""
-        key = tuple(child.tolist())
+    def note(self, row: Any, parent: Any) -> None:
+        """Say what a row was made from, None for nothing, unless it has been proposed before.
+
+        Other rows may be out, not told yet: one of them must not get a parent while it is trained without.
+        """
+        key = tuple(row.tolist())
         if key not in self.seen and key not in self.origins:
-            self.origins[key] = tuple(np.asarray(parent).tolist())
+            self.origins[key] = None if parent is None else tuple(np.asarray(parent).tolist())
 
     def save(self) -> State:
-        return {"origins": [[list(child), list(parent)] for child, parent in self.origins.items()]}
+        return {"origins": [[list(row), parent and list(parent)] for row, parent in self.origins.items()]}
 
     def load(self, own: State) -> None:
-        self.origins = {tuple(child): tuple(parent) for child, parent in own["origins"]}
+        self.origins = {tuple(row): parent and tuple(parent) for row, parent in own["origins"]}
 
 
 @dataclass
@@ -270,6 +279,12 @@ class LamarckianNSGA2(NSGA2, Lamarckian):
     def start(self) -> None:
         Lamarckian.start(self)
         NSGA2.start(self)
+
+    def ask(self, count: int) -> Rows:
+        rows = super().ask(count)
+        for row in rows:
+            self.note(row, None)  # those that were drawn; children have their parent
+        return rows
 
     def _child(self) -> Rows:
         parent = self._parent()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from nasfast.errors import NasfastError
+from nasfast.spaces.base import Ancestors
 
 Asked = tuple[tuple[int, ...], int | None]
 """A row, and the epochs it may be trained for (None: the estimator's own)."""
@@ -25,15 +26,22 @@ class Job:
 
     Attributes:
         attempt: From 1.
+        ancestors: Of each row, for estimators that are :class:`nasfast.estimators.Inheriting`; () where none has any.
     """
 
     rows: tuple[tuple[int, ...], ...]
     budget: int | None
     attempt: int = 1
+    ancestors: tuple[Ancestors, ...] = ()
 
     @property
     def asked(self) -> list[Asked]:
         return [(row, self.budget) for row in self.rows]
+
+    @property
+    def lineage(self) -> list[tuple[tuple[int, ...], Ancestors]]:
+        """Each row with its ancestors."""
+        return list(zip(self.rows, self.ancestors or ((),) * len(self.rows), strict=True))
 
 
 @dataclass(frozen=True)

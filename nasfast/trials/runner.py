@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from nasfast.spaces.base import Ancestors
 from nasfast.trials.jobs import Asked, Job, Outcome, Pool, Running
 from nasfast.trials.store import TrialStore
 
@@ -25,6 +26,11 @@ class Failed:
 
 
 Result = dict[str, float] | Failed
+
+
+def _no_ancestors(asked: Asked) -> Ancestors:
+    """For estimators that need none."""
+    return ()
 
 
 class TrialRunner:
@@ -54,11 +60,14 @@ class TrialRunner:
         self.retried = 0
         self._started = False
 
-    def submit(self, asked: Sequence[Asked], together: int = 1) -> None:
+    def submit(
+        self, asked: Sequence[Asked], together: int = 1, ancestors_of: Callable[[Asked], Ancestors] = _no_ancestors
+    ) -> None:
         """Put trials at the end of the queue, those that are new.
 
         Args:
             together: Rows of one budget that a worker gets at a time.
+            ancestors_of: What their estimator may need of a row's ancestors; it goes with the row.
         """
         new = [a for a in dict.fromkeys(asked) if a not in self._results and a not in self._asked]
         for one in new:
@@ -67,7 +76,8 @@ class TrialRunner:
         for budget in dict.fromkeys(budget for _, budget in new):
             rows = [row for row, other in new if other == budget]
             for start in range(0, len(rows), together):
-                self._queue.append(Job(tuple(rows[start : start + together]), budget))
+                part = tuple(rows[start : start + together])
+                self._queue.append(Job(part, budget, ancestors=tuple(ancestors_of((row, budget)) for row in part)))
 
     def wait(self, asked: Asked, seconds: float) -> Result | None:
         """The result of a trial that was submitted; None where there is none after so many seconds.
@@ -113,7 +123,7 @@ class TrialRunner:
             self._lost[job] = self._lost.get(job, 0) + 1
             return [job]
         if outcome.state in ("crashed", "hung") and job.attempt < TRIES:
-            return [Job((row,), job.budget, job.attempt + 1) for row in job.rows]
+            return [Job((row,), job.budget, job.attempt + 1, (ancestors,)) for row, ancestors in job.lineage]
         return []
 
     def running(self) -> Sequence[Running]:

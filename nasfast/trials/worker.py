@@ -21,7 +21,7 @@ import numpy as np
 
 from nasfast.environment import use_threads
 from nasfast.errors import NasfastError
-from nasfast.estimators.base import Estimator
+from nasfast.estimators.base import Estimator, Inheriting
 from nasfast.progress import Progress, Stage
 from nasfast.trials.jobs import Beat, Job
 
@@ -69,6 +69,9 @@ class _BeatingStage(Stage):
 
 def answer(estimator: Estimator, job: Job) -> tuple[dict[str, float], ...]:
     """What the estimator says of a job's rows."""
+    if isinstance(estimator, Inheriting):
+        for row, ancestors in job.lineage:
+            estimator.note_ancestors(row, ancestors)
     estimates = estimator.estimate(np.array(job.rows, np.int64), job.budget)
     return tuple({name: float(value) for name, value in estimate.numbers().items()} for estimate in estimates)
 
