@@ -4,7 +4,7 @@
 
 Neither file is part of nasfast. TABLE holds every cell's accuracies, SCORES the scores of NAS-Bench-Suite-Zero
 (Krishnakumar et al., NeurIPS 2022), FOLDER CIFAR-10 as an image folder. Networks have the benchmark's size (16
-channels, five cells a stage), and see one batch of 64 train images. Cells are drawn from those that the file has scores
+channels, five cells a stage), see one batch of 64 train images, and are drawn three times. Cells are drawn from those that the file has scores
 for, in random order: Ctrl-C ends the scoring, and those that were scored are compared.
 """
 
@@ -88,7 +88,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--stored", type=Path, metavar="FILE", required=True, help="published scores, .npz")
     parser.add_argument("--images", type=Path, metavar="FOLDER", required=True, help="CIFAR-10 as an image folder")
     parser.add_argument("--cells", type=int, default=200, help="how many to score (default 200)")
-    parser.add_argument("--draws", type=int, default=1, help="of the weights, whose mean score counts (default 1)")
+    parser.add_argument("--draws", type=int, default=3, help="of the weights, whose mean score counts (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="of cells, images and weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--proxies", nargs="+", choices=list(PROXIES), default=list(PROXIES), metavar="NAME")

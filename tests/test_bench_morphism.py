@@ -1,30 +1,23 @@
 """The bench of search by morphism: equal cost, the same strategies from scratch, and its verdicts."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 
 from bench.morphism import (
-    ALL_COST,
     HELD_OUT,
     INHERITS,
     NAMES,
     SCRATCH,
-    SEARCH_SHARE,
-    SEARCHES,
     SINGLE,
     Found,
-    Search,
     epochs_within,
     lead,
     make_search,
+    misses,
     noisy_digits,
     search,
     verdicts,
 )  # fmt: skip
-from nasfast.estimators.candidates import load_candidate
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import TrainEstimator, TrainSettings
 from nasfast.spaces.registry import make_space
@@ -40,35 +33,17 @@ def test_no_search_takes_more_than_the_cost():
     once = search(SINGLE[0], space, data, 0, 1e9)
     assert len(once.cost) == 1
     assert 0.8e9 < once.cost[0] <= 1e9  # one more epoch would be too many
-    climbs = search(INHERITS[1], space, data, 0, 1.2e10)
-    assert len(climbs.cost) > 2
-    assert (
-        climbs.cost[-2] <= SEARCH_SHARE * 1.2e10 < 0.9 * 1.2e10 < climbs.cost[-1] <= 1.2e10
-    )  # the best one was trained on
+    climbs = search(INHERITS[1], space, data, 0, 7e9)
+    assert len(climbs.cost) > 1
+    assert climbs.cost[-1] <= 7e9
     assert climbs.valid == sorted(climbs.valid)
-    whole = search(f"{SEARCHES[0]}, from scratch, 8 epochs{ALL_COST}", space, data, 0, 1.2e10)
-    assert SEARCH_SHARE * 1.2e10 < whole.cost[-1] <= 1.2e10
 
 
-def test_the_best_candidate_is_trained_on_from_its_weights(tmp_path):
-    space, data = make_space("mobilenet", SIZES), noisy_digits(0)
-    found = Search(SCRATCH[0], space, data, tmp_path, 0, 8e9)
-    found.try_candidates(SEARCH_SHARE)
-    row, network = found.best
-    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    found.estimator.settings = replace(found.estimator.settings, lr=1e-9, weight_decay=0)
-    found.train_on()
-    on = load_candidate(space, row, tmp_path / "retrain-on.pt", data.num_classes, data.channels)
-    for name, tensor in on.named_parameters():
-        torch.testing.assert_close(tensor.detach(), start[name], rtol=0, atol=1e-6)
-
-
-def test_what_takes_more_than_all_cost_is_not_trained(tmp_path):
+def test_a_first_candidate_that_takes_more_than_all_cost_is_not_trained(tmp_path):
     space, data = make_space("mobilenet", SIZES), noisy_digits(0)
     cheapest = epochs_cost(space, data, tmp_path, np.zeros(len(space.sizes), np.int64), 16)
-    found = Search(SCRATCH[1], space, data, tmp_path, 0, 1.01 * cheapest)
-    found.try_candidates(SEARCH_SHARE)
-    assert found.found.cost == [pytest.approx(cheapest)]
+    found = search(SCRATCH[1], space, data, 0, 1.01 * cheapest)
+    assert found.cost == [pytest.approx(cheapest)]
 
 
 def epochs_cost(space, data, folder, row, epochs):
@@ -115,3 +90,7 @@ def test_verdict_is_against_the_best_from_scratch():
     assert judged[INHERITS[1]]["lead over single"] == pytest.approx(-14.0)
     assert lead(results, 2.0, INHERITS[0], SCRATCH[2]) == pytest.approx((2.0, 3.0))
     assert np.isnan(results[INHERITS[0]][0].at(0.5, "test"))
+    assert misses(judged) == {
+        INHERITS[0]: [SINGLE[1]],
+        INHERITS[1]: [SCRATCH[2], judged[INHERITS[1]]["itself"], SINGLE[1]],
+    }
