@@ -4,8 +4,9 @@
 
 Neither file is part of nasfast. TABLE holds every cell's accuracies, SCORES the scores of NAS-Bench-Suite-Zero
 (Krishnakumar et al., NeurIPS 2022), FOLDER CIFAR-10 as an image folder. Networks have the benchmark's size (16
-channels, five cells a stage), see one batch of 64 train images, and are drawn three times. Cells are drawn from those that the file has scores
-for, in random order: Ctrl-C ends the scoring, and those that were scored are compared.
+channels, five cells a stage), see one batch of 64 train images, and have their weights drawn several times. Cells are
+drawn from those that the file has scores for, in random order: Ctrl-C ends the scoring, and those that were scored are
+compared.
 """
 
 from __future__ import annotations
