@@ -20,7 +20,7 @@ from nasfast.errors import NasfastError, RunError
 from nasfast.report.comparison import comparison_svg, load_comparison
 from nasfast.run import RunFolder, atomic_write
 
-_PLACES = ("data_root",)  # settings that say where things are on one machine
+_PLACES = ("data_root", "table")  # settings that say where things are on one machine
 
 
 def read(path: Path) -> dict[str, object]:

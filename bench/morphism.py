@@ -12,8 +12,8 @@ multiply-adds of training: forward, and twice as many backward, and forward on t
 
 Each does so with few and with many epochs a candidate. What is reported is the network that is best on the held-out
 images when the cost is used up, as it was trained, on the test images, which no search looks at. Noise on the images
-keeps the task from being solved by every network. The bench exits with 1 unless one of the searches by morphism leads
-all of these in the mean over the seeds.
+keeps the task from being solved by every network. The bench exits with 1 where a search by morphism does not lead the
+same search from scratch; the other rivals say what a search is worth at this cost.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from bench.arguments import progress, write_json
 from bench.morphism_plot import draw
 from bench.tables import section
 from nasfast.data import DataSet, load_data
+from nasfast.errors import ConfigError
 from nasfast.estimators.base import Inheriting
 from nasfast.estimators.candidates import load_candidate
 from nasfast.estimators.inherit import InheritEstimator
@@ -62,6 +63,7 @@ HELD_OUT = 0.4  # of the train images: enough of them to tell networks apart tha
 NOISE = 0.4  # standard deviation, in units of the pixels' range
 SHARES = (0.25, 0.5, 1.0)
 COST = 2e10
+_MOST_REJECTED = 1000  # first candidates that cost more than all
 
 
 @dataclass
@@ -126,7 +128,9 @@ def make_search(
     if name in SINGLE:
         row = single_row(name, space, seed)
         most = epochs_within(TrainEstimator(space, data, folder, settings), row, budget)
-        fidelity = Fidelity(epochs=max(1, most))
+        if not most:
+            raise ConfigError(f"--cost {budget:g} is less than one epoch of {name.removeprefix('one training of ')}")
+        fidelity = Fidelity(epochs=most)
         return Once(row).init(space, seed), TrainEstimator(space, data, folder, settings, fidelity)
     strategy = make_strategy(kind, space).init(space, seed)
     if epochs:
@@ -150,14 +154,15 @@ def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> 
     with tempfile.TemporaryDirectory() as folder:
         strategy, estimator = make_search(name, space, data, Path(folder), seed, budget)
         tested = replace(estimator.data, test_images=data.test_images, test_labels=data.test_labels)
-        used, test = 0.0, 0.0
+        used, test, rejected = 0.0, 0.0, 0
         while True:
             rows = strategy.ask(1)
             if isinstance(estimator, Inheriting):
                 key = tuple(rows[0].tolist())
                 estimator.note_ancestors(key, strategy.ancestors_of(key, strategy.seen.__contains__))
             cost = estimator.cost(rows[0])
-            if not found.cost and cost > budget:
+            if not found.cost and cost > budget and rejected < _MOST_REJECTED:
+                rejected += 1
                 strategy.tell(rows, np.array([[np.nan]]), np.ones(1))
                 continue
             used += cost
@@ -208,13 +213,9 @@ def verdicts(results: dict[str, list[Found]], budget: float) -> dict[str, dict[s
     return found
 
 
-def misses(judged: dict[str, dict[str, float | str]]) -> dict[str, list[str]]:
-    """Searches by morphism, and the rivals that they do not lead in the mean."""
-    found = {
-        name: [str(v[what]) for what in ("search", "itself", "single") if not float(v[f"lead over {what}"]) > 0]
-        for name, v in judged.items()
-    }
-    return {name: rivals for name, rivals in found.items() if rivals}
+def misses(judged: dict[str, dict[str, float | str]]) -> list[str]:
+    """Searches by morphism that do not lead the same search from scratch, by more than the standard error."""
+    return [name for name, v in judged.items() if not float(v["lead over itself"]) > float(v["error over itself"])]
 
 
 def print_results(results: dict[str, list[Found]], budget: float, judged: dict[str, dict[str, float | str]]) -> None:
@@ -275,6 +276,6 @@ def main(arguments: list[str]) -> int:
          "verdicts": judged, "searches": searches},
     )  # fmt: skip
     missed = misses(judged)
-    for name, rivals in missed.items():
-        print(f"bench.estimators morphism: {name} does not lead {'; '.join(rivals)}", file=sys.stderr)
-    return 1 if len(missed) == len(INHERITS) else 0
+    if missed:
+        print(f"bench.estimators morphism: no better than from scratch: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0

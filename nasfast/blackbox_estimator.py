@@ -121,7 +121,7 @@ def worker_estimator(
     if estimator is not None:
         return estimator
     config = on_worker(BlackBoxConfig.of(settings), index)
-    if config.estimator == "inherit":
+    if config.estimator == "inherit" or config.continue_rungs:
         _check_shared(Path(folder).parent)
     space = config.make_space() if space is None else config.tuned(space)
     task = make_task(config, space, Path(folder), Progress(quiet=True), progress)
@@ -131,10 +131,10 @@ def worker_estimator(
 
 
 def _check_shared(run: Path) -> None:
-    """Raise RunError where a worker does not see the run, in which others leave the weights to inherit."""
+    """Raise RunError where a worker does not see the run, in which others leave weights to go on from."""
     if not RunFolder(run).config_path.is_file():
         raise RunError(
-            f"{socket.gethostname()} does not see the run folder {run}, which has the weights to inherit; expected it "
+            f"{socket.gethostname()} does not see the run folder {run}, which has weights to go on from; expected it "
             "on a disk that all nodes share"
         )
 

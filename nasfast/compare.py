@@ -149,8 +149,7 @@ def draw_rows(space: Space, count: int, seed: int) -> Rows:
 def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
     """Whatever is left to do."""
     config, space, rows = task.config, task.space, task.rows
-    folder = run.path / "candidates"
-    methods = Methods(config, space, task.dataset, folder, rows, task.parent, progress, task.table)
+    methods = Methods(config, space, task.dataset, run.candidates_path, rows, task.parent, progress, task.table)
     found = read_estimates(run)
     for method in methods.all():
         _run(run, method, rows, found, progress)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from nasfast.blackbox_config import ESTIMATORS, BlackBoxConfig
 from nasfast.config import SearchConfig
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError, RunError
-from nasfast.estimators.candidates import find_candidate, load_candidate
+from nasfast.estimators.candidates import find_candidate, load_trained
 from nasfast.morphism import MorphNetwork, from_shared
 from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import TRAINING_KIND, SupernetTraining
-from nasfast.run import RunFolder, load_checkpoint
+from nasfast.oneshot_network import own_network
+from nasfast.run import RunFolder
 from nasfast.spaces.joint import architectures_of
+from nasfast.strategies.registry import MULTI_FIDELITY
 
 
 def learned_network(
@@ -29,7 +28,7 @@ def learned_network(
 
     Raises:
         ConfigError: The search trains no networks that are those of its space.
-        RunError: It has not trained this one.
+        RunError: It has not trained this one, or not to the end.
     """
     if isinstance(config, OneShotConfig):
         return _of_shared_network(run, config, arch, dataset)
@@ -42,17 +41,24 @@ def learned_network(
         )
     space = config.make_space()
     row = space.encode(arch)
-    path = find_candidate(run.candidates_path, row, (config.epochs, config.first_epochs))
+    path = find_candidate(run.candidates_path, row, _epochs_of(config))
     if path is None:
         raise RunError(f"{run.path} has no weights of {arch}: it has not trained this architecture")
     # A network knows nothing of training settings, and its gates are counted by the architecture's nodes.
     bare = architectures_of(space)
-    network = load_candidate(bare, np.array(row[: len(bare.sizes)]), path, dataset.num_classes, dataset.channels)
+    network = load_trained(bare, np.array(row[: len(bare.sizes)]), path, dataset.num_classes, dataset.channels)
     return network, f"{path.parent.name}/{path.name}"
 
 
+def _epochs_of(config: BlackBoxConfig) -> tuple[int, ...]:
+    """Epochs of the trainings of an architecture, the best one first."""
+    if config.estimator == "inherit":
+        return config.epochs, config.first_epochs
+    if config.strategy in MULTI_FIDELITY and not config.continue_rungs:
+        return tuple(reversed(config.rungs()))
+    return (config.epochs,)  # on a schedule of so many
+
+
 def _of_shared_network(run: RunFolder, config: OneShotConfig, arch: str, data: DataSet) -> tuple[MorphNetwork, str]:
-    space = config.make_space()
-    training = SupernetTraining(replace(config, device="cpu"), space, data)
-    training.load_state(load_checkpoint(run.checkpoint_path, TRAINING_KIND))
-    return from_shared(training.network, space.encode(arch)), run.checkpoint_path.name
+    network = own_network(run, config, data)
+    return from_shared(network, network.space.encode(arch)), run.checkpoint_path.name

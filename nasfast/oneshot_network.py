@@ -54,16 +54,34 @@ def load_network(path: str, wanted: Wanted, dataset: DataSet) -> SharedNetwork:
     run = _open(path)
     config = OneShotConfig.of(run.read_config()["oneshot"])
     _check_space(path, config, wanted)
-    if not search_path(run).exists():
-        raise RunError(f"--supernet {path} is not trained to its end; go on with it: nasfast search --resume {path}")
-    state = load_checkpoint(run.checkpoint_path, TRAINING_KIND)
+    state = _trained_state(run, f"--supernet {path}")
     if list(state["data"]) != list(wanted.fingerprint):
         raise DataError(
             f"--supernet {path} was trained on other images, of {config.data}, --test-fraction {config.test_fraction} "
             f"and --seed {config.seed}; expected those of the search"
         )
     _check_split(path, config, wanted, len(dataset.train_labels))
-    return _build(path, wanted.space, dataset, state)
+    return _build(f"--supernet {path}", wanted.space, dataset, state)
+
+
+def own_network(run: RunFolder, config: OneShotConfig, dataset: DataSet) -> SharedNetwork:
+    """The shared network of a one-shot run, in float32 on the CPU.
+
+    Args:
+        config: Of the run.
+        dataset: Its images.
+
+    Raises:
+        RunError: Its training is not over.
+    """
+    return _build(str(run.path), config.make_space(), dataset, _trained_state(run, str(run.path)))
+
+
+def _trained_state(run: RunFolder, name: str) -> dict[str, Any]:
+    """The checkpoint of a training that is over."""
+    if not search_path(run).exists():
+        raise RunError(f"{name} is not trained to its end; go on with it: nasfast search --resume {run.path}")
+    return load_checkpoint(run.checkpoint_path, TRAINING_KIND)
 
 
 def network_fingerprint(network: SharedNetwork) -> int:
@@ -110,14 +128,13 @@ def _check_split(path: str, config: OneShotConfig, wanted: Wanted, count: int) -
         )
 
 
-def _build(path: str, space: Space, dataset: DataSet, state: Mapping[str, Any]) -> SharedNetwork:
+def _build(name: str, space: Space, dataset: DataSet, state: Mapping[str, Any]) -> SharedNetwork:
     with torch.random.fork_rng(devices=[]):
         network = make_supernet(space, dataset.num_classes, dataset.channels)
     try:
         network.load_state_dict(state["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"--supernet {path} has no weights of {space.name} with {dataset.num_classes} classes and "
-            f"{dataset.channels} channels"
+            f"{name} has no weights of {space.name} with {dataset.num_classes} classes and {dataset.channels} channels"
         ) from error
     return network

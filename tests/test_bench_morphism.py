@@ -18,6 +18,7 @@ from bench.morphism import (
     search,
     verdicts,
 )  # fmt: skip
+from nasfast.errors import ConfigError
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import TrainEstimator, TrainSettings
 from nasfast.spaces.registry import make_space
@@ -90,7 +91,7 @@ def test_verdict_is_against_the_best_from_scratch():
     assert judged[INHERITS[1]]["lead over single"] == pytest.approx(-14.0)
     assert lead(results, 2.0, INHERITS[0], SCRATCH[2]) == pytest.approx((2.0, 3.0))
     assert np.isnan(results[INHERITS[0]][0].at(0.5, "test"))
-    assert misses(judged) == {
-        INHERITS[0]: [SINGLE[1]],
-        INHERITS[1]: [SCRATCH[2], judged[INHERITS[1]]["itself"], SINGLE[1]],
-    }
+    assert misses(judged) == [INHERITS[1]]
+    with pytest.raises(ConfigError, match="less than one epoch of the largest"):
+        search(SINGLE[1], make_space("mobilenet", SIZES), noisy_digits(0), 0, 1e6)
+    assert search(SCRATCH[1], make_space("mobilenet", SIZES), noisy_digits(0), 0, 1e6).cost == []

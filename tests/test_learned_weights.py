@@ -1,6 +1,7 @@
 """``nasfast retrain --inherit`` of a space: from a candidate's own training, from a shared network, and refusals."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from nasfast.learned_weights import learned_network
 from nasfast.oneshot_run import run_oneshot
 from nasfast.progress import Progress
-from nasfast.run import RunFolder, load_checkpoint
+from nasfast.run import RunFolder, load_checkpoint, save_checkpoint
 from nasfast.stored_search import read_stored_search
 from nasfast.weights import load_model
 from tests.oneshot_runs import tiny
@@ -96,6 +97,14 @@ def test_gates_are_kept_in_the_file_of_the_network(gated):
     assert exported.exit_code == 0, exported.output
 
 
+def test_a_shared_network_that_is_not_trained_to_its_end_is_not_taken_up(tmp_path):
+    run_oneshot(tiny(), tmp_path / "run")
+    arch = arch_of(tmp_path / "run")
+    (tmp_path / "run" / "search.pt").unlink()
+    result = run("retrain", tmp_path / "run", "--inherit", "--arch", arch, "--quiet")
+    assert "is not trained to its end" in result.stderr
+
+
 def test_children_of_a_shared_network_start_from_its_weights(tmp_path):
     config = tiny()
     run_oneshot(config, tmp_path / "run")
@@ -114,6 +123,29 @@ def test_settings_that_were_searched_with_go_with_the_architecture(tmp_path):
     result = run("retrain", path, "--inherit", "--epochs", 1, "--label", "on", "--quiet")
     assert result.exit_code == 0, result.output
     assert load_model(RunFolder.open(path, lock=False), "on").info.arch == arch.split(" @ ")[0]
+
+
+@pytest.mark.parametrize("options", [(), ("--continue-rungs",)])
+def test_of_several_rungs_the_longest_is_taken_up(tmp_path, options):
+    path = searched_cells(
+        tmp_path / "run", "asha", "train", "--epochs", 3, "--set", "reduction=2", "--evaluations", 7, *options
+    )
+    arch = arch_of(path)
+    most = max(row["metrics"]["budget"] for row in rows(path, "trial") if row["arch"] == arch)
+    network, origin = found(path)
+    saved = load_checkpoint(path / origin, "retrain")
+    assert max(result["epochs"] for result in saved.get("rungs") or [saved["result"]]) == most
+    assert network.state_dict().keys() <= {name.removeprefix("network.") for name in saved["network"]}
+    assert run("retrain", path, "--inherit", "--epochs", 1, "--quiet").exit_code == 0
+
+
+def test_a_training_that_is_not_over_is_not_taken_up(inherited, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(inherited, path)
+    _, origin = found(path)
+    content = load_checkpoint(path / origin, "retrain")
+    save_checkpoint(path / origin, "retrain", content | {"result": None})
+    assert "that was not finished" in run("retrain", path, "--inherit", "--label", "on", "--quiet").stderr
 
 
 def test_what_cannot_be_trained_further_says_why(inherited, tmp_path):

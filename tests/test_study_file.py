@@ -267,3 +267,40 @@ def test_a_damaged_file_is_named_before_anything_is_computed(damage, message, ta
     resume_blackbox(run)
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert study_of(run) == study_of(whole)
+
+
+def test_the_journal_of_a_file_that_was_removed_is_not_rolled_back_onto_the_new_one(table, whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    study = path / "optuna.sqlite3"
+    before = study_of(path)
+    with closing(sqlite3.connect(study, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")  # pages are written, and their journal before, within a transaction
+        connection.execute("BEGIN")
+        for table in ("trial_user_attributes", "trial_params", "trial_intermediate_values"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.executemany("INSERT INTO trials (study_id, state) VALUES (1, ?)", [("FAIL",)] * 5000)
+        journal = (path / "optuna.sqlite3-journal").read_bytes()
+        connection.execute("ROLLBACK")
+    assert int.from_bytes(journal[8:12], "big") > 0  # pages that would be rolled back
+    study.unlink()
+    (path / "optuna.sqlite3-journal").write_bytes(journal)
+    resume_blackbox(path)
+    assert study_of(path) == before
+
+
+def test_what_could_not_be_written_is_written_the_next_time(table, tmp_path, monkeypatch):
+    strategy = make_strategy("asha", {})
+    strategy.rungs = (1, 3, 9)
+    strategy.init(SPACE, 0)
+    file = StudyFile(tmp_path / "optuna.sqlite3", strategy)
+    file.write()
+    rows = strategy.ask(2)
+    strategy.tell(rows, np.array([[1.0], [2.0]]))
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFile, "_parts", lambda self, trial: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            file.write()
+    file.write()
+    study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{file.path}")
+    assert [list(trial.intermediate_values.values()) for trial in study.trials] == [[1.0], [2.0]]

@@ -84,6 +84,8 @@ def test_table_of_ones_own(tmp_path, name, content):
         ("t.csv", "arch,score\n22212220,high\n", "line 2: score must be a number, got 'high'"),
         ("t.csv", "arch,score\n22212220,nan\n", "must be a finite number, got 'nan'"),
         ("t.csv", "arch,score\n22212220\n", "line 2: another number of columns"),
+        ("t.csv", "score,arch\n93\n", "line 2: another number of columns"),
+        ("t.csv", "arch,9,09\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, 09"),
         ("t.csv", "arch,score\n", "holds no architecture"),
         ("t.json", "[1, 2]", "expected an object"),
         ("t.json", "{", "cannot be read as a table"),

@@ -18,7 +18,9 @@ from nasfast.space_trainer import SpaceTrainer
 from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig, RetrainResult, evaluate_network
 
-_PREFIX, _GATES = "network.", "gates."
+_KIND, _PREFIX, _GATES = "retrain", "network.", "gates."
+RUNGS = "rungs"
+"""In the checkpoint of a training that goes on from rung to rung: the results so far."""
 
 
 class CandidateTrainer(SpaceTrainer):
@@ -86,24 +88,22 @@ def candidate_label(row: Rows, epochs: int) -> str:
 
 
 def find_candidate(folder: Path, row: Rows, epochs: Iterable[int]) -> Path | None:
-    """The checkpoint of a row's training, whichever of ``epochs`` it had; None where there is none."""
+    """The checkpoint of a row's training, of the first of ``epochs`` that there is one of; None where there is none."""
     labels = (candidate_label(row, count) for count in epochs)
     return next((path for label in labels for path in sorted(folder.glob(f"retrain-{label}*.pt"))), None)
 
 
-def load_candidate(
-    space: Space, row: Rows, path: Path, num_classes: int, in_channels: int, kind: str = "retrain"
-) -> MorphNetwork:
+def load_candidate(space: Space, row: Rows, path: Path, num_classes: int, in_channels: int) -> MorphNetwork:
     """The network of a candidate with the weights in its checkpoint.
 
     Raises:
         CheckpointError: The file is missing, damaged, or of something else.
     """
-    return _network_of(load_checkpoint(path, kind), space, row, num_classes, in_channels)
+    return _network_of(load_checkpoint(path, _KIND), space, row, num_classes, in_channels)
 
 
 def load_trained(space: Space, row: Rows, path: Path, num_classes: int, in_channels: int) -> MorphNetwork:
-    """The network of a candidate whose training was finished.
+    """The network of a candidate whose training was finished, or has come to a rung.
 
     Raises:
         CheckpointError: The file is missing, damaged, of something else, or of a training that was not finished.
@@ -113,8 +113,8 @@ def load_trained(space: Space, row: Rows, path: Path, num_classes: int, in_chann
             f"the weights of {space.decode(row)}, which was trained, are not at {path}; expected there, on every "
             "machine that trains what was made from it"
         )
-    content = load_checkpoint(path, "retrain")
-    if content["result"] is None:
+    content = load_checkpoint(path, _KIND)
+    if content["result"] is None and not content.get(RUNGS):
         raise CheckpointError(
             f"{path} is of a training of {space.decode(row)} that was not finished; expected its weights at the end"
         )

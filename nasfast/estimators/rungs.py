@@ -11,14 +11,12 @@ from typing import Any
 from nasfast.data import DataSet
 from nasfast.derived import count_parameters
 from nasfast.errors import ConfigError
-from nasfast.estimators.candidates import CandidateTrainer
+from nasfast.estimators.candidates import RUNGS, CandidateTrainer
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.progress import Progress
 from nasfast.run import CheckpointError
 from nasfast.spaces.base import Rows, Space
 from nasfast.trainer import RetrainConfig, RetrainResult, TrainError
-
-_RESULTS = "rungs"  # in a checkpoint
 
 
 class RungTrainer(CandidateTrainer):
@@ -104,11 +102,11 @@ class RungTrainer(CandidateTrainer):
         return super()._identity() | {"rungs": list(self.rungs)}
 
     def _content(self) -> dict[str, Any]:
-        return super()._content() | {_RESULTS: [asdict(result) for result in self._results.values()]}
+        return super()._content() | {RUNGS: [asdict(result) for result in self._results.values()]}
 
     def _take(self, state: dict[str, Any]) -> None:
         super()._take(state)
-        results = [RetrainResult(**result) for result in state[_RESULTS]]
+        results = [RetrainResult(**result) for result in state[RUNGS]]
         self._results = {result.epochs: result for result in results}
 
 

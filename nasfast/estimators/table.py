@@ -154,7 +154,7 @@ def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
     if isinstance(content.get("archs"), dict):
         return {None: {name: _macro(path, name, row) for name, row in content["archs"].items()}}
     first = next(iter(content.values()), None)
-    if isinstance(first, dict) and first and all(key.isdecimal() for key in first):
+    if isinstance(first, dict) and first and all(map(_is_count, first)):
         return _by_epochs(path, content)
     return {None: {name: _estimate(path, name, value) for name, value in content.items()}}
 
@@ -193,7 +193,7 @@ def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or [])
         numbers = [name for name in columns if name != "arch"]
-        by_epochs = bool(numbers) and all(name.isdecimal() for name in numbers)
+        by_epochs = bool(numbers) and all(map(_is_count, numbers))
         if columns.count("arch") != 1 or len(set(columns)) < len(columns) or not (by_epochs or "score" in columns):
             raise DataError(
                 f"{path}, line 1: expected the columns arch, score and any further numbers, or arch and numbers of "
@@ -202,15 +202,21 @@ def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
         budgets = sorted(map(int, numbers)) if by_epochs else []
         tables: dict[int | None, _Table] = {None: {}, **{budget: {} for budget in budgets}}
         for row in reader:
-            line, name = f"line {reader.line_num}", row.pop("arch")
+            line = f"line {reader.line_num}"
             if None in row or None in row.values():
                 raise DataError(f"{path}, {line}: another number of columns than the first line")
+            name = row.pop("arch")
             if name in tables[None]:
                 raise DataError(f"{path}, {line}: {name} stands in an earlier line too")
             for column in numbers if by_epochs else ():
                 tables[int(column)][name] = Estimate(_number(path, f"{line}: {column}", row[column]))
             tables[None][name] = tables[budgets[-1]][name] if by_epochs else _estimate(path, line, row)
     return tables
+
+
+def _is_count(text: str) -> bool:
+    """Whether it is a number of epochs, as Python writes it: 09 is not another one than 9."""
+    return text.isdecimal() and text == str(int(text))
 
 
 def _open_csv(path: Path) -> TextIO:

@@ -276,14 +276,18 @@ class ASHA(MultiFidelity):
         return step if found is None else found
 
     def changed_trials(self) -> tuple[list[FrozenTrial], int]:
-        """Optuna's trials that are not as at the last call (all, after :meth:`load`), and how many there are in all.
+        """Optuna's trials that are not as at the last :meth:`forget_changes`, and how many there are in all.
+
+        After :meth:`load` all have changed.
 
         Their parameters are the choices of a row; their intermediate values have the pruner's steps.
         """
         trials = self._study.get_trials(deepcopy=False)
-        changed = [trials[number] for number in sorted(self._changed)]
+        return [trials[number] for number in sorted(self._changed)], len(trials)
+
+    def forget_changes(self) -> None:
+        """Take trials as they are for written."""
         self._changed.clear()
-        return changed, len(trials)
 
 
 @dataclass

@@ -63,6 +63,8 @@ class StudyFile:
             RunError: It is damaged, no study of Optuna's, of another version, locked, or cannot be written.
         """
         if not self.path.exists():
+            # SQLite would roll the journal of a file that was removed back onto the new one.
+            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
             atomic_write(self.path, _empty_study())
         with (
             sqlite_errors(self.path, self._wait, _HINT),
@@ -71,6 +73,7 @@ class StudyFile:
             connection.execute("BEGIN IMMEDIATE")
             self._update(connection, self._study_of(connection))
             connection.execute("COMMIT")
+        self.strategy.forget_changes()
 
     def _study_of(self, connection: sqlite3.Connection) -> int:
         version = connection.execute("SELECT schema_version FROM version_info").fetchone()
