@@ -242,7 +242,7 @@ def print_results(results: dict[str, list[Found]], budget: float, judged: dict[s
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.estimators morphism", description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cost", type=float, default=COST, help=f"multiply-adds of each search (default {COST:g})")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time, each on one thread")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace
 from nasfast.standing import Trial
 from nasfast.strategies.base import Strategy
-from nasfast.strategies.multifidelity import ASHA, MultiFidelity
+from nasfast.strategies.multifidelity import ASHA, MultiFidelity, SuccessiveHalving
 from nasfast.strategies.registry import make_strategy
 from nasfast.strategies.study_file import StudyFile
 from nasfast.trial_search import TrialSearch
@@ -105,9 +106,22 @@ def run_blackbox(
     progress = progress or Progress(quiet=True)
     plan = _plan(config, space, estimator, RunFolder(out).candidates_path, progress)
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
-    with RunFolder.create(out, content) as run, open_search(run, plan) as sitting:
+    with _new_folder(out, content) as run, open_search(run, plan) as sitting:
         _save(run, sitting, plan)
         return _finish(run, plan, sitting, progress)
+
+
+@contextmanager
+def _new_folder(out: str | os.PathLike[str], content: dict[str, Any]) -> Iterator[RunFolder]:
+    """A run folder, which goes again where settings turn out to be bad before anything was found."""
+    run = RunFolder.create(out, content)
+    try:
+        with run:
+            yield run
+    except (ConfigError, DataError, SpaceError):
+        if not run.metrics.position and not run.candidates_path.exists():
+            shutil.rmtree(run.path)
+        raise
 
 
 def resume_blackbox(
@@ -238,7 +252,19 @@ def _finish(run: RunFolder, plan: Plan, sitting: Sitting, progress: Progress) ->
     """Take the steps that are left and write what was found."""
     take_steps(run, sitting, progress, plan.config.checkpoint_seconds, lambda: _save(run, sitting, plan))
     write_found(run, sitting.search)
+    _say_of_rungs(sitting.search, progress)
     return _result(run, sitting.search, build_report(run), False)
+
+
+def _say_of_rungs(search: BlackBoxSearch, progress: Progress) -> None:
+    """Say where no architecture came to the longest training."""
+    strategy, top = search.strategy, search.standing.top
+    if isinstance(strategy, MultiFidelity) and top is not None and strategy.rungs[-1] not in (None, top.budget):
+        smaller = ", or a smaller --set first=" if isinstance(strategy, SuccessiveHalving) else ""
+        progress.say(
+            f"no architecture came to {strategy.rungs[-1]} epochs, the best one is of {top.name}: the search needs more "
+            f"evaluations{smaller}"
+        )
 
 
 def write_found(run: RunFolder, search: BlackBoxSearch) -> None:

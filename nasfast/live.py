@@ -71,7 +71,7 @@ def _rungs(search: BlackBoxSearch) -> Table | None:
     table = _table("rung", "architectures", "best " + metric)
     for rung in rungs:
         best = "–" if rung.best is None else _number(rung.best, metric)
-        table.add_row(f"{rung.budget:g} epochs", str(len(rung.rows)), best)
+        table.add_row(rung.name, str(len(rung.rows)), best)
     return table
 
 

@@ -76,7 +76,7 @@ def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: floa
             if due:
                 save()
                 saved_at = now
-            show()
+            show(stop or over)
             if stop:
                 raise KeyboardInterrupt
     if not search.done():
@@ -103,19 +103,20 @@ class _Bar:
             return sitting.search.ended
         return min(_SHARES, int(_SHARES * sitting.budget.share(sitting.spent())))
 
-    def __enter__(self) -> Callable[[], None]:
+    def __enter__(self) -> Callable[[bool], None]:
         self._stage: Stage = self._context.__enter__()
         return self._show
 
     def __exit__(self, *error: Any) -> None:
         self._context.__exit__(*error)
 
-    def _show(self) -> None:
+    def _show(self, last: bool) -> None:
+        """Bring it up to date; what is shown at last stays, and nothing runs then."""
         sitting, position = self._sitting, self._position()
         spent = sitting.budget.text(sitting.spent()) if sitting.budget.timed else ""
         now = time.monotonic()
-        if self._stage.boards and now - self._drawn_at >= _BOARD_SECONDS:
-            self._stage.draw(board(sitting.search, sitting.running(), spent))
+        if self._stage.boards and (last or now - self._drawn_at >= _BOARD_SECONDS):
+            self._stage.draw(board(sitting.search, () if last else sitting.running(), spent))
             self._drawn_at = now
         self._stage.advance(position - self._shown, note(sitting.search, spent))
         self._shown = position

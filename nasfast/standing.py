@@ -60,6 +60,11 @@ class Rung:
     best: Trial | None = None
     score: float = -math.inf
 
+    @property
+    def name(self) -> str:
+        """Its budget as text."""
+        return f"{self.budget:g} epoch{'' if self.budget == 1 else 's'}"
+
 
 class Standing:
     """The best, the front and the rungs of the trials that were added.

@@ -72,7 +72,8 @@ class TrialSearch(BlackBoxSearch):
 
     def _wanted(self) -> int:
         """Architectures to ask for now; 0 where those that are out have to end first."""
-        count = min(self.together, self.evaluations - self.ended - len(self.pending))
+        left = self.evaluations - self.ended - len(self.pending)  # below 0 where a smaller budget was given since
+        count = max(0, min(self.together, left))
         return count if len(self.pending) + count <= self.batch else 0
 
     def _ask(self, count: int) -> None:

@@ -18,9 +18,10 @@ from nasfast.blackbox import BlackBoxSearch, Problem, SearchStuck
 from nasfast.blackbox_config import BlackBoxConfig
 from nasfast.blackbox_run import resume_blackbox, run_blackbox
 from nasfast.cli import app
-from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
+from nasfast.errors import ConfigError, DataError, NasfastError, RunError, SpaceError
 from nasfast.estimators.base import Estimate
 from nasfast.objectives import Constraint, Objective
+from nasfast.progress import Progress
 from nasfast.run import CheckpointError
 from nasfast.search import resume_search
 from nasfast.spaces.nasbench_macro import NASBenchMacro
@@ -384,6 +385,30 @@ def test_networks_are_not_trained_after_a_search_of_a_table(table, tmp_path):
         assert "has searched a table: it has no images" in result.stderr
     with pytest.raises(RunError, match="holds no search settings"):
         resume_search(tmp_path / "run")
+
+
+def test_a_folder_goes_again_where_a_bad_setting_shows_late(table, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "slice.json"
+    with pytest.raises(ConfigError, match="there is no metric 'nope'"):
+        run_blackbox(config_of(table, objective=["nope"]), run)
+    assert not run.exists()
+    other.write_text(json.dumps(dict([next(iter(json.loads(table.read_text()).items()))])))
+    with pytest.raises(DataError, match="has no score for"):
+        run_blackbox(config_of(other), run)
+    assert not run.exists()
+    assert run_blackbox(config_of(table), run).evaluations == 60
+
+
+def test_a_search_whose_rungs_are_not_reached_says_so(tmp_path, capsys):
+    path = tmp_path / "rungs.json"
+    path.write_text(
+        json.dumps({SPACE.decode(row): {"3": score_of(row), "9": score_of(row)} for row in SPACE.all_rows()})
+    )
+    for strategy, advice in (("successive-halving", "more evaluations, or a smaller --set first="), ("asha", None)):
+        run_blackbox(config_of(path, strategy=strategy, evaluations=12), tmp_path / strategy, Progress())
+        text = " ".join(capsys.readouterr().err.split())
+        assert ("no architecture came to 9 epochs, the best one is of 3 epochs" in text) == (advice is not None)
+        assert advice is None or advice in text
 
 
 def test_budget_is_what_the_search_sees(tmp_path):

@@ -63,8 +63,8 @@ def test_board_shows_the_best_what_runs_and_what_is_spent():
 
 def test_board_shows_rungs_and_the_front():
     rungs = text_of(search_of("asha", 60))
-    for epochs in (1, 3, 9):
-        assert re.search(rf"^{epochs} epochs +\d+ +\d+", rungs, re.M)
+    for epochs in ("1 epoch", "3 epochs", "9 epochs"):
+        assert re.search(rf"^{epochs} +\d+ +\d+", rungs, re.M)
     front = text_of(search_of("nsga2", 80, objectives=(Objective.parse("score"), Objective.parse("-params"))))
     assert re.search(r"front +score +params", front)
     assert len(re.findall(r" \d+,\d{3} *\n", front)) == 4
@@ -103,3 +103,7 @@ def test_terminal_shows_trials_while_they_run(tmp_path):
     assert re.search(r"best +score", text)
     assert "6/6" in text
     assert "6 evaluations" in text
+    last = text[text.rindex("6/6") : text.index("6 evaluations")]  # what stays on the screen
+    assert "running" not in last
+    best = re.search(r"best (\d+\.\d+)", text[text.rindex("6/6") :])[1]
+    assert best in last[last.index("score") :]

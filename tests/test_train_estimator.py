@@ -110,6 +110,8 @@ def test_every_axis_of_fidelity_lowers_the_cost(space, data, tmp_path):
     def make(name, fidelity):
         return TrainEstimator(space, data, tmp_path / name, SETTINGS, fidelity)
 
+    with pytest.raises(ConfigError, match="cannot be averaged down to 9 pixels"):
+        make("larger", Fidelity(epochs=2, size=9))
     whole = make("whole", Fidelity(epochs=2))
     costs = {"whole": whole.cost(row), "epochs": whole.cost(row, 1)}
     for name, fidelity in {

@@ -160,6 +160,15 @@ def test_every_strategy_has_the_same_bits_in_any_order_and_after_a_stop(name, tm
     assert again.strategy.state() == whole.strategy.state()
 
 
+@pytest.mark.parametrize("fewer", [33, 34])
+def test_a_smaller_budget_than_what_is_out_ends_the_search(fewer, tmp_path):
+    cut = finish(open_search(tmp_path / "run", "asha"), most=32)
+    assert cut.ended + len(cut.pending) > fewer
+    cut.evaluations = fewer
+    assert finish(cut).ended == fewer
+    assert len(cut.trials) == len(finish(open_search(tmp_path / "whole", "asha"), most=fewer).trials)
+
+
 @pytest.mark.usefixtures("quick_morphisms")
 @pytest.mark.parametrize("stopped", [5, 33])
 @pytest.mark.parametrize("name", MORPHISM)

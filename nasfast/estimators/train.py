@@ -234,6 +234,10 @@ def _at_fidelity(dataset: DataSet, settings: TrainSettings, batch_size: int, fid
     """The images to train on as train images, the held-out ones as test images."""
     train, held_out = split_indices(len(dataset.train_labels), 1 - settings.held_out, settings.seed)
     train = train[: max(1, int(len(train) * fidelity.images))]
+    if fidelity.size is not None and fidelity.size > min(dataset.size):
+        raise ConfigError(
+            f"fidelity: images of {min(dataset.size)} pixels a side cannot be averaged down to {fidelity.size} pixels"
+        )
     if not len(held_out) or len(train) < batch_size:
         raise ConfigError(
             f"{len(dataset.train_labels)} train images leave {len(train)} to train on and {len(held_out)} to compare "

@@ -169,16 +169,17 @@ def leaders(search: Search) -> str:
         return ""
     names = [name for name in kept[0]["metrics"] if name != "score"]
     tuned = list(parse_tuned(search.settings.get("tune", ())))
+    whole = {name for name in names if all(float(t["metrics"].get(name, 0)).is_integer() for t in kept)}
     rows = []
     for place, trial in enumerate(kept, 1):
-        numbers = [_shown(trial["metrics"].get(name)) for name in ("score", *names)]
+        numbers = [_shown(trial["metrics"].get(name), name in whole) for name in ("score", *names)]
         arch, settings = split_text(trial["arch"]) if tuned else (trial["arch"], {})
         values = [escape(value_text(settings[name])) for name in tuned]
         rows.append(
             [str(place), *numbers, *values, str(trial["number"] + 1), f"<code>{escape(shorten(arch, 160))}</code>"]
         )
     head = ["", "score", *(escape(name.replace("_", " ")) for name in (*names, *tuned)), "evaluation", "architecture"]
-    return sections.section("leaderboard", "Leaderboard", "", sections.table(head, rows))
+    return sections.section("leaderboard", "Leaderboard", "", sections.leaderboard(head, rows))
 
 
 def rungs(search: Search) -> str:
@@ -191,7 +192,7 @@ def rungs(search: Search) -> str:
     metric, rows = search.objectives[0].metric, []
     for rung in standing.rungs:
         value = "–" if rung.best is None else _shown(rung.best.metrics.get(metric))
-        rows.append([f"{rung.budget:g} epochs", str(len(rung.rows)), value])
+        rows.append([rung.name, str(len(rung.rows)), value])
     return sections.section("rungs", "Rungs", "", sections.table(["", "architectures", "best"], rows))
 
 
@@ -211,7 +212,9 @@ def progress(search: Search) -> str:
     return sections.section("progress", "Progress", "", f'<div class="progress">{chart}</div>')
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, whole: bool = False) -> str:
     if not isinstance(value, (int, float)):
         return "–"
+    if whole and abs(value) < 1000:
+        return f"{value:.0f}"
     return f"{value:.2f}" if abs(value) < 1000 else short_number(value)

@@ -66,6 +66,8 @@ tbody th{font-weight:400;color:var(--soft)}
 thead th{font-weight:600}
 thead th:empty{padding:0;border:0}
 .wide{overflow-x:auto}.wide td{white-space:nowrap}.wide figure{min-width:860px}
+.leaders{overflow-x:auto}.leaders th,.leaders td{white-space:nowrap}
+.leaders td:last-child{white-space:normal;min-width:36ch}
 sub{line-height:0}
 .genotypes{margin:0}.genotypes dt{font-weight:600;margin-top:10px}.genotypes dd{margin:2px 0 0}
 .facts{columns:3 300px;column-gap:40px;margin:8px 0;font-size:14px}

@@ -62,6 +62,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def leaderboard(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose last column are architectures, which wrap; numbers do not, and on a narrow screen it scrolls."""
+    return f'<div class="leaders">{table(head, rows)}</div>'
+
+
 def _total(rows: Iterable[Row], key: str) -> float | None:
     values = [value for row in rows if (value := number(row, key)) is not None]
     return sum(values) if values else None

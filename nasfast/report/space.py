@@ -114,7 +114,7 @@ def _leaders(run: SpaceRun) -> str:
         rows.append([str(place), escape(label), *numbers, f"<code>{escape(entry['arch'])}</code>"])
     head = ["", "", *(escape(name.replace("_", " ")) for name in names), "architecture"]
     lead = "Accuracies stand in the table." if run.config.table else "Networks were trained from scratch, all alike."
-    return sections.section("leaderboard", "Leaderboard", lead, sections.table(head, rows))
+    return sections.section("leaderboard", "Leaderboard", lead, sections.leaderboard(head, rows))
 
 
 def _weights(run: SpaceRun) -> str:

@@ -54,7 +54,7 @@ def _numbers(records: list[Record]) -> str:
     figures = [
         sections.figure(str(count["finished"]), "finished"),
         sections.figure(str(count["failed"]), "failed"),
-        sections.figure(str(count["waiting"]), "without a result yet"),
+        sections.figure(str(count["waiting"]), "without a result"),
         sections.figure(str(len(attempts) - count["finished"] - count["failed"]), "tried again"),
         sections.figure(str(len({attempt.worker for attempt in attempts})), "workers"),
         sections.figure(clock(busy), "of work", "minutes, summed over workers"),
