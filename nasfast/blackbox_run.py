@@ -262,8 +262,8 @@ def _say_of_rungs(search: BlackBoxSearch, progress: Progress) -> None:
     if isinstance(strategy, MultiFidelity) and top is not None and strategy.rungs[-1] not in (None, top.budget):
         smaller = ", or a smaller --set first=" if isinstance(strategy, SuccessiveHalving) else ""
         progress.say(
-            f"no architecture came to {strategy.rungs[-1]} epochs, the best one is of {top.name}: the search needs more "
-            f"evaluations{smaller}"
+            f"no architecture came to {strategy.rungs[-1]} epochs, the best one is of {top.name}: "
+            f"the search needs more evaluations{smaller}"
         )
 
 
