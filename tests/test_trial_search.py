@@ -238,8 +238,8 @@ def config_of(**settings):
 
 
 def test_worker_processes_give_the_bits_of_one(tmp_path):
-    for workers, path in (("1", tmp_path / "one"), ("3", tmp_path / "three")):
-        result = run_blackbox(config_of(workers=workers, ask=6), path, space=SPACE, estimator=Unhurried())
+    for workers, path, longest in (("1", tmp_path / "one", 0.05), ("3", tmp_path / "three", 0.5)):  # time to start
+        result = run_blackbox(config_of(workers=workers, ask=6), path, space=SPACE, estimator=Unhurried(longest))
         assert result.evaluations == 30
     assert (tmp_path / "one" / "metrics.jsonl").read_bytes() == (tmp_path / "three" / "metrics.jsonl").read_bytes()
     assert search_state(tmp_path / "one") == search_state(tmp_path / "three")
