@@ -81,7 +81,7 @@ def test_children_start_from_their_parents_and_train_for_fewer_epochs(strategy, 
         assert trial["metrics"]["epochs"] == (1 if trial in heirs else 2)
     for trial in heirs:
         assert numbers[parents[tuple(trial["row"])]] < trial["number"]
-    origin = sorted(content["identity"]["origin"] for content in weights(whole).values())
+    origin = sorted(content["identity"].get("origin", "") for content in weights(whole).values())
     decoded = [SPACE.decode(parents[tuple(trial["row"])]) for trial in heirs]
     assert origin == sorted(decoded + [""] * (COUNT - len(heirs)))
     rates = sorted(content["identity"]["lr"] for content in weights(whole).values())
