@@ -92,10 +92,17 @@ def test_killed_search_resumes_with_the_same_bits_and_trains_nothing_twice(whole
     assert_same_search(path, whole)
 
 
-def test_a_worker_that_does_not_see_the_run_folder_says_so(tmp_path):
-    settings = BlackBoxConfig.of({"estimator": "inherit", "strategy": "morphism-evolution", "workers": "2"}).to_dict()
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"estimator": "inherit", "strategy": "morphism-evolution"},
+        {"estimator": "train", "strategy": "asha", "continue_rungs": True},
+    ],
+)
+def test_a_worker_that_does_not_see_the_run_folder_says_so(what, tmp_path):
+    settings = BlackBoxConfig.of({"workers": "2"} | what).to_dict()
     folder = str(tmp_path / "elsewhere" / "candidates")
-    with pytest.raises(RunError, match=r"does not see the run folder .*elsewhere, which has the weights to inherit"):
+    with pytest.raises(RunError, match=r"does not see the run folder .*elsewhere, which has weights to go on from"):
         worker_estimator(settings, None, None, folder, None, Progress(quiet=True), 0)
 
 
