@@ -208,11 +208,10 @@ class BlackBoxConfig(WorkerOptions):
         Raises:
             ConfigError: There are fewer than two.
         """
-        strategy = make_strategy(self.strategy, self.strategy_settings())
-        epochs, rungs = self.epochs, [self.epochs]
-        while epochs // strategy.settings()["reduction"] >= self.min_epochs:
-            epochs //= strategy.settings()["reduction"]
-            rungs.append(epochs)
+        reduction = make_strategy(self.strategy, self.strategy_settings()).settings()["reduction"]
+        rungs = [self.epochs]
+        while rungs[-1] // reduction >= self.min_epochs:
+            rungs.append(rungs[-1] // reduction)
         if len(rungs) < 2:
             raise ConfigError(
                 f"--strategy {self.strategy} needs several numbers of epochs; --epochs {self.epochs} leaves no smaller "

@@ -169,7 +169,7 @@ def leaders(search: Search) -> str:
         return ""
     names = [name for name in kept[0]["metrics"] if name != "score"]
     tuned = list(parse_tuned(search.settings.get("tune", ())))
-    whole = {name for name in names if all(float(t["metrics"].get(name, 0)).is_integer() for t in kept)}
+    whole = {name for name in names if all(float(t["metrics"].get(name) or 0).is_integer() for t in kept)}
     rows = []
     for place, trial in enumerate(kept, 1):
         numbers = [_shown(trial["metrics"].get(name), name in whole) for name in ("score", *names)]
