@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from nasfast.estimators.curves.families import Floats
 FEWEST_ANCHORS = 8
 """Sizes that a curve of LCDB must have been measured at."""
 
-_SPLIT_SEED = 0
+_SPLIT_SEED = 0  # of LCDB's halves, and of folds
 _VALID = 1  # column of LCDB's values
 
 
@@ -46,7 +47,23 @@ class Curves:
         return part[usable], self.times[:count], self.values[usable, -1]
 
 
-def read_naap(path: Path) -> tuple[list[Curves], list[Curves]]:
+Split: TypeAlias = tuple[list[Curves], list[Curves]]
+"""Training and test curves."""
+
+
+def folds(split: Split, count: int) -> list[Split]:
+    """Cross-validation over all curves of a split of one collection: each is a test curve once."""
+    first, second = split[0][0], split[1][0]
+    values, features = np.concatenate([first.values, second.values]), np.concatenate([first.features, second.features])
+    fold = np.random.default_rng(_SPLIT_SEED).permutation(len(values)) % count
+
+    def part(rows: np.ndarray) -> list[Curves]:
+        return [Curves(values[rows], first.times, features[rows])]
+
+    return [(part(fold != i), part(fold == i)) for i in range(count)]
+
+
+def read_naap(path: Path) -> Split:
     """Training and test curves of NAAP-440: test accuracy after each epoch; the networks' features.
 
     Raises:
@@ -59,7 +76,7 @@ def read_naap(path: Path) -> tuple[list[Curves], list[Curves]]:
     return [Curves(values[~test], times, features[~test])], [Curves(values[test], times, features[test])]
 
 
-def read_lcdb(path: Path) -> tuple[list[Curves], list[Curves]]:
+def read_lcdb(path: Path) -> Split:
     """Validation accuracies of LCDB: one half of the data sets, chosen by chance once and for all, and the other half.
 
     A group is what one data set's learners have in common; time is the size in units of the smallest.

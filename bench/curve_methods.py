@@ -34,6 +34,14 @@ class Scores:
         self.log.append(prediction.log_density(truth[:, None])[:, 0])
         self.rank.append(prediction.cdf(truth[:, None])[:, 0])
 
+    def merge(self, other: Scores) -> None:
+        """Of other curves, by the same method."""
+        self.error += other.error
+        self.crps += other.crps
+        self.log += other.log
+        self.rank += other.rank
+        self.seconds += other.seconds
+
     def summary(self) -> dict[str, float]:
         """Means; coverage of central intervals in percent."""
         error = np.concatenate(self.error)

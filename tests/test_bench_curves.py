@@ -7,7 +7,7 @@ from learning_curves import SLICE, naap
 pytest.importorskip("matplotlib")
 
 from bench import curve_mcmc
-from bench.curve_data import FEWEST_ANCHORS, Curves, read_lcdb, read_naap
+from bench.curve_data import FEWEST_ANCHORS, Curves, folds, read_lcdb, read_naap
 from bench.curve_methods import Scores, score_last
 from bench.curve_stopping import by_median, by_probability, predictions
 from bench.curves import ENSEMBLE, LAST, verdicts
@@ -27,6 +27,29 @@ def test_splits_share_no_curve():
         assert len(group.times) >= FEWEST_ANCHORS
         assert group.times[0] == 1
         assert not np.isnan(group.values[:, -1]).any()
+
+
+def test_folds_test_every_curve_once():
+    own = read_naap(SLICE)
+    found = folds(own, 3)
+    everything = np.concatenate([part[0].values for part in own])
+    tested = np.concatenate([test[0].values for _, test in found])
+    assert sorted(map(tuple, tested)) == sorted(map(tuple, everything))
+    for train, test in found:
+        assert len(train[0].values) + len(test[0].values) == len(everything)
+        assert not set(map(tuple, train[0].values)) & set(map(tuple, test[0].values))
+        assert len(test[0].features) == len(test[0].values)
+
+
+def test_scores_of_two_parts_are_those_of_all():
+    prediction, truth = Prediction(np.zeros((4, 1, 1)), np.ones((4, 1, 1))), np.array([0.0, 0.5, -1.0, 2.0])
+    whole, first = Scores(), Scores()
+    whole.add(prediction, truth)
+    first.add(Prediction(prediction.centres[:1], prediction.scales[:1]), truth[:1])
+    second = Scores(seconds=2.0)
+    second.add(Prediction(prediction.centres[1:], prediction.scales[1:]), truth[1:])
+    first.merge(second)
+    assert first.summary() == pytest.approx(whole.summary() | {"seconds": 2.0})
 
 
 def test_a_file_of_another_kind(tmp_path):
@@ -60,7 +83,7 @@ def test_last_seen_value_has_the_spread_of_training_curves():
 
 def test_verdict_takes_the_best_single_family_of_each_measure():
     def row(value):
-        return {0.5: {"mae": value, "crps": value, "log_score": -value, "miscoverage": value}}
+        return {0.5: {"curves": 40, "mae": value, "crps": value, "log_score": -value, "miscoverage": value}}
 
     summaries = {
         ENSEMBLE: row(2.0),
@@ -73,6 +96,9 @@ def test_verdict_takes_the_best_single_family_of_each_measure():
     assert (found["crps"]["best single family"], found["crps"]["beats best single"]) == ("pow3, Bayesian", True)
     assert found["log_score"]["beats best single"]
     assert all(v["beats last"] for v in found.values())
+    assert [measure for measure, v in found.items() if not v["judged"]] == ["miscoverage"]
+    summaries[ENSEMBLE][0.5]["curves"] = 440
+    assert all(v["judged"] for v in verdicts(summaries).values())
 
 
 def test_early_termination_saves_more_with_a_higher_bound():

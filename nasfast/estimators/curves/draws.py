@@ -9,10 +9,10 @@ from nasfast.estimators.curves.families import Floats
 from nasfast.estimators.curves.posterior import Atoms, Posterior
 from nasfast.estimators.curves.seen import Seen
 
-SURPRISES = 64
-"""One draw in so many is a surprise: curves do leave their family for good, in a jump or a collapse ..."""
-SURPRISE_SCALE = 0.2
-"""... and are then anywhere within a normal distribution of this standard deviation, in units of the bounds' span."""
+SURPRISES = 1 / 16
+"""Share of draws that are surprises, before it is learned: curves do leave their family for good, by a jump or ..."""
+SURPRISE_SCALE = 0.1
+"""... a collapse, and then are normal with this standard deviation at least, in units of the bounds' span."""
 
 _STEPS = (0.7548776662466927, 0.5698402909980532)  # of the R2 sequence, whose points fill a square evenly
 _CLOSE = 1e-15
@@ -20,8 +20,9 @@ _TINY = 1e-30
 
 
 def draw(
-    seen: Seen, posterior: Posterior, atoms: Atoms, weights: Floats, targets: Floats, draws: int, seed: int
-) -> tuple[Floats, Floats]:
+    seen: Seen, posterior: Posterior, atoms: Atoms, weights: Floats, surprise: float, targets: Floats, draws: int,
+    seed: int,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Centres and scales of ``draws`` equally likely components of the values at targets: float64 [K, M, S] each.
 
     Atoms are drawn by their weight, systematically; the noise's variance and b by their quantiles at the points of an
@@ -29,6 +30,7 @@ def draw(
 
     Args:
         weights: Prior weights of the atoms, [N].
+        surprise: Share of draws that are surprises; one of them is, at least.
         targets: Times, [M].
     """
     rows = np.arange(len(seen.values))[:, None]
@@ -42,7 +44,7 @@ def draw(
     )
     level = posterior.level[at] - posterior.tilt[at] * (slope - posterior.slope[at])
 
-    first, last = seen.times[0], seen.times[-1]
+    first, last = seen.times[0], seen.now
     to_targets = np.stack([m.drift(seen.times, targets, first, last) for m in atoms.noise])  # [R, n, M]
     at_targets = np.stack([np.diagonal(m.drift(targets, targets, first, last)) for m in atoms.noise])
     white = np.stack([m.white(targets, last) for m in atoms.noise])
@@ -56,7 +58,8 @@ def draw(
     of_level = posterior.level_scale[at][..., None] * (1 - carried.sum(2))
     scales = noise[..., None] * np.sqrt(of_level**2 + left)
     # Draws are in the order of the atoms: every so many of them is a sample of all.
-    surprised = slice(SURPRISES // 2, None, SURPRISES)
+    count = max(1, round(surprise * draws))
+    surprised = ((np.arange(count) + 0.5) * draws / count).astype(int)
     scales[:, surprised] = np.maximum(scales[:, surprised], SURPRISE_SCALE)
     return np.moveaxis(centres, 1, 2), np.moveaxis(scales, 1, 2)
 

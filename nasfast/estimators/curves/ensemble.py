@@ -11,20 +11,20 @@ import numpy as np
 from scipy.special import logsumexp
 
 from nasfast.errors import ConfigError, DataError
-from nasfast.estimators.curves.draws import draw
+from nasfast.estimators.curves.draws import SURPRISES, draw
 from nasfast.estimators.curves.families import DISTINCT, FAMILIES, Floats, family
+from nasfast.estimators.curves.learning import Foreseen, foresee, learn
 from nasfast.estimators.curves.noise import NOISE_MODELS
 from nasfast.estimators.curves.posterior import Atoms, infer
 from nasfast.estimators.curves.prediction import Prediction
-from nasfast.estimators.curves.seen import Seen, bin_curves, check_bounds, check_curves, dips
+from nasfast.estimators.curves.seen import FEWEST, Seen, check_bounds, check_curves, gather
 
 PRIOR = Path(__file__).parent / "prior.npz"
-"""Weights of the atoms that ``CurveEnsemble`` starts with: of each family of DISTINCT by name, float [R, J_f]."""
+"""What ``CurveEnsemble`` starts with: the atoms' weights, of each family of DISTINCT by name, float [R, J_f]; and the
+share of surprises."""
 
-_MOST_BINS = 32
-_CHUNK = 32  # curves at a time, to bound the memory
+_SURPRISE = "surprise"  # its name in that file
 _SLACK = 0.05  # of the bounds' span: a value may lie that far outside
-_ROUNDS = 50  # of expectation maximisation
 
 Group = tuple[Floats, Floats | None]
 """Curves [K, T] and their times [T]; None for 1 ... T."""
@@ -37,7 +37,8 @@ class CurveEnsemble:
     (posterior.py), in the line of Domhan, Springenberg, Hutter, IJCAI 2015, but summed on a grid with everything linear
     in closed form, where they run a Markov chain for every curve. The prior over shapes is learned from finished
     curves, as Klein, Falkner, Springenberg, Hutter, "Learning Curve Prediction with Bayesian Neural Networks", ICLR
-    2017, learn theirs in a network: from half of LCDB to start with, and from a user's own by :meth:`learn`.
+    2017, learn theirs in a network: from half of LCDB to start with, and from a user's own by :meth:`learn`. What is
+    learned is to foresee the end of a curve, not to describe all of it (learning.py).
 
     Momentary dips, as a cyclic learning rate makes them, are left out, and not predicted (seen.py). A curve is assumed
     to rise to a bound, as accuracy does; of an error or a loss, give the negative. A prediction does not depend on the
@@ -68,37 +69,33 @@ class CurveEnsemble:
             raise ConfigError(f"draws must be at least 2, got {draws}")
         self.families = tuple(family(name) for name in families)
         self.bounds, self.draws, self.seed = check_bounds(bounds), draws, seed
-        self.weights = self._start(prior)
+        self.weights, self.surprise = self._start(prior)
 
-    def learn(self, curves: Floats, times: Floats | None = None, smoothing: float = 20.0) -> CurveEnsemble:
+    def learn(self, curves: Floats, times: Floats | None = None, smoothing: float = 5.0) -> CurveEnsemble:
         """Learn the prior from finished curves [K, T], seen up to the horizon; see :meth:`learn_groups`."""
         return self.learn_groups([(curves, times)], smoothing)
 
-    def learn_groups(self, groups: Iterable[Group], smoothing: float = 20.0) -> CurveEnsemble:
-        """Learn the prior weights of the atoms from finished curves, which may differ in their times.
+    def learn_groups(self, groups: Iterable[Group], smoothing: float = 5.0) -> CurveEnsemble:
+        """Learn the prior weights of the atoms, and how often curves leave them, from curves that may differ in times.
 
-        The weights that make the curves most likely, by expectation maximisation; the prior so far counts as
-        ``smoothing`` curves more. Time is relative to the last one, so that shorter curves teach of longer ones.
+        Those that best foresee the last value of each curve from its first 10, 20, 30, 50 and 70 %; the prior so far
+        counts as ``smoothing`` curves more. Time is relative to the last one, so that shorter curves teach of longer
+        ones. Where many curves are alike, as those of one data set, a larger ``smoothing`` is right, and curves that
+        are alike belong next to each other.
 
         Returns:
             Itself.
 
         Raises:
-            ShapeError, DataError: No curves, or malformed ones.
+            ShapeError, DataError: No curves, or malformed ones, or one of less than four values.
             ConfigError: smoothing is not positive.
         """
         if not smoothing > 0:
             raise ConfigError(f"smoothing must be positive, got {smoothing}")
-        parts = [self._evidence(*check_curves(curves, times)) for curves, times in groups]
-        if not sum(len(part) for part in parts):
+        found = [self._foresee(*check_curves(curves, times, FEWEST + 1)) for curves, times in groups]
+        if not sum(len(each.curve) for each in found):
             raise DataError("learn: expected at least one finished curve, got none")
-        evidence = np.concatenate(parts)
-        likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
-        weights = self.weights
-        for _ in range(_ROUNDS):
-            share = weights * (likelihood.T @ (1 / (likelihood @ weights)))
-            weights = (share + smoothing * self.weights) / (len(evidence) + smoothing)
-        self.weights = weights
+        self.weights, self.surprise = learn(Foreseen.join(found), self.weights, self.surprise, smoothing)
         return self
 
     def extrapolate(
@@ -127,7 +124,7 @@ class CurveEnsemble:
         atoms = self._atoms(end)
         low, high = self.bounds
         parts = [
-            draw(seen, infer(seen, atoms), atoms, self.weights, aims, self.draws, self.seed)
+            draw(seen, infer(seen, atoms), atoms, self.weights, self.surprise, aims, self.draws, self.seed)
             for seen in self._chunks(curves, times)
         ]
         shape = (0, len(aims), self.draws)
@@ -150,7 +147,14 @@ class CurveEnsemble:
         parts = [infer(seen, atoms).evidence.reshape(len(seen.values), -1) for seen in self._chunks(curves, times)]
         return np.concatenate([np.zeros((0, len(self.weights))), *parts])
 
+    def _foresee(self, curves: Floats, times: Floats) -> Foreseen:
+        return foresee(self._scaled(curves), times, self._atoms(float(times[-1])), self.weights)
+
     def _chunks(self, curves: Floats, times: Floats) -> Iterator[Seen]:
+        return gather(self._scaled(curves), times).chunks()
+
+    def _scaled(self, curves: Floats) -> Floats:
+        """On the scale where the bounds are 0 and 1."""
         low, high = self.bounds
         scaled = (curves - low) / (high - low)
         outside = (scaled < -_SLACK) | (scaled > 1 + _SLACK)
@@ -159,18 +163,15 @@ class CurveEnsemble:
             raise DataError(
                 f"curve {row} has the value {curves[row, column]:g}, expected {low:g} to {high:g}: see bounds"
             )
-        seen = bin_curves(np.where(dips(scaled), np.nan, scaled), times, _MOST_BINS)
-        for start in range(0, len(curves), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            yield Seen(seen.times, seen.values[part], seen.counts[part])
+        return scaled
 
     def _atoms(self, horizon: float) -> Atoms:
         return Atoms.make(self.families, NOISE_MODELS, horizon)
 
-    def _start(self, prior: str) -> Floats:
+    def _start(self, prior: str) -> tuple[Floats, float]:
         even = self._atoms(1.0).even()
         if prior == "even":
-            return even
+            return even, SURPRISES
         if prior != "learned":
             raise ConfigError(f'prior must be "learned" or "even", got {prior!r}')
         known = _published_prior()
@@ -178,13 +179,16 @@ class CurveEnsemble:
         if unknown:
             raise ConfigError(f'no learned prior for {", ".join(unknown)}; use prior="even", or {", ".join(known)}')
         weights = np.concatenate([known[f.name] for f in self.families], 1).ravel()
-        return weights / weights.sum()
+        return weights / weights.sum(), float(known[_SURPRISE])
 
-    def weights_by_family(self) -> dict[str, Floats]:
-        """The prior's weights, of each family [R, J_f]: what ``PRIOR`` holds."""
+    def save_prior(self, path: Path) -> None:
+        """Write the prior as ``PRIOR`` holds it."""
         sizes = [len(part) for part in self._atoms(1.0).theta]
         parts = np.split(self.weights.reshape(len(NOISE_MODELS), -1), np.cumsum(sizes)[:-1], 1)
-        return {f.name: part for f, part in zip(self.families, parts, strict=True)}
+        found = {f.name: part.astype(np.float32) for f, part in zip(self.families, parts, strict=True)}
+        partial = path.with_name(path.name + ".partial.npz")
+        np.savez_compressed(partial, **found, **{_SURPRISE: np.float64(self.surprise)})  # type: ignore[arg-type]
+        partial.replace(path)
 
 
 @lru_cache(maxsize=1)
@@ -194,8 +198,8 @@ def _published_prior() -> dict[str, Floats]:
             found = {name: file[name].astype(float) for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{PRIOR} cannot be read: {error}; install nasfast again") from error
-    for name in DISTINCT:
-        expected = (len(NOISE_MODELS), len(FAMILIES[name].grid(1.0)))
+    shapes = {name: (len(NOISE_MODELS), len(FAMILIES[name].grid(1.0))) for name in DISTINCT}
+    for name, expected in {**shapes, _SURPRISE: ()}.items():
         if name not in found or found[name].shape != expected:
             raise DataError(f"{PRIOR} is of another version: expected {name} {list(expected)}; install nasfast again")
     return found

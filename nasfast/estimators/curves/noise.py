@@ -12,7 +12,7 @@ from nasfast.estimators.curves.seen import Seen
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Covariance of what a family leaves over, in units of the noise's variance at the last time seen, t_last.
+    """Covariance of what a family leaves over, in units of the noise's variance now, at the last time seen, t_last.
 
     White noise has the variance (t / t_last)^-decay. The drift is a Brownian motion in log t whose variance grows at
     ``ratio`` times that rate: no family is right, and the further away, the less. Where ``ratio`` is large, the family
@@ -45,10 +45,10 @@ def precisions(seen: Seen, models: tuple[NoiseModel, ...]) -> tuple[Floats, Floa
 
     Also their log-determinants [K, R]. A bin of c values has a c-th of the noise's variance.
     """
-    times, there = seen.times, seen.counts > 0
+    times, now, there = seen.times, seen.now, seen.counts > 0
     both = there[:, :, None] & there[:, None, :]
-    drifts = np.stack([model.drift(times, times, times[0], times[-1]) for model in models])
-    whites = np.stack([model.white(times, times[-1]) for model in models])
+    drifts = np.stack([model.drift(times, times, times[0], now) for model in models])
+    whites = np.stack([model.white(times, now) for model in models])
     covariance = np.where(both[:, None], drifts, 0.0)
     index = np.arange(len(times))
     covariance[..., index, index] += np.where(there, 1 / np.maximum(seen.counts, 1), 0.0)[:, None] * whites

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,10 @@ from nasfast.estimators.curves.families import Floats
 FEWEST = 3
 """Values that a curve must have before it can be extrapolated."""
 
+CHUNK = 32
+"""Curves at a time, to bound the memory."""
+
+_MOST_BINS = 32
 _WINDOW = 2  # neighbours on each side of a running median
 _DIP = 4.0  # robust standard deviations below it
 _NORMAL_MAD = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
@@ -25,11 +30,29 @@ class Seen:
         times: float64 [n], of the bins.
         values: float64 [K, n], means; 0 where a bin is empty.
         counts: float64 [K, n], values in each bin.
+        now: Time that the variance of the noise is relative to: how far the curves are known.
     """
 
     times: Floats
     values: Floats
     counts: Floats
+    now: float
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Seen]:
+        """So many curves at a time, in order."""
+        for start in range(0, len(self.values), size):
+            part = slice(start, start + size)
+            yield Seen(self.times, self.values[part], self.counts[part], self.now)
+
+    def followed_by(self, time: float, values: Floats) -> Seen:
+        """With one value [K] more at a later time; ``now`` stays."""
+        ones = np.ones(len(values))
+        return Seen(
+            np.append(self.times, time),
+            np.column_stack([self.values, values]),
+            np.column_stack([self.counts, ones]),
+            self.now,
+        )
 
 
 def check_curves(curves: Floats, times: Floats | None, fewest: int = FEWEST) -> tuple[Floats, Floats]:
@@ -98,6 +121,11 @@ def _dips(curves: Floats) -> np.ndarray:
     return (off < -_DIP * scale) & (curves < earlier - _DIP * scale)
 
 
+def gather(curves: Floats, times: Floats) -> Seen:
+    """Curves [K, T] without their dips, in bins."""
+    return bin_curves(np.where(dips(curves), np.nan, curves), times, _MOST_BINS)
+
+
 def bin_curves(curves: Floats, times: Floats, most: int) -> Seen:
     """Means over bins that are even in the logarithm of time, at most ``most``; single values where times are few."""
     edges = times[:1]
@@ -112,7 +140,7 @@ def bin_curves(curves: Floats, times: Floats, most: int) -> Seen:
     counts = seen @ member
     sums = np.where(seen, curves, 0.0) @ member
     centres = np.exp((np.log(times) @ member) / member.sum(0))
-    return Seen(centres, sums / np.maximum(counts, 1), counts)
+    return Seen(centres, sums / np.maximum(counts, 1), counts, float(centres[-1]))
 
 
 def _bins_wanted(times: Floats, most: int) -> int:

@@ -139,7 +139,7 @@ class CurveStopper:
         if usable == self._learned:
             return
         fresh = CurveEnsemble(DISTINCT, self._ensemble.bounds, seed=self.seed)
-        rows = [self._row(key) for key in self._finished[:usable] if len(self._curves[key]) >= FEWEST]
+        rows = [self._row(key) for key in self._finished[:usable] if len(self._curves[key]) > FEWEST]
         self._ensemble, self._learned = fresh.learn(np.concatenate(rows)) if rows else fresh, usable
 
     def _row(self, key: str) -> np.ndarray:
