@@ -26,7 +26,8 @@ PARTS = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Shares of a finished curve that its end is foreseen from."""
 
 _ROUNDS = 100
-_LARGEST = 80.0  # exponent, so that a float32 holds it
+_LARGEST = 60.0  # exponent: a float32 holds it, and sums of many
+_LEAST = np.float32(1e-30)  # of what is divided by
 _LOW, _HIGH = -0.05, 1.05  # where the middle of a surprise lies; the bounds are 0 and 1
 
 Singles = NDArray[np.float32]
@@ -128,8 +129,8 @@ def learn_weights(found: Foreseen, weights: Floats, surprise: float, smoothing: 
     prior = weights.astype(np.float32)
     now = prior
     for _ in range(_ROUNDS):
-        part, whole = found.part @ now, found.whole @ now
-        density = (1 - surprise) * whole + surprise * found.surprise * part
+        part, whole = np.maximum(found.part @ now, _LEAST), found.whole @ now
+        density = np.maximum((1 - surprise) * whole + surprise * found.surprise * part, _LEAST)
         gained = found.whole.T @ (found.count * np.float32(1 - surprise) / density)
         gained += found.part.T @ (found.count * np.float32(surprise) * found.surprise / density)
         spent = found.part.T @ (found.count / part)
@@ -141,7 +142,8 @@ def learn_weights(found: Foreseen, weights: Floats, surprise: float, smoothing: 
 def _density(found: Foreseen, weights: Floats) -> Floats:
     """Of the ends if they are no surprises: float64 [P]."""
     single = weights.astype(np.float32)
-    return ((found.whole @ single) / (found.part @ single)).astype(float)
+    part = np.maximum(found.part @ single, _LEAST)
+    return np.maximum((found.whole @ single) / part, _LEAST).astype(float)
 
 
 def _parts(curves: Floats) -> Iterator[tuple[np.ndarray, int, int]]:
