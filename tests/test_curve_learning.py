@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from learning_curves import naap, saturating
 
-from nasfast.estimators.curves import CurveEnsemble
+from nasfast.estimators.curves import CurveEnsemble, CurveStopper
 from nasfast.estimators.curves import learning as under_test
 from nasfast.estimators.curves.learning import PARTS, Foreseen, foresee, learn, learn_weights
 
@@ -91,6 +91,20 @@ def test_curves_end_where_their_last_value_is():
     np.testing.assert_allclose(np.bincount(found.curve, found.count), 1, rtol=1e-6)
     alone = foresee(curves[1:2, :15], np.arange(1.0, 16), ensemble._atoms(20.0), ensemble.weights)
     np.testing.assert_allclose(found.whole[found.curve == 1], alone.whole, rtol=1e-4, atol=1e-30)
+
+
+def test_a_curve_that_is_known_at_few_times_has_a_part():
+    """Four values, evenly spread: the first 70 % hold only two of them."""
+    curves = np.full((3, 20), np.nan)
+    curves[:, 4::5] = saturating(3, 4, 0.01, seed=8)
+    found, _ = look(curves)
+    assert found.curve.tolist() == [0, 1, 2]
+    assert found.count.tolist() == [1, 1, 1]
+    stopper = CurveStopper(last_epoch=20, bound=0.05)
+    for trial, curve in enumerate(np.tile(curves, (5, 1))):
+        for epoch in (5, 10, 15, 20)[: 3 if trial == 14 else 4]:
+            stopper.observe(trial, epoch, curve[epoch - 1])
+    assert 0 < stopper.probability(14) < 1
 
 
 def test_groups_are_the_same_as_one_where_their_times_are():

@@ -88,7 +88,7 @@ def foresee(curves: Floats, times: Floats, atoms: Atoms, weights: Floats) -> For
             log_whole = after.evidence.reshape(-1, size) - most
             wholes.append(np.exp(np.minimum(log_whole, _LARGEST)).astype(np.float32))
             middle = _mean(before, atoms, times[last]).reshape(-1, size)
-            centre = ((part * middle) @ weights) / (part @ weights)
+            centre = ((part * middle) @ weights) / np.maximum(part @ weights, _LEAST)
             z = (ends_of_chunk - centre) / SURPRISE_SCALE
             surprises.append(np.exp(-0.5 * z**2) / (SURPRISE_SCALE * np.sqrt(2 * np.pi)))
         owners.append(rows)
@@ -147,15 +147,22 @@ def _density(found: Foreseen, weights: Floats) -> Floats:
 
 
 def _parts(curves: Floats) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Rows of curves, how many columns of them are taken as seen, and the column of their end."""
+    """Rows of curves, how many columns of them are taken as seen, and the column of their end.
+
+    A curve with too few values in all PARTS of it is taken as seen up to its end: each with four values has one part.
+    """
     known = ~np.isnan(curves)
     lasts = curves.shape[1] - 1 - known[:, ::-1].argmax(1)
     for last in np.unique(lasts).tolist():
+        left = lasts == last
         counts = {min(last, max(FEWEST, round(share * (last + 1)))) for share in PARTS}
         for count in sorted(counts):
             rows = np.flatnonzero((lasts == last) & (known[:, :count].sum(1) >= FEWEST))
+            left[rows] = False
             if len(rows):
                 yield rows, count, last
+        if left.any():
+            yield np.flatnonzero(left), last, last
 
 
 def _mean(posterior: Posterior, atoms: Atoms, time: float) -> Floats:
