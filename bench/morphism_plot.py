@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from bench.plots import save_figure
 
 _STEPS = 60
-_STYLES = {" 8 epochs": "--", " 16 epochs": ":"}
+_STYLES = {" 8 epochs": "--", " 16 epochs": ":", " 32 epochs": "-."}
 
 
 def draw(

@@ -82,16 +82,21 @@ def test_verdict_is_against_the_best_from_scratch():
         return [Found([1.0], [50.0], [end]) for end in ends]
 
     results = {name: runs(80, 82) for name in NAMES}
-    results[INHERITS[0]], results[SCRATCH[2]], results[SINGLE[1]] = runs(90, 94), runs(91, 89), runs(95, 95)
+    results[INHERITS[0]], results[SCRATCH[2]], results[SINGLE[1]] = runs(90, 96), runs(90, 88), runs(95, 95)
     judged = verdicts(results, 2.0)
     assert (judged[INHERITS[0]]["search"], judged[INHERITS[0]]["single"]) == (SCRATCH[2], SINGLE[1])
-    assert judged[INHERITS[0]]["lead over search"] == pytest.approx(2.0)
-    assert judged[INHERITS[0]]["lead over itself"] == pytest.approx(11.0)
-    assert judged[INHERITS[1]]["lead over search"] == pytest.approx(-9.0)
+    assert judged[INHERITS[0]]["lead over search"] == pytest.approx(4.0)
+    assert judged[INHERITS[0]]["lead over itself"] == pytest.approx(12.0)
+    assert judged[INHERITS[1]]["lead over search"] == pytest.approx(-8.0)
     assert judged[INHERITS[1]]["lead over single"] == pytest.approx(-14.0)
-    assert lead(results, 2.0, INHERITS[0], SCRATCH[2]) == pytest.approx((2.0, 3.0))
+    assert lead(results, 2.0, INHERITS[0], SCRATCH[2]) == pytest.approx((4.0, 4.0))
     assert np.isnan(results[INHERITS[0]][0].at(0.5, "test"))
-    assert misses(judged) == [INHERITS[1]]
+    assert misses(judged) == list(INHERITS)  # a single training leads
+    results[SINGLE[1]] = runs(80, 80)
+    results[SCRATCH[2]] = runs(91, 95)
+    assert misses(verdicts(results, 2.0)) == list(INHERITS)  # a search from scratch is as good
+    results[SCRATCH[2]] = runs(80, 81)
+    assert misses(verdicts(results, 2.0)) == [INHERITS[1]]
     with pytest.raises(ConfigError, match="less than one epoch of the largest"):
         search(SINGLE[1], make_space("mobilenet", SIZES), noisy_digits(0), 0, 1e6)
     assert search(SCRATCH[1], make_space("mobilenet", SIZES), noisy_digits(0), 0, 1e6).cost == []

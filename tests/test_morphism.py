@@ -21,6 +21,7 @@ from nasfast.morphism import (
     preserves,
     widen,
 )
+from nasfast.morphism.channels import WIDENINGS
 from nasfast.spaces.registry import DIGITS, make_space
 from nasfast.supernet import make_supernet
 
@@ -77,10 +78,13 @@ def _generator():
 
 
 MORPHISMS = {
-    "widen the first block": lambda n: widen(n, 0, 13, _generator()),
-    "widen in equal shares": lambda n: widen(n, 0, 21),
-    "widen what strides": lambda n: widen(n, 1, 17, _generator()),
-    "widen the last block": lambda n: widen(n, len(n.blocks) - 1, 30, _generator()),
+    "widen the first block": lambda n: widen(n, 0, 13),
+    "widen what strides": lambda n: widen(n, 1, 17),
+    "widen the last block": lambda n: widen(n, len(n.blocks) - 1, 30),
+    "repeat channels of the first block": lambda n: widen(n, 0, 13, _generator(), "repeat"),
+    "repeat in equal shares": lambda n: widen(n, 0, 21, how="repeat"),
+    "repeat channels of what strides": lambda n: widen(n, 1, 17, _generator(), "repeat"),
+    "repeat channels of the last block": lambda n: widen(n, len(n.blocks) - 1, 30, _generator(), "repeat"),
     "deepen behind the first": lambda n: deepen(n, 0),
     "deepen in the middle": lambda n: deepen(n, 1, kernel=5),
     "deepen at the end": lambda n: deepen(n, len(n.blocks) - 1),
@@ -113,11 +117,11 @@ def test_all_chain_morphisms_in_a_row_keep_the_outputs_and_learn():
         "kernel 1 to 3",
         "branch",
         "skip",
-        "widen in equal shares",
+        "repeat in equal shares",
         "deepen in the middle",
         "skip to the classifier",
     )
-    for name in (*names, "kernel 3 to 7", "widen what strides", "widen the last block"):
+    for name in (*names, "kernel 3 to 7", "repeat channels of what strides", "repeat channels of the last block"):
         child = MORPHISMS[name](child)
     for train in (True, False):
         assert_equal_outputs(parent, child, images(torch.float64), train)
@@ -144,7 +148,7 @@ def test_repeats_part_ways_with_drawn_shares_and_stay_alike_with_equal_ones():
     x, labels = images(torch.float64), torch.arange(6) % 5
     spread = {}
     for generator in (None, _generator()):
-        child = widen(chain(dtype=torch.float64), 0, 16, generator)
+        child = widen(chain(dtype=torch.float64), 0, 16, generator, "repeat")
         optimizer = torch.optim.SGD(child.parameters(), 0.1)
         for _ in range(3):
             optimizer.zero_grad()
@@ -157,11 +161,33 @@ def test_repeats_part_ways_with_drawn_shares_and_stay_alike_with_equal_ones():
     assert spread[False] > 1e-4
 
 
+def test_every_fresh_channel_learns_behind_closed_gates_too():
+    """Of a block whose output is added to others through gates of 0: what reads a channel, or its gate, is open."""
+    x, labels = images(torch.float64), torch.arange(6) % 5
+    parent = add_skip(deepen(chain(dtype=torch.float64), 2), 1, 4)
+    child = widen(parent, 2, 18)
+    started = copy.deepcopy(child.state_dict())
+    optimizer = torch.optim.SGD(child.parameters(), 0.1)
+    for _ in range(2):  # in the first step what reads them, in the second they themselves
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(child(x), labels).backward()
+        optimizer.step()
+    fresh = 0
+    for name, value in child.state_dict().items():
+        if name.endswith("conv.weight") and len(value) == 18:
+            moved = (value - started[name]).abs().amax((1, 2, 3))[12:]
+            assert (moved > 0).all(), name
+            assert value[12:].flatten(1).unique(dim=0).shape[0] == 6, name  # no two alike
+            fresh += 1
+    assert fresh >= 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda n: widen(n, 0, 8), "block 0 has 8 channels, expected more, got 8"),
         (lambda n: widen(n, 7, 80), "block must be 0 to 3, got 7"),
+        (lambda n: widen(n, 0, 16, how="other"), "widening must be fresh or repeat, got 'other'"),
         (lambda n: grow_kernel(n, 0, 4), "kernel must be odd"),
         (lambda n: grow_kernel(n, 0, 3), "has a kernel of 3, expected a larger one"),
         (lambda n: add_skip(n, 0, 2), "channels and size must be equal"),
@@ -253,8 +279,9 @@ LADDERS = {
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("widening", WIDENINGS)
 @pytest.mark.parametrize("name", LADDERS)
-def test_architectures_grow_by_several_decisions_and_again(name, dtype):
+def test_architectures_grow_by_several_decisions_and_again(name, widening, dtype):
     """Every step is trained for in between, so that gates and new layers are open when the next one is taken."""
     space, x = space_of(name), images(dtype, 16)
     first = {decision.name: decision.values[0] for decision in space.decisions}
@@ -263,7 +290,7 @@ def test_architectures_grow_by_several_decisions_and_again(name, dtype):
     choices = space.choices(row)
     for step in LADDERS[name][1:]:
         choices = choices | step
-        child = morph(space, parent, row, space.row_of(choices), seed=1)
+        child = morph(space, parent, row, space.row_of(choices), 1, widening)
         assert child.preserves, child.changes
         assert preserves(space, row, space.row_of(choices))
         assert child.changes

@@ -15,30 +15,45 @@ from torch import Tensor, nn
 
 from nasfast.errors import ConfigError
 from nasfast.morphism.chain import Block, Branch, ChainNetwork
-from nasfast.morphism.channels import ChannelMap, Gate, carry_conv, carry_linear, carry_norm
+from nasfast.morphism.channels import (
+    ChannelMap,
+    Gate,
+    Widening,
+    carry_conv,
+    carry_linear,
+    carry_norm,
+    check_widening,
+)
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def widen(network: ChainNetwork, block: int, channels: int, generator: torch.Generator | None = None) -> ChainNetwork:
-    """Give a block more channels: repeats of those it has. What reads them shares its weights among the repeats.
-
-    Blocks whose outputs are added to its output become as wide.
+def widen(
+    network: ChainNetwork,
+    block: int,
+    channels: int,
+    generator: torch.Generator | None = None,
+    how: Widening = "fresh",
+) -> ChainNetwork:
+    """Give a block more channels. Blocks whose outputs are added to its output become as wide.
 
     Args:
-        generator: Draws what is repeated and the shares, so that repeats get different gradients and part ways. None:
-            channels in turn, equal shares; equal repeats then stay equal.
+        generator: Of "repeat": draws what is repeated and the shares, so that repeats get different gradients and part
+            ways. None: channels in turn, equal shares; equal repeats then stay equal.
+        how: "fresh": the channels have new weights, and what reads them begins with weights of 0. "repeat": they repeat
+            those that the block has, and what reads them shares its weights among the repeats, as in Net2Net.
 
     Raises:
-        ConfigError: No such block, not more channels than it has, or the images would have to be wider.
+        ConfigError: No such block, not more channels than it has, the images would have to be wider, or no such way.
     """
+    check_widening("widen", how)
     child, before = copy.deepcopy(network), network.block(block).first.conv.out_channels
     if channels <= before:
         raise ConfigError(f"widen: block {block} has {before} channels, expected more, got {channels}")
     tied = _tied_values(network, block + 1)
     if 0 in tied:
         raise ConfigError(f"widen: the output of block {block} is added to the images, which have {before} channels")
-    wider = ChannelMap.to(before, channels, generator)
+    wider = ChannelMap.to(before, channels, generator, how)
     maps = [wider if v in tied else ChannelMap.same(network.channels(v)) for v in range(len(network.blocks) + 1)]
     for index in range(len(network.blocks)):
         if index in tied or index + 1 in tied:
@@ -178,9 +193,11 @@ def _carry_block(
 
 @torch.no_grad()
 def _wider_gate(gate: nn.Module, writes: ChannelMap) -> Gate:
+    """With open gates for fresh channels: a weight of 0 behind a gate of 0 would never learn."""
     assert isinstance(gate, Gate)
     wider = _like(gate, Gate(writes.after))
-    wider.weight.copy_(gate.weight[writes.sources])
+    wider.weight.fill_(1)
+    wider.weight[: writes.carried] = gate.weight[writes.sources[: writes.carried]]
     return wider
 
 

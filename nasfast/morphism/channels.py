@@ -1,33 +1,43 @@
 """How a layer's weights are carried over to one of other channels or a larger kernel, so that it computes the same.
 
-A wider layer repeats channels of the narrower one, and what reads them shares each weight among the repeats (Chen et
-al., "Net2Net: Accelerating Learning via Knowledge Transfer", ICLR 2016). Repeated channels have equal batch statistics,
-so this is exact where BatchNorms are in train mode as well as in eval mode. A larger kernel has zeros around the
-smaller one.
+A wider layer has the channels of the narrower one and more. "fresh": the others have weights of their own, as a new
+layer has, and what reads them begins with weights of 0. "repeat": they repeat channels, and what reads them shares each
+weight among the repeats (Chen et al., "Net2Net: Accelerating Learning via Knowledge Transfer", ICLR 2016); repeats have
+equal batch statistics. Both are exact where BatchNorms are in train mode as well as in eval mode, which normalise each
+channel by itself. Repeats learn much alike for long, so fresh channels are worth more. A larger kernel has zeros around
+the smaller one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nasfast.errors import ConfigError
+
+Widening = Literal["fresh", "repeat"]
+WIDENINGS: tuple[Widening, ...] = ("fresh", "repeat")
 
 _LEAST_DRAW = 0.25  # keeps every share of a weight away from 0
 
 
 @dataclass(frozen=True)
 class ChannelMap:
-    """Which of the parent's channels each of the child's repeats.
+    """Which of the parent's channels each of the child's is, or repeats.
 
     Attributes:
         sources: int64 [C_child], on the CPU.
         before: Channels of the parent.
+        fresh: Whether channels beyond the parent's are new, and no repeats of their sources.
     """
 
     sources: Tensor
     before: int
+    fresh: bool = False
 
     @classmethod
     def same(cls, channels: int) -> ChannelMap:
@@ -35,25 +45,32 @@ class ChannelMap:
         return cls(torch.arange(channels, device="cpu"), channels)
 
     @classmethod
-    def to(cls, before: int, after: int, generator: torch.Generator | None = None) -> ChannelMap:
-        """From ``before`` to ``after`` channels: all and repeats of some, or the first ones where they get fewer.
+    def to(
+        cls, before: int, after: int, generator: torch.Generator | None = None, widening: Widening = "repeat"
+    ) -> ChannelMap:
+        """From ``before`` to ``after`` channels: all and others, or the first ones where they get fewer.
 
         Args:
             generator: Draws what is repeated; None: the channels in turn.
         """
         if after <= before:
             return cls(torch.arange(after, device="cpu"), before)
-        more = after - before
-        if generator is None:
+        more, fresh = after - before, widening == "fresh"
+        if generator is None or fresh:
             repeats = torch.arange(more, device="cpu") % before
         else:
             repeats = torch.randint(before, (more,), generator=generator, device="cpu")
-        return cls(torch.cat([torch.arange(before, device="cpu"), repeats]), before)
+        return cls(torch.cat([torch.arange(before, device="cpu"), repeats]), before, fresh)
 
     @property
     def after(self) -> int:
         """Channels of the child."""
         return len(self.sources)
+
+    @property
+    def carried(self) -> int:
+        """How many of the child's channels, the first ones, get the weights of their sources."""
+        return self.before if self.fresh else self.after
 
     @property
     def keeps_all(self) -> bool:
@@ -67,15 +84,17 @@ class ChannelMap:
 
     def equals(self, other: ChannelMap) -> bool:
         """Whether both are the same map."""
-        return self.before == other.before and torch.equal(self.sources, other.sources)
+        return (self.before, self.fresh) == (other.before, other.fresh) and torch.equal(self.sources, other.sources)
 
     def shares(self, outputs: int, generator: torch.Generator | None) -> Tensor:
-        """What each repeat takes of a weight that read the repeated channel: float64 [outputs, C_child].
+        """What each channel takes of a weight that read its source: float64 [outputs, C_child].
 
-        The shares of one channel add up to 1. They are equal without a generator; with one they are drawn, so that
-        repeats, which are alike, get different gradients.
+        The shares of one source add up to 1. Fresh channels take nothing. Repeats take equal shares without a
+        generator; with one they are drawn, so that repeats, which are alike, get different gradients.
         """
         size = (outputs, self.after)
+        if self.fresh:
+            return (torch.arange(self.after, device="cpu") < self.before).double().expand(size)
         if generator is None:
             draws = torch.ones(size, dtype=torch.float64, device="cpu")
         else:
@@ -84,6 +103,12 @@ class ChannelMap:
         totals = torch.zeros(outputs, self.before, dtype=torch.float64, device="cpu")
         totals.index_add_(1, self.sources, draws)
         return draws / totals[:, self.sources]
+
+
+def check_widening(where: str, widening: str) -> None:
+    """Raise ConfigError where there is no such widening."""
+    if widening not in WIDENINGS:
+        raise ConfigError(f"{where}: widening must be {' or '.join(WIDENINGS)}, got {widening!r}")
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
@@ -113,15 +138,16 @@ def carry_conv(
     """Set a convolution's weights from another's, which is as dense or as depthwise.
 
     Args:
-        reads, writes: Of its input's and its output's channels.
+        reads, writes: Of its input's and its output's channels. Fresh ones of the output keep the child's weights.
         generator: See :meth:`ChannelMap.shares`.
     """
-    weight = parent.weight[writes.sources]
+    sources = writes.sources[: writes.carried]
+    weight = parent.weight[sources]
     if not is_depthwise(parent):
         weight = _read(weight, reads, generator)
-    child.weight.copy_(fit_kernel(weight, child.kernel_size))
+    child.weight[: writes.carried] = fit_kernel(weight, child.kernel_size)
     if parent.bias is not None and child.bias is not None:
-        child.bias.copy_(parent.bias[writes.sources])
+        child.bias[: writes.carried] = parent.bias[sources]
 
 
 @torch.no_grad()
@@ -134,11 +160,12 @@ def carry_linear(parent: nn.Linear, child: nn.Linear, reads: ChannelMap, generat
 
 @torch.no_grad()
 def carry_norm(parent: nn.BatchNorm2d, child: nn.BatchNorm2d, writes: ChannelMap) -> None:
-    """Set a BatchNorm's weights and running statistics from another's."""
+    """Set a BatchNorm's weights and running statistics from another's. Fresh channels keep the child's."""
+    sources = writes.sources[: writes.carried]
     for name in ("weight", "bias", "running_mean", "running_var"):
         values, old = getattr(child, name), getattr(parent, name)
         if values is not None and old is not None:
-            values.copy_(old[writes.sources])
+            values[: writes.carried] = old[sources]
     if child.num_batches_tracked is not None and parent.num_batches_tracked is not None:
         child.num_batches_tracked.copy_(parent.num_batches_tracked)
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nasfast.morphism.channels import ChannelMap, carry_conv, carry_linear, carry_norm, is_depthwise, keeps_size
+from nasfast.morphism.channels import (
+    ChannelMap,
+    Widening,
+    carry_conv,
+    carry_linear,
+    carry_norm,
+    is_depthwise,
+    keeps_size,
+)
 from nasfast.reference import DilConv, FactorizedReduce, ReLUConvBN, SepConv
 from nasfast.spaces.operations import InvertedResidual
 
@@ -72,6 +80,7 @@ def carry(
     c_out: tuple[int, int],
     same: bool,
     generator: torch.Generator | None,
+    widening: Widening,
 ) -> Carried:
     """Set the weights of ``child`` from those of ``parent``, as far as they are of one kind.
 
@@ -80,18 +89,19 @@ def carry(
         c_out: Channels that the parent and the child give.
         same: They are one operation with equal settings.
         generator: Draws repeated channels and shares, see :class:`ChannelMap`.
+        widening: What further channels are.
     """
     if same and reads.is_same:
         child.load_state_dict(parent.state_dict())
         return Carried(ChannelMap.same(c_out[1]), True, _has_weights(child))
     old, new = layers_of(parent), layers_of(child)
     if old is None or new is None or not _alike(old, new):
-        return Carried(ChannelMap.to(*c_out, generator), False, False)
+        return Carried(ChannelMap.to(*c_out, generator, widening), False, False)
     residual = is_residual(child)
     fits = residual == is_residual(parent)
     keeps_channels = (residual and fits) or not any(isinstance(m, nn.Linear) or _mixes(m) for m in new)
-    writes = reads if keeps_channels else ChannelMap.to(*c_out, generator)
-    preserves = _carry_chain(old, new, reads, writes, generator)
+    writes = reads if keeps_channels else ChannelMap.to(*c_out, generator, widening)
+    preserves = _carry_chain(old, new, reads, writes, generator, widening)
     return Carried(writes, preserves and fits, _has_weights(child))
 
 
@@ -123,6 +133,7 @@ def _carry_chain(
     reads: ChannelMap,
     writes: ChannelMap,
     generator: torch.Generator | None,
+    widening: Widening,
 ) -> bool:
     """Carry layer by layer; returns whether nothing of the parent is cut off."""
     last = max((i for i, layer in enumerate(new) if _mixes(layer)), default=-1)
@@ -131,7 +142,8 @@ def _carry_chain(
         if isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d):
             out = current
             if _mixes(b):
-                out = writes if i == last else ChannelMap.to(a.out_channels, b.out_channels, generator)
+                hidden = a.out_channels, b.out_channels
+                out = writes if i == last else ChannelMap.to(*hidden, generator, widening)
             carry_conv(a, b, current, out, generator)
             grown = all(x <= y for x, y in zip(a.kernel_size, b.kernel_size, strict=True))
             preserves = preserves and grown and out.keeps_all

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from nasfast.errors import SpaceError
-from nasfast.morphism.channels import ChannelMap
+from nasfast.morphism.channels import ChannelMap, Widening, check_widening
 from nasfast.morphism.network import MorphNetwork
 from nasfast.morphism.operations import carry, is_residual, silence
 from nasfast.spaces.base import Rows, Space
@@ -44,22 +44,28 @@ class Morph:
     operations: int
 
 
-def morph(space: Space, parent: GraphNetwork, parent_row: Any, row: Any, seed: int = 0) -> Morph:
+def morph(
+    space: Space, parent: GraphNetwork, parent_row: Any, row: Any, seed: int = 0, widening: Widening = "fresh"
+) -> Morph:
     """The network of ``row``, grown out of the network of ``parent_row``, which stays as it is.
 
-    Exact changes, for BatchNorm in train and in eval mode: a larger kernel has zeros around the old one; more channels
-    repeat old ones, and what reads them shares its weights among the repeats; a new residual block, and an operation in
-    place of "none", end with a BatchNorm whose weight is 0; what has no such end passes through a gate of 0.
+    Exact changes, for BatchNorm in train and in eval mode: a larger kernel has zeros around the old one; what reads
+    further channels begins with weights of 0 for them, or shares its weights among repeats; a new residual block, and
+    an operation in place of "none", end with a BatchNorm whose weight is 0; what has no such end passes through a gate
+    of 0.
 
     Args:
         space: Of both rows.
         parent: ``space.build(parent_row)``, or what an earlier call made of this row.
         seed: Of weights that are not inherited, of repeated channels and of the shares.
+        widening: "fresh": further channels have new weights. "repeat": they repeat old ones.
 
     Raises:
         SpaceError: The parent is not a network of ``parent_row``.
+        ConfigError: No such widening.
     """
-    return _Morphing(space, parent, space.check(parent_row)[0], space.check(row)[0], seed).run()
+    check_widening("morph", widening)
+    return _Morphing(space, parent, space.check(parent_row)[0], space.check(row)[0], seed, widening).run()
 
 
 def preserves(space: Space, parent_row: Any, row: Any) -> bool:
@@ -78,9 +84,11 @@ def growths(space: Space, row: Any) -> Rows:
 class _Morphing:
     """The state of one morphism. Of every node of the child: its partner, its channels, and whether it is equal."""
 
-    def __init__(self, space: Space, parent: GraphNetwork, parent_row: Rows, row: Rows, seed: int) -> None:
+    def __init__(
+        self, space: Space, parent: GraphNetwork, parent_row: Rows, row: Rows, seed: int, widening: Widening
+    ) -> None:
         classes, channels = parent.graph.nodes[-1].channels, parent.graph.in_channels
-        self.fixed, self.parent = space.mixable, parent
+        self.fixed, self.parent, self.widening = space.mixable, parent, widening
         self.old = whole_graph(space, parent_row, classes, channels, fixed=space.mixable)
         known = {node.weights: node.op for node in self.old.nodes}
         if any(node.weights and known.get(node.weights) != node.op for node in parent.graph.nodes):
@@ -181,8 +189,9 @@ class _Morphing:
             return
         reads, connected = self.maps[x], self.fixed or self.partners[x] == before.inputs[0]
         if (reads.before, reads.after) != (was.c_in, node.op.c_in):
-            reads, connected = ChannelMap.to(was.c_in, node.op.c_in, self.generator), False
-        carried = carry(old, new, reads, (was.c_out, node.op.c_out), was == node.op, self.generator)
+            reads, connected = ChannelMap.to(was.c_in, node.op.c_in, self.generator, self.widening), False
+        c_out = (was.c_out, node.op.c_out)
+        carried = carry(old, new, reads, c_out, was == node.op, self.generator, self.widening)
         self.inherited += carried.inherits
         alike = carried.preserves and self._carry_gate(index, partner)
         self._note(carried.writes, alike and connected and self.equal[x])
