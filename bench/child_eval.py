@@ -31,14 +31,14 @@ from bench.tables import Row, megabytes, percent, section, times
 from bench.timing import Timing, compare, speedup
 from bench.validate import MismatchError, check_error, relative_error
 from nasfast import _C
-from nasfast.child_eval import MEMORY_BOUND, ChildPlan, ChildPlanner, ChildResults
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.graph import Graph
 from nasfast.spaces.mobilenet import MobileNetSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.supernet import make_supernet
-from nasfast.supernet.shared import SharedNetwork, run_graph
+from nasfast.supernets import make_supernet
+from nasfast.supernets.batched_eval import MEMORY_BOUND, ChildPlan, ChildPlanner, ChildResults
+from nasfast.supernets.shared import SharedNetwork, run_graph
 
 CLASSES = 10
 TOLERANCE = 1e-4

@@ -29,17 +29,17 @@ from bench import environment
 from bench.arguments import write_json
 from bench.plots import save_figure
 from bench.tables import section
-from nasfast.config import SearchConfig
+from nasfast.config.gradient import SearchConfig
 from nasfast.data import DataSet, load_data, shrink_images
 from nasfast.errors import NasfastError
 from nasfast.estimators.table import TableEstimator
-from nasfast.progress import Progress
-from nasfast.run import RunFolder
-from nasfast.search_loop import SearchLoop
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.loop import SearchLoop
 from nasfast.spaces.nasbench201 import OPERATIONS, NASBench201
-from nasfast.strategies.guard import CollapseGuard, GuardSettings, Observation
-from nasfast.strategies.relaxations import DIFFERENTIABLE
-from nasfast.strategies.rows import best_row
+from nasfast.strategies.gradient.collapse_guard import CollapseGuard, GuardSettings, Observation
+from nasfast.strategies.gradient.readout_space import best_row
+from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE
+from nasfast.utils.progress import Progress
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy of what DARTS (first order) finds, and of random search.
 PUBLISHED = {"DARTS": 54.30, "random search": 93.70, "optimum": 94.37}

@@ -15,10 +15,11 @@ from typing import Any
 
 from bench.arguments import write_json
 from bench.tables import section
-from nasfast.compare_methods import REFERENCE
+from nasfast.compare.methods import REFERENCE
 from nasfast.errors import NasfastError, RunError
 from nasfast.report.comparison import comparison_svg, load_comparison
-from nasfast.run import RunFolder, atomic_write
+from nasfast.runs.folder import RunFolder
+from nasfast.utils.files import atomic_write
 
 _PLACES = ("data_root", "table")  # settings that say where things are on one machine
 

@@ -24,7 +24,7 @@ import torch
 import nasfast._C as extension
 from bench.tables import Row
 from bench.timing import Step, Timing
-from nasfast.environment import describe_cuda
+from nasfast.utils.device import describe_cuda
 
 COPY_BYTES = 1 << 30
 """One buffer of the copy: far larger than any card's cache."""

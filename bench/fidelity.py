@@ -30,18 +30,19 @@ from bench.arguments import write_json
 from bench.arrays import read_arrays
 from bench.plots import save_figure
 from bench.tables import section
-from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.config.objectives import BUDGET
 from nasfast.errors import NasfastError
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.estimators.table import TableEstimator
-from nasfast.objectives import BUDGET
-from nasfast.progress import Progress
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.history import Trial
 from nasfast.spaces.base import Choices, Rows, Space
 from nasfast.spaces.graph import Builder, Factory
 from nasfast.spaces.nasbench201 import NASBench201
-from nasfast.standing import Trial
-from nasfast.strategies.multifidelity import MultiFidelity
+from nasfast.strategies.blackbox.multi_fidelity import MultiFidelity
 from nasfast.strategies.registry import make_strategy
+from nasfast.utils.progress import Progress
 
 NAAP_RUNGS, NAAP_EPOCHS = (3, 10, 30, 90), 90
 SHARE = 0.25

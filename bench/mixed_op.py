@@ -1,7 +1,7 @@
 """One edge of a search cell, forward and backward: the fused mixed op beside plain PyTorch.
 
 Backward gives the gradients of the input, the architecture weights and every parameter. The twin is
-nasfast.reference.MixedOp, contiguous ("eager") and channels_last. With --device cuda see bench/mixed_op_cuda.py.
+nasfast.nn.cells.MixedOp, contiguous ("eager") and channels_last. With --device cuda see bench/mixed_op_cuda.py.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
 from bench.timing import Step, Timing, compare, speedup
 from bench.validate import check_against_exact
-from nasfast.modules import FusedMixedOp
-from nasfast.reference import MixedOp
+from nasfast.nn.cells import MixedOp
+from nasfast.nn.fused import FusedMixedOp
 
 SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels of the three stages of the search network
 WAYS = ("eager", "channels_last", "fused", "fused NCHW", "fused recompute")

@@ -41,14 +41,14 @@ from nasfast.estimators.base import Inheriting
 from nasfast.estimators.candidates import load_candidate
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
-from nasfast.space_model import WholeNetwork
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.registry import DIGITS, make_space
 from nasfast.strategies.base import Strategy
-from nasfast.strategies.evolution import RegularizedEvolution
-from nasfast.strategies.morphism import MorphismEvolution, MorphismHillClimbing
-from nasfast.strategies.random_search import RandomSearch
-from nasfast.trainer import evaluate_network
+from nasfast.strategies.blackbox.evolution import RegularizedEvolution
+from nasfast.strategies.blackbox.morphism import MorphismEvolution, MorphismHillClimbing
+from nasfast.strategies.blackbox.random_search import RandomSearch
+from nasfast.training.evaluate import evaluate_network
+from nasfast.training.space_network import WholeNetwork
 
 FIRST_EPOCHS, CHILD_EPOCHS = 10, 8
 MORPHISMS = 3  # of a child: with one at a time the networks stay small

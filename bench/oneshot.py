@@ -31,16 +31,16 @@ from bench.arguments import write_json
 from bench.oneshot_baselines import macro_runs, stored_supernets
 from bench.plots import save_figure
 from bench.tables import section
+from nasfast.config.oneshot import OneShotConfig
 from nasfast.data import DataSet, load_data
 from nasfast.errors import NasfastError
 from nasfast.estimators import OneShotEstimator, TableEstimator
-from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import SupernetTraining
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError, load_checkpoint, save_checkpoint
+from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.utils.progress import Progress
 
 PUBLISHED = {"nasbench201": {"one-shot": 0.49, "few-shot": 0.55}, "nasbench-macro": {"FLOPs": 0.556, "seeds": 0.882}}
 """Kendall's tau over the whole table."""

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from nasfast.errors import NasfastError
+from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.report import cell_svg, search_cell_svg, standalone
-from nasfast.run import atomic_write
-from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
+from nasfast.utils.files import atomic_write
 
 # Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
 DARTS_SECOND_ORDER = Genotype.parse(

@@ -1,7 +1,7 @@
 """The pre-processing of a cell, forward and backward, and the running statistics of a whole cell: beside plain PyTorch.
 
-Backward gives the gradients of the input and every parameter. The twins are nasfast.reference.ReLUConvBN and
-nasfast.reference.FactorizedReduce, contiguous ("eager") and channels_last. Running statistics move as in a training
+Backward gives the gradients of the input and every parameter. The twins are nasfast.nn.primitives.ReLUConvBN and
+nasfast.nn.primitives.FactorizedReduce, contiguous ("eager") and channels_last. Running statistics move as in a training
 step; their twins are one `lerp_` per BatchNorm and buffer ("eager"), and torch._foreach_lerp_ over all of them.
 """
 
@@ -21,9 +21,9 @@ from bench.memory import saved_bytes
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
 from bench.timing import Step, Timing, compare, speedup
 from bench.validate import check_against_exact, check_error, relative_error
-from nasfast import ops
-from nasfast.modules import ParamList, run_preprocess
-from nasfast.reference import FactorizedReduce, ReLUConvBN
+from nasfast.kernels import ops
+from nasfast.nn.fused import ParamList, run_preprocess
+from nasfast.nn.primitives import FactorizedReduce, ReLUConvBN
 
 PLAIN = ("eager", "channels_last")
 FUSED = ("fused", "fused recompute")

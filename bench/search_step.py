@@ -4,7 +4,8 @@ A step is that of `nasfast search --data cifar10 --order first`: two batches dra
 architecture on one, a step of the weights on the other. Images are random bytes of CIFAR-10's size, labels random: the
 time does not depend on what they show. The projection is the step's time over the steps of a search: it leaves out
 loading, logs, checkpoints and what follows the search. On a GPU steps are also recorded as one CUDA graph
-(nasfast.graphs), and bfloat16 (autocast) is measured too. On a CPU the whole size takes minutes; --quick is smaller.
+(nasfast.search.gradient.cuda_graphs);
+bfloat16 (autocast) is measured too. On a CPU the whole size takes minutes; --quick is smaller.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from bench.autocast import DTYPES, autocast
 from bench.tables import Row, milliseconds, percent, section, times
 from bench.timing import Timing, compare
 from bench.validate import check_error
-from nasfast.config import SearchConfig
+from nasfast.config.gradient import SearchConfig
 from nasfast.data import Augmentation, Sampler, augment
-from nasfast.graphs import capture_search_step
-from nasfast.strategies.bilevel import BilevelSearch
-from nasfast.strategies.darts import Batch, StepResult
+from nasfast.search.gradient.cuda_graphs import capture_search_step
+from nasfast.strategies.gradient.bilevel import BilevelSearch
+from nasfast.strategies.gradient.steps import Batch, StepResult
 
 CLASSES, PIXELS = 10, 32
 HALF = 25_000  # training images of CIFAR-10: as many again judge the architecture
@@ -55,7 +56,7 @@ class Size:
 
 
 class Batches:
-    """Draws and augments the two batches of a step as nasfast.search does."""
+    """Draws and augments the two batches of a step as nasfast.search.gradient.runner does."""
 
     def __init__(self, size: Size, device: str) -> None:
         generator = torch.Generator().manual_seed(0)

@@ -28,16 +28,17 @@ from bench import environment
 from bench.arguments import progress, write_json
 from bench.plots import save_figure
 from bench.tables import section
-from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.config.objectives import Objective
 from nasfast.errors import NasfastError
 from nasfast.estimators.table import TableEstimator
-from nasfast.objectives import Objective
-from nasfast.population import non_dominated
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.spaces.base import Space
 from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.bayesian import Bayesian
-from nasfast.strategies.policy_gradient import PolicyGradient
+from nasfast.spaces.population import non_dominated
+from nasfast.strategies.blackbox.bayesian import Bayesian
+from nasfast.strategies.blackbox.policy_gradient import PolicyGradient
 from nasfast.strategies.registry import MORPHISM, STRATEGIES, make_strategy
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy after a search of 12,000 s, which is about 100 evaluations by

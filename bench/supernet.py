@@ -36,8 +36,8 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.graph import Graph
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.supernet.paths import forward_paths
-from nasfast.supernet.shared import SharedNetwork, run_graph
+from nasfast.supernets.paths import forward_paths
+from nasfast.supernets.shared import SharedNetwork, run_graph
 
 CLASSES = 10
 HEADERS = (

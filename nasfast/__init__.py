@@ -1,7 +1,7 @@
 """Neural architecture search on fused C++ kernels, as an extension of PyTorch.
 
 The drop-in: `nasfast.compat.darts.Network`, `nasfast.compat.pcdarts.Network`, or `nasfast.accelerate(model)` for a
-network of your own. The search: `nasfast.search.run_search`, or the command `nasfast`.
+network of your own. The search: `nasfast.search.gradient.runner.run_search`, or the command `nasfast`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import metadata
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The function takes the place of the module of the same name; `from nasfast.accelerate import ...` finds the module.
-from nasfast.accelerate import AccelerateReport, accelerate
+from nasfast.dropin import AccelerateReport, accelerate
 
 __all__ = ["AccelerateReport", "__version__", "accelerate"]
 

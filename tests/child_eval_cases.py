@@ -23,7 +23,7 @@ from nasfast.spaces.operations import (
     primitive,
 )
 from nasfast.spaces.registry import make_space
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernets.shared import SharedNetwork
 
 
 class SmallChain(Space):

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_training import SupernetTraining
-from nasfast.progress import Progress
-from nasfast.search import load_run_data
+from nasfast.config.oneshot import OneShotConfig
+from nasfast.search.inputs import load_run_data
+from nasfast.search.oneshot.training import SupernetTraining
+from nasfast.utils.progress import Progress
 from tests.runs import assert_same_checkpoints, without_times
 
 TINY: dict[str, Any] = {

@@ -9,9 +9,10 @@ import torch
 from conftest import Device
 from torch import Tensor, nn
 
-from nasfast import ops, reference
-from nasfast.modules import ParamList
-from nasfast.spaces.darts import ALL_PRIMITIVES, PRIMITIVES
+from nasfast.kernels import ops
+from nasfast.kernels.primitives import ALL_PRIMITIVES, PRIMITIVES
+from nasfast.nn import cells
+from nasfast.nn.fused import ParamList
 
 # Error allowed, relative to the largest value of the float64 reference. float32: sums of a few thousand products in
 # another order; bfloat16: 8 bits of every stored image. The CUDA kernels also round what goes into tensor cores, and
@@ -42,8 +43,8 @@ class Edge:
     primitives: tuple[str, ...] = PRIMITIVES
     affine: bool = False
 
-    def module(self) -> reference.MixedOp:
-        module = reference.MixedOp(self.channels, self.stride, self.primitives, self.affine)
+    def module(self) -> cells.MixedOp:
+        module = cells.MixedOp(self.channels, self.stride, self.primitives, self.affine)
         for parameter in module.parameters():
             if parameter.dim() == 1:
                 nn.init.uniform_(parameter, 0.5, 1.5)
@@ -87,7 +88,7 @@ def leaves(*tensors: Tensor, dtype: torch.dtype, on: str = "cpu") -> list[Tensor
     return [t.detach().to(on, dtype, copy=True).requires_grad_() for t in tensors]
 
 
-def plain_results(edge: Edge, module: reference.MixedOp, x: Tensor, weights: Tensor) -> list[Tensor]:
+def plain_results(edge: Edge, module: cells.MixedOp, x: Tensor, weights: Tensor) -> list[Tensor]:
     module = module.double()
     x, weights = leaves(x, weights, dtype=torch.float64)
     return run(lambda: module(x, weights), [x, weights, *module.parameters()])
@@ -95,7 +96,7 @@ def plain_results(edge: Edge, module: reference.MixedOp, x: Tensor, weights: Ten
 
 def fused_results(
     edge: Edge,
-    module: reference.MixedOp,
+    module: cells.MixedOp,
     x: Tensor,
     weights: Tensor,
     dtype: torch.dtype,

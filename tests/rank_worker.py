@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from nasfast.oneshot_training import SupernetTraining
-from nasfast.progress import Progress
-from nasfast.ranks import open_ranks
-from nasfast.search import load_run_data
+from nasfast.search.inputs import load_run_data
+from nasfast.search.oneshot.training import SupernetTraining
+from nasfast.training.distributed import open_ranks
+from nasfast.utils.progress import Progress
 from tests.oneshot_runs import tiny
 
 

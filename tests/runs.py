@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 import torch
 
-from nasfast.run import load_checkpoint
-from nasfast.search import SearchConfig
-from nasfast.strategies.study_file import STUDY
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.search.blackbox.optuna_study import STUDY
+from nasfast.search.gradient.runner import SearchConfig
 
 TINY: dict[str, Any] = {
     "data": "digits",

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from nasfast import modules
-from nasfast.accelerate import accelerate
 from nasfast.compat import darts, pcdarts
+from nasfast.dropin import accelerate
 from nasfast.errors import ConfigError
+from nasfast.nn import fused as modules
 
 
 @pytest.fixture

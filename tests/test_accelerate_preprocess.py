@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasfast.accelerate import accelerate, preprocess
+from nasfast.dropin import accelerate, preprocess
 
 
 class Halving(foreign.Shrink):

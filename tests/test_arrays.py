@@ -7,10 +7,10 @@ import pytest
 import torch
 from op_cases import EDGES
 
-from nasfast import ops
-from nasfast.arrays import as_tensor, like
 from nasfast.errors import NasfastError
-from nasfast.modules import ParamList
+from nasfast.kernels import ops
+from nasfast.kernels._arrays import as_tensor, like
+from nasfast.nn.fused import ParamList
 
 
 def nhwc(n: int, c: int, h: int, w: int) -> np.ndarray:

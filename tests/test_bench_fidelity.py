@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from bench.fidelity import Curves, Networks, at, misses, run_naap, search, summary, trace
-from nasfast.standing import Trial
+from nasfast.search.history import Trial
 
 
 def trials(*given):

@@ -11,10 +11,10 @@ pytest.importorskip("matplotlib")
 from bench.oneshot import draw_children, kendall, score, train
 from bench.oneshot_baselines import macro_runs, stored_supernets
 from nasfast.data import load_data
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError
+from nasfast.runs.checkpoint import CheckpointError
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.utils.progress import Progress
 from tests.oneshot_runs import tiny
 from tests.runs import assert_same_bits
 from tests.test_search import Stopping

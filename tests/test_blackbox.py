@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox import BlackBoxSearch, Problem, SearchStuck
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
+from nasfast.config.objectives import Constraint, Objective
 from nasfast.errors import ConfigError, DataError, NasfastError, RunError, SpaceError
 from nasfast.estimators.base import Estimate
-from nasfast.objectives import Constraint, Objective
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError
-from nasfast.search import resume_search
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.search.blackbox.search import BlackBoxSearch, SearchStuck
+from nasfast.search.gradient.runner import resume_search
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import PLAIN, make_strategy
+from nasfast.utils.progress import Progress
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 RUNNER = CliRunner()
@@ -120,7 +121,7 @@ def test_front_is_what_nothing_dominates():
 
 
 def test_impossible_constraints_end_the_search_with_a_line(monkeypatch):
-    monkeypatch.setattr("nasfast.blackbox._MOST_REJECTED", 300)
+    monkeypatch.setattr("nasfast.search.blackbox.search._MOST_REJECTED", 300)
     with pytest.raises(
         SearchStuck, match=r"none of the last 300 proposals keeps params<=1000; the last one has params"
     ):
@@ -193,13 +194,13 @@ class _Scores(MadeUp):
 
 
 def _state(run):
-    from nasfast.run import load_checkpoint
+    from nasfast.runs.checkpoint import load_checkpoint
 
     return json.loads(load_checkpoint(run / "checkpoint.pt", "blackbox")["search"])
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "nasfast.cli", "search", *map(str, arguments)]
+    command = [sys.executable, "-m", "nasfast.cli.app", "search", *map(str, arguments)]
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -314,7 +315,7 @@ def test_report_of_a_run_that_has_just_begun(table, tmp_path):
     config = config_of(table)
     with pytest.raises(KeyboardInterrupt):
         run_blackbox(config, tmp_path / "run", estimator=_Interrupted())
-    from nasfast.report import build_report
+    from nasfast.report.build import build_report
 
     assert "Nothing was evaluated yet." in build_report(tmp_path / "run").read_text()
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_estimator import make_task
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Recalling
 from nasfast.estimators.curves import CurveEnsemble
 from nasfast.estimators.curves.watched import WatchedTrainer, read_curve
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.search.blackbox.estimator import make_task
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.utils.progress import Progress
 from tests.runs import logged, search_state
 
 RUNNER = CliRunner()

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
-from nasfast.run import load_checkpoint
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import MORPHISM
 from tests.runs import assert_same_bits, logged, search_state, without_times

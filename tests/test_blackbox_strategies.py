@@ -11,11 +11,11 @@ import torch
 from nasfast.errors import ConfigError, NasfastError, SpaceError
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.controller import CategoricalPolicy, LSTMPolicy
-from nasfast.strategies.evolution import RegularizedEvolution
-from nasfast.strategies.local_search import LocalSearch
-from nasfast.strategies.nsga2 import NSGA2
-from nasfast.strategies.policy_gradient import PPO
+from nasfast.strategies.blackbox.evolution import RegularizedEvolution
+from nasfast.strategies.blackbox.local_search import LocalSearch
+from nasfast.strategies.blackbox.nsga2 import NSGA2
+from nasfast.strategies.blackbox.policies import CategoricalPolicy, LSTMPolicy
+from nasfast.strategies.blackbox.policy_gradient import PPO
 from nasfast.strategies.registry import MORPHISM, PLAIN, STRATEGIES, make_strategy
 
 SPACE = NASBenchMacro()

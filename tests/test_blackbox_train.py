@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.nasbench201 import NASBench201
-from nasfast.trainer import TrainError
+from nasfast.training.evaluate import TrainError
 from tests.runs import logged, search_state
 
 RUNNER = CliRunner()

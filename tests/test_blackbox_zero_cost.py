@@ -7,14 +7,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nasfast import blackbox_estimator
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.zero_cost import ZeroCostEstimator
-from nasfast.run import RunFolder
-from nasfast.weights import load_model
+from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox import estimator as blackbox_estimator
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.training.model_file import load_model
 from tests.runs import logged, search_state
 from tests.test_cli import write_images
 

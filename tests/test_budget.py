@@ -6,14 +6,14 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.budget import Budget, Meter, Spent
-from nasfast.cli import app
-from nasfast.config import SearchConfig
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
+from nasfast.config.budget import Budget, Meter, Spent
+from nasfast.config.gradient import SearchConfig
+from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError
-from nasfast.oneshot_config import OneShotConfig
-from nasfast.progress import clock
 from nasfast.spaces.nasbench_macro import NASBenchMacro
+from nasfast.utils.progress import clock
 from tests.runs import logged, tiny_options
 
 RUNNER = CliRunner()
@@ -72,7 +72,7 @@ def test_any_limit_ends_it():
 
 def test_meter_counts_all_sittings_and_workers(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("nasfast.budget.monotonic", lambda: now)
+    monkeypatch.setattr("nasfast.config.budget.monotonic", lambda: now)
     alone = Meter(threads=4, gpus=1.0, before=Spent(7, 100.0, 1.0, 2.0))
     shared = Meter(threads=2, gpus=0.5, worker_seconds=lambda: 7200.0)
     now += 1800.0

@@ -22,15 +22,15 @@ from child_eval_cases import (
 from torch import nn
 
 from nasfast import _C
-from nasfast.child_eval import ChildPlanner, Usage, evaluate_children
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.operations import Classifier, conv_bn
-from nasfast.supernet.lowering import NoKernelError
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernets.batched_eval import ChildPlanner, Usage, evaluate_children
+from nasfast.supernets.lowering import NoKernelError
+from nasfast.supernets.shared import SharedNetwork
 
 SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches, "own": OwnLayers}
 TOLERANCE = 1e-4

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from nasfast.cli import app
-from nasfast.config import SearchConfig, option_name
-from nasfast.run import FORMAT
-from nasfast.search import run_search
+from nasfast.cli.app import app
+from nasfast.config.base import option_name
+from nasfast.config.gradient import SearchConfig
+from nasfast.runs.checkpoint import FORMAT
+from nasfast.search.gradient.runner import run_search
 from tests.runs import tiny_config, tiny_options
 
 RUNNER = CliRunner()
@@ -262,7 +263,7 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_full_disk_in_a_real_process(tmp_path):
     """Writes beyond 64 KiB fail: the first checkpoint is not made, nothing half-written stays, the run can go on."""
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); from nasfast.cli import main; main()"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); from nasfast.cli.app import main; main()"
     run = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-c", limited, "search", *tiny_options(), "--out", str(run), "--quiet"],

@@ -11,16 +11,16 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from bench.compare import main as bench_main
-from nasfast.cli import app
-from nasfast.compare import draw_rows, resume_compare, run_compare
-from nasfast.compare_config import CompareConfig
-from nasfast.compare_methods import REFERENCE
-from nasfast.compare_ranks import compare, interval, kendall, spearman
+from nasfast.cli.app import app
+from nasfast.compare.methods import REFERENCE
+from nasfast.compare.rank_correlation import compare, interval, kendall, spearman
+from nasfast.compare.runner import draw_rows, resume_compare, run_compare
+from nasfast.config.compare import CompareConfig
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.estimators import Fidelity, TrainSettings
 from nasfast.estimators.curves.estimator import CurveEstimator
-from nasfast.report import build_report
+from nasfast.report.build import build_report
 from nasfast.report.comparison import comparison_svg
 from nasfast.spaces.registry import make_space
 from tests.runs import logged, without_times

@@ -11,8 +11,8 @@ import torch
 from public_architect import Architect
 from torch import nn
 
-from nasfast.accelerate import accelerate
 from nasfast.compat import darts, genotypes, pcdarts
+from nasfast.dropin import accelerate
 from nasfast.errors import ConfigError
 from nasfast.spaces import Genotype
 

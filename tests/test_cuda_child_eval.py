@@ -26,11 +26,11 @@ from conftest import Device
 from test_elastic import elastic_network
 from torch import Tensor, nn
 
-from nasfast.child_eval import ChildPlanner, ChildResults, evaluate_children
 from nasfast.errors import NasfastError
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.nasbench201 import NASBench201
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernets.batched_eval import ChildPlanner, ChildResults, evaluate_children
+from nasfast.supernets.shared import SharedNetwork
 
 SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches, "own": OwnLayers}
 DEVICES = pytest.mark.parametrize("device", ["simt", "cuda"], indirect=True)

@@ -12,11 +12,11 @@ import torch
 from conftest import Device
 from op_cases import EDGES, Edge, fused_results, leaves, run
 
-from nasfast import ops
-from nasfast.modules import ParamList, cell_graph
-from nasfast.reference import MixedOp
-from nasfast.spaces.darts import PRIMITIVES
-from nasfast.supernet.darts import SearchNetwork
+from nasfast.kernels import ops
+from nasfast.kernels.primitives import PRIMITIVES
+from nasfast.nn.cells import MixedOp
+from nasfast.nn.fused import ParamList, cell_graph
+from nasfast.supernets.cell_network import SearchNetwork
 
 TRAFFIC = 45  # activation tensors that an edge may move, forward and backward; eager: 257
 EDGE_LAUNCHES = 12  # eager: 116

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from nasfast.errors import ConfigError
-from nasfast.modules import FusedCell
-from nasfast.reference import Cell
-from nasfast.spaces.darts import PRIMITIVES, num_edges
-from nasfast.strategies.relaxations import make_relaxation
-from nasfast.supernet.darts import SearchNetwork
+from nasfast.kernels.primitives import PRIMITIVES, num_edges
+from nasfast.nn.cells import Cell
+from nasfast.nn.fused import FusedCell
+from nasfast.strategies.gradient.relaxations import make_relaxation
+from nasfast.supernets.cell_network import SearchNetwork
 
 
 def seeded(seed=0):

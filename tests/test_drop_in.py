@@ -9,18 +9,18 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from nasfast import reference
 from nasfast.errors import NasfastError
-from nasfast.modules import FusedCell, FusedMixedOp
-from nasfast.partial import FusedPartialCell, FusedPartialMixedOp
+from nasfast.nn import cells
+from nasfast.nn.fused import FusedCell, FusedMixedOp
+from nasfast.nn.fused_partial import FusedPartialCell, FusedPartialMixedOp
 
 CELL = (2, 2, 6, 6, 8, True, False)
 PAIRS = {
-    "mixed op": (reference.MixedOp, FusedMixedOp, (8, 1), [(3, 8, 6, 6), (8,)], "_ops"),
-    "partial mixed op": (reference.PartialMixedOp, FusedPartialMixedOp, (16, 2), [(3, 16, 6, 6), (8,)], "_ops"),
-    "cell": (reference.Cell, FusedCell, CELL, [(3, 6, 8, 8), (3, 6, 8, 8), (5, 8)], "_ops.3._ops"),
+    "mixed op": (cells.MixedOp, FusedMixedOp, (8, 1), [(3, 8, 6, 6), (8,)], "_ops"),
+    "partial mixed op": (cells.PartialMixedOp, FusedPartialMixedOp, (16, 2), [(3, 16, 6, 6), (8,)], "_ops"),
+    "cell": (cells.Cell, FusedCell, CELL, [(3, 6, 8, 8), (3, 6, 8, 8), (5, 8)], "_ops.3._ops"),
     "partial cell": (
-        *(reference.PartialCell, FusedPartialCell, CELL),
+        *(cells.PartialCell, FusedPartialCell, CELL),
         *([(3, 6, 8, 8), (3, 6, 8, 8), (5, 8), (5,)], "_ops.3._ops"),
     ),
 }
@@ -86,7 +86,7 @@ def test_settings_of_batchnorm_are_followed(case, change):
 
 
 def test_cumulative_averages_go_on_from_each_count():
-    plain, fused = reference.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
+    plain, fused = cells.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
     for i, norm in enumerate(norms(plain)):
         norm.momentum = None
         norm.num_batches_tracked.fill_(i)
@@ -294,7 +294,7 @@ def test_what_wants_a_candidate_called_is_refused(case, change):
 
 
 def test_a_pruned_layer_runs_once_pruning_is_made_permanent():
-    plain, fused = reference.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
+    plain, fused = cells.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
     fused.load_state_dict(plain.state_dict())
     for module in (plain, fused):
         prune.l1_unstructured(module._ops[4].op[2], "weight", 0.5)

@@ -12,17 +12,17 @@ from child_eval_cases import SmallChain, sequential
 from test_supernet_paths import TOLERANCE, assert_same, batch, loop, population, step
 from torch import Tensor, nn
 
-from nasfast.child_eval import ChildPlanner
 from nasfast.errors import SpaceError
 from nasfast.estimators import OneShotEstimator
 from nasfast.spaces.base import Choices, Space
 from nasfast.spaces.graph import Builder
+from nasfast.spaces.graph_network import GraphNetwork
 from nasfast.spaces.mobilenet import MobileNetSpace
-from nasfast.spaces.network import GraphNetwork
 from nasfast.spaces.operations import Classifier, max_pool_3x3
-from nasfast.supernet import ElasticNetwork, SharedNetwork, make_supernet
-from nasfast.supernet.lowering import NoKernelError
-from nasfast.supernet.paths import forward_paths
+from nasfast.supernets import ElasticNetwork, SharedNetwork, make_supernet
+from nasfast.supernets.batched_eval import ChildPlanner
+from nasfast.supernets.lowering import NoKernelError
+from nasfast.supernets.paths import forward_paths
 
 
 def small_mobilenet() -> MobileNetSpace:

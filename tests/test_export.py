@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from nasfast import export
 from nasfast.data import load_data, normalize
 from nasfast.errors import ExportError, RunError
-from nasfast.export import export_onnx, export_pt2
-from nasfast.run import RunFolder
+from nasfast.export import formats as export
+from nasfast.export.formats import export_onnx, export_pt2
+from nasfast.runs.folder import RunFolder
 from nasfast.spaces.darts import random_genotype
-from nasfast.train import RetrainConfig, retrain
-from nasfast.weights import load_model
+from nasfast.training.genotype_trainer import RetrainConfig, retrain
+from nasfast.training.model_file import load_model
 
 CONFIG = RetrainConfig(channels=4, layers=3, epochs=1, batch_size=32, seed=1)
 

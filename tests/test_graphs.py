@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasfast import graphs
 from nasfast.errors import ConfigError, NasfastError
+from nasfast.search.gradient import cuda_graphs as graphs
 
 NO_GPU = not torch.cuda.is_available()
 

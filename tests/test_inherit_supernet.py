@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_estimator import worker_estimator
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.data import load_data
+from nasfast.data.fingerprint import data_fingerprint
 from nasfast.errors import ConfigError, RunError
-from nasfast.oneshot_network import Wanted, load_network, network_fingerprint
-from nasfast.progress import Progress
-from nasfast.run import load_checkpoint
-from nasfast.search_loop import data_fingerprint
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.search.blackbox.estimator import worker_estimator
+from nasfast.search.oneshot.pretrained import Wanted, load_network, network_fingerprint
+from nasfast.utils.progress import Progress
 from tests.runs import assert_same_bits, logged, search_state
 from tests.test_blackbox_inherit import COUNT, SIZES, SPACE, options, origins, run, weights
 

@@ -9,14 +9,14 @@ from contextlib import closing
 
 import pytest
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_estimator import worker_estimator
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import RunError
 from nasfast.estimators.candidates import CandidateTrainer
-from nasfast.progress import Progress
-from nasfast.run import RunFolder
+from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox.estimator import worker_estimator
+from nasfast.search.workers import TrialStore
 from nasfast.strategies.registry import MORPHISM
-from nasfast.trials import TrialStore
+from nasfast.utils.progress import Progress
 from tests.runs import assert_same_bits, logged, search_state
 from tests.test_blackbox_inherit import COUNT, options, origins, run, weights
 
@@ -68,7 +68,7 @@ def test_two_workers_give_the_bits_of_one(strategy, whole, tmp_path):
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "nasfast.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "nasfast.cli.app", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
 
 

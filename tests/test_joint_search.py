@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.data import Augmentation, load_data
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.predictors import paths_of
-from nasfast.run import RunFolder, load_checkpoint
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces import JointSpace
+from nasfast.spaces.hyperparameters import TUNABLE, parse_tuned, shorten, split_text
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.tuning import TUNABLE, parse_tuned, shorten, split_text
-from nasfast.weights import load_model
+from nasfast.training.model_file import load_model
 from tests.runs import assert_same_bits, logged, search_state
 
 RUNNER = CliRunner()

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.config.objectives import Constraint, Objective
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Estimate
-from nasfast.latency import LatencyTable
-from nasfast.objectives import Constraint, Objective
+from nasfast.estimators.latency import LatencyTable
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import make_strategy
 

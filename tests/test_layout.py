@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nasfast.layout import training_layout
-from nasfast.reference import FactorizedReduce
+from nasfast.nn.memory_format import training_layout
+from nasfast.nn.primitives import FactorizedReduce
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import shutil
 import pytest
 import torch
 
-from nasfast.learned_weights import learned_network
-from nasfast.oneshot_run import run_oneshot
-from nasfast.progress import Progress
-from nasfast.run import RunFolder, load_checkpoint, save_checkpoint
-from nasfast.stored_search import read_stored_search
-from nasfast.weights import load_model
+from nasfast.retrain.from_run import read_stored_search
+from nasfast.retrain.inherited import learned_network
+from nasfast.runs.checkpoint import load_checkpoint, save_checkpoint
+from nasfast.runs.folder import RunFolder
+from nasfast.search.oneshot.runner import run_oneshot
+from nasfast.training.model_file import load_model
+from nasfast.utils.progress import Progress
 from tests.oneshot_runs import tiny
 from tests.test_blackbox_inherit import options, run
 from tests.test_space_search import rows

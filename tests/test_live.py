@@ -11,13 +11,14 @@ import time
 import pytest
 from rich.console import Console
 
-from nasfast.blackbox import BlackBoxSearch, FailedTrial, Problem
+from nasfast.config.objectives import Objective
 from nasfast.estimators.base import Estimate
-from nasfast.live import board, note
-from nasfast.objectives import Objective
+from nasfast.search.blackbox.problem import FailedTrial, Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.dashboard import board, note
+from nasfast.search.workers import Beat, Job, Running
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import make_strategy
-from nasfast.trials import Beat, Job, Running
 
 SPACE = NASBench201()
 
@@ -82,7 +83,7 @@ def test_terminal_shows_trials_while_they_run(tmp_path):
     """The command in a real terminal."""
     main, child = pty.openpty()
     options = "--space nasbench201 --estimator train --strategy random --workers 2 --epochs 15 --evaluations 6"
-    command = [sys.executable, "-m", "nasfast.cli", "search", *options.split(), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "nasfast.cli.app", "search", *options.split(), "--out", str(tmp_path / "run")]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment)
     os.close(child)

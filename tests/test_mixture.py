@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from nasfast.errors import ConfigError, NasfastError, ShapeError, SpaceError
-from nasfast.reference import PARTIAL_FRACTION, channel_shuffle
+from nasfast.nn.cells import PARTIAL_FRACTION, channel_shuffle
 from nasfast.spaces.base import Space
 from nasfast.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from nasfast.spaces.operations import Classifier, conv_bn, factorized_reduce, primitive
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.relaxations import make_relaxation
-from nasfast.strategies.rows import derive_row, observe_row, skip_values
-from nasfast.supernet.mixture import MixtureNetwork
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.strategies.gradient.readout_space import derive_row, observe_row, skip_values
+from nasfast.strategies.gradient.relaxations import make_relaxation
+from nasfast.supernets.mixture import MixtureNetwork
+from nasfast.supernets.shared import SharedNetwork
 
 FUSABLE = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 

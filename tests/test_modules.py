@@ -1,4 +1,4 @@
-"""Fused modules against those of nasfast.reference: as modules, with their modes, buffers and copies."""
+"""Fused modules against those of nasfast.nn.cells: as modules, with their modes, buffers and copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from test_ops_mixed_op import saved_bytes
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nasfast import reference
 from nasfast.compat.darts import Network
-from nasfast.modules import FusedCell, FusedMixedOp
-from nasfast.partial import FusedPartialCell
+from nasfast.nn import cells
+from nasfast.nn.fused import FusedCell, FusedMixedOp
+from nasfast.nn.fused_partial import FusedPartialCell
 
 CELLS = {"normal": (False, False), "reduction": (True, False), "after a reduction": (False, True)}
 
@@ -23,7 +23,7 @@ CELLS = {"normal": (False, False), "reduction": (True, False), "after a reductio
 def cell_pair(reduction: bool, reduced: bool, multiplier: int = 3, **options: bool) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     shape = (3, multiplier, 12, 20, 8, reduction, reduced)
-    plain, fused = reference.Cell(*shape).double(), FusedCell(*shape, **options).double()
+    plain, fused = cells.Cell(*shape).double(), FusedCell(*shape, **options).double()
     fused.load_state_dict(plain.state_dict())
     return plain, fused
 
@@ -73,7 +73,7 @@ def test_copies_are_their_own(clone) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_state_dicts_are_those_of_the_public_names() -> None:
-    assert list(FusedMixedOp(8, 2).state_dict()) == list(reference.MixedOp(8, 2).state_dict())
+    assert list(FusedMixedOp(8, 2).state_dict()) == list(cells.MixedOp(8, 2).state_dict())
 
 
 def test_a_single_value_per_channel_is_refused_in_training_only() -> None:
@@ -135,7 +135,7 @@ def test_autocast_is_as_near_to_float32_as_the_twin_s() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 1.0])
 def test_running_statistics_follow_the_momentum(momentum: float) -> None:
-    plain, fused = reference.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
+    plain, fused = cells.MixedOp(6, 1).double(), FusedMixedOp(6, 1).double()
     fused.load_state_dict(plain.state_dict())
     x, weights = torch.randn(3, 6, 5, 5, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
     for module in (plain, fused):

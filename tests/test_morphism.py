@@ -23,7 +23,7 @@ from nasfast.morphism import (
 )
 from nasfast.morphism.channels import WIDENINGS
 from nasfast.spaces.registry import DIGITS, make_space
-from nasfast.supernet import make_supernet
+from nasfast.supernets import make_supernet
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox import BlackBoxSearch, Problem
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.table import TableEstimator
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import MULTI_FIDELITY, make_strategy
 from tests.runs import logged, search_state

@@ -16,15 +16,15 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError, RunError, SpaceError
-from nasfast.oneshot_config import OneShotConfig
-from nasfast.oneshot_run import make_estimator, resume_oneshot, run_oneshot
-from nasfast.oneshot_training import SupernetTraining
-from nasfast.progress import Progress
-from nasfast.search import load_run_data
+from nasfast.search.inputs import load_run_data
+from nasfast.search.oneshot.runner import make_estimator, resume_oneshot, run_oneshot
+from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.spaces.base import Space
 from nasfast.spaces.operations import Classifier, conv_bn
+from nasfast.utils.progress import Progress
 from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny, training_of
 
 RUNNER = CliRunner()
@@ -111,8 +111,8 @@ def killed_at(monkeypatch, where, count):
 
 
 def places(strategy):
-    from nasfast.blackbox import BlackBoxSearch
-    from nasfast.trainer import ScratchTrainer
+    from nasfast.search.blackbox.search import BlackBoxSearch
+    from nasfast.training.trainer import ScratchTrainer
 
     found = {"train": ((SupernetTraining, "take_step"), 6), "search": ((BlackBoxSearch, "step"), 3)}
     if strategy == "enas":  # 4 steps of the weights, then 3 of the controller
@@ -144,7 +144,7 @@ def test_killed_run_resumes_with_the_same_bits(whole, monkeypatch, tmp_path, str
 def test_killed_before_the_first_checkpoint(whole, monkeypatch, tmp_path):
     expected, _ = whole("fairnas")
     with monkeypatch.context() as patch:
-        patch.setattr("nasfast.oneshot_run._save", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("nasfast.search.oneshot.runner._save", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run_oneshot(tiny("fairnas"), tmp_path / "run")
     resume_oneshot(tmp_path / "run")
@@ -153,7 +153,7 @@ def test_killed_before_the_first_checkpoint(whole, monkeypatch, tmp_path):
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "nasfast.cli", *map(str, arguments)],
+        [sys.executable, "-m", "nasfast.cli.app", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,8 +11,8 @@ from torch import nn
 from nasfast.errors import ShapeError, SpaceError
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.spaces.registry import make_space
-from nasfast.supernet.shared import SharedNetwork
-from nasfast.supernet.uses import uses_of
+from nasfast.supernets.shared import SharedNetwork
+from nasfast.supernets.uses import uses_of
 
 LABELS = torch.randint(7, (300,), generator=torch.Generator().manual_seed(3))
 

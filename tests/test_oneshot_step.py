@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nasfast.errors import ConfigError
-from nasfast.oneshot_step import accumulate_paths
-from nasfast.oneshot_training import SupernetError
+from nasfast.search.oneshot.step import accumulate_paths
+from nasfast.search.oneshot.training import SupernetError
 from tests.oneshot_runs import training_of
 
 

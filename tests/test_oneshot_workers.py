@@ -5,10 +5,10 @@ from contextlib import closing
 import pytest
 
 from nasfast.errors import ConfigError
-from nasfast.oneshot_run import resume_oneshot, run_oneshot
-from nasfast.run import RunFolder
-from nasfast.sitting import Sitting
-from nasfast.trials import LocalPool, TrialStore
+from nasfast.runs.folder import RunFolder
+from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
+from nasfast.search.session import Sitting
+from nasfast.search.workers import LocalPool, TrialStore
 from tests.oneshot_runs import assert_same_searches, tiny
 from tests.runs import logged
 

@@ -11,9 +11,10 @@ from op_cases import EDGES, Edge, assert_near, exact, fused_results, leaves, nea
 from torch import Tensor, nn
 
 import nasfast._C as extension
-from nasfast import ops, reference
-from nasfast.modules import ParamList
-from nasfast.spaces.darts import ALL_PRIMITIVES
+from nasfast.kernels import ops
+from nasfast.kernels.primitives import ALL_PRIMITIVES
+from nasfast.nn import cells, primitives
+from nasfast.nn.fused import ParamList
 
 CONVOLUTIONS = tuple(name for name in ALL_PRIMITIVES if "conv" in name)
 
@@ -82,7 +83,7 @@ def edge_spec(source: int, node: int, *primitives: str, stride: int = 1) -> ops.
 def graph_results(graph: ops.MixedGraph, device: Device | None) -> list[Tensor]:
     """Nodes and all gradients of a graph on 3 channels: from the op, or (None) from modules one edge at a time."""
     torch.manual_seed(1)
-    modules = [reference.MixedOp(3, edge.stride, edge.primitives).double() for edge in graph.edges]
+    modules = [cells.MixedOp(3, edge.stride, edge.primitives).double() for edge in graph.edges]
     params = [p for m in modules for p in m.parameters()]
     states = [torch.randn(2, 3, 4, 6, dtype=torch.float64, requires_grad=True) for _ in range(graph.inputs)]
     weights = torch.randn(len(graph.edges), len(graph.edges[0].primitives), dtype=torch.float64, requires_grad=True)
@@ -277,7 +278,7 @@ def test_nan_and_inf_reach_the_same_outputs_and_input_gradients_as_in_torch(
 
 @pytest.mark.parametrize("split", [8, 6])
 def test_nan_stays_in_its_half_of_a_factorized_reduction(split: int, device: Device) -> None:
-    module = reference.FactorizedReduce(5, 2 * split, affine=False).double()
+    module = primitives.FactorizedReduce(5, 2 * split, affine=False).double()
     x = torch.randn(2, 5, 4, 4, dtype=torch.float64)
     x[0, 1, 1, 3] = torch.nan  # an odd pixel, read by the second half alone
     (theirs,) = leaves(x, dtype=torch.float64)

@@ -13,9 +13,10 @@ from op_cases import EDGES, TOLERANCE, TOLERANCES, Edge, assert_near, exact, fus
 from torch import Tensor
 
 import nasfast._C as extension
-from nasfast import ops, reference
-from nasfast.modules import ParamList, cell_graph
-from nasfast.spaces.darts import PRIMITIVES
+from nasfast.kernels import ops
+from nasfast.kernels.primitives import PRIMITIVES
+from nasfast.nn import cells
+from nasfast.nn.fused import ParamList, cell_graph
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_recompute_gives_the_same_bits(name: str, device: Device) -> None:
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("given", [False, True], ids=["batch statistics", "given statistics"])
 def test_gradcheck(stride: int, recompute: bool, given: bool) -> None:
-    edge = Edge(2, 4, 4, stride, primitives=tuple(reference.ALL_PRIMITIVES), affine=True)
+    edge = Edge(2, 4, 4, stride, primitives=tuple(cells.ALL_PRIMITIVES), affine=True)
     params = [p.detach().double().requires_grad_() for p in ParamList(edge.module()._ops).params()]
     x, weights = (t.requires_grad_() for t in edge.inputs())
     stats = None
@@ -100,7 +101,7 @@ def test_gradcheck(stride: int, recompute: bool, given: bool) -> None:
 def test_gradcheck_of_a_cell(stride: int) -> None:
     primitives = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
     graph = cell_graph(2, stride, primitives, affine=False)
-    modules = [reference.MixedOp(2, edge.stride, primitives).double() for edge in graph.edges]
+    modules = [cells.MixedOp(2, edge.stride, primitives).double() for edge in graph.edges]
     params = [p.detach().requires_grad_() for p in ParamList(m for op in modules for m in op._ops).params()]
     states = [torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     weights = torch.rand(5, 4, dtype=torch.float64, requires_grad=True)

@@ -8,7 +8,8 @@ from conftest import Device
 from op_cases import TOLERANCES, assert_near, leaves, run
 from torch import Tensor, nn
 
-from nasfast import ops, reference
+from nasfast.kernels import ops
+from nasfast.nn import primitives
 
 SHAPES = [  # in, out, height, width, batch
     (16, 8, 6, 6, 2),
@@ -26,10 +27,10 @@ def _seed() -> None:
 
 def build(c_in: int, c_out: int, reduce: bool, affine: bool) -> tuple[nn.Module, list[Tensor], list[Tensor]]:
     if reduce:
-        module: nn.Module = reference.FactorizedReduce(c_in, c_out + c_out % 2, affine)
+        module: nn.Module = primitives.FactorizedReduce(c_in, c_out + c_out % 2, affine)
         convs, norm = [module.conv_1.weight, module.conv_2.weight], module.bn
     else:
-        module = reference.ReLUConvBN(c_in, c_out, 1, 1, 0, affine)
+        module = primitives.ReLUConvBN(c_in, c_out, 1, 1, 0, affine)
         convs, norm = [module.op[1].weight], module.op[2]
     if affine:
         nn.init.uniform_(norm.weight, 0.5, 1.5)

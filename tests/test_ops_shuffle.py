@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import Device
 
-from nasfast import ops, reference
+from nasfast.kernels import ops
+from nasfast.nn import cells
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -19,7 +20,7 @@ def test_values_and_gradients_are_the_twin_s_bits(
     torch.manual_seed(0)
     parts = [torch.randn(2, c, 3, 5, device=device.torch).to(dtype).requires_grad_() for c in (mixed, passed)]
     ours = ops.shuffle_channels(*parts, groups)
-    plain = reference.channel_shuffle(torch.cat(parts, dim=1), groups)
+    plain = cells.channel_shuffle(torch.cat(parts, dim=1), groups)
     assert torch.equal(ours, plain)
     assert ours.is_contiguous(memory_format=torch.channels_last)
     grad = torch.randn_like(plain)
@@ -31,7 +32,7 @@ def test_slices_of_channels_and_other_layouts(device: Device) -> None:
     whole = torch.randn(2, 3, 5, 12, device=device.torch).permute(0, 3, 1, 2)
     for mixed, passed in ((whole[:, 2:4], whole[:, 6:]), (whole[:, ::2], whole.contiguous()[:, :2])):
         ours = ops.shuffle_channels(mixed, passed, 2)
-        assert torch.equal(ours, reference.channel_shuffle(torch.cat([mixed, passed], dim=1), 2))
+        assert torch.equal(ours, cells.channel_shuffle(torch.cat([mixed, passed], dim=1), 2))
 
 
 def test_an_empty_batch(device: Device) -> None:

@@ -12,8 +12,8 @@ from conftest import Device
 from torch import Tensor
 
 import nasfast._C as extension
-from nasfast import ops
-from nasfast.reference_paths import run_paths
+from nasfast.kernels import ops
+from nasfast.kernels.reference_paths import run_paths
 
 CONV, DEPTHWISE, _, AVERAGE, MAXIMUM, NORM, HEAD, SUM, PICK, JOIN = range(10)
 NONE, RELU, RELU6 = range(3)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nasfast import partial, reference
+from nasfast.nn import cells
+from nasfast.nn import fused_partial as partial
 
 
 def step(module, *args):
@@ -32,7 +33,7 @@ def noise(*shape):
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_mixed_op_equals_its_twin(stride, affine, recompute):
-    plain = reference.PartialMixedOp(16, stride, affine=affine).double()
+    plain = cells.PartialMixedOp(16, stride, affine=affine).double()
     fused = partial.FusedPartialMixedOp(16, stride, affine=affine, recompute=recompute).double()
     assert_same(plain, fused, noise(2, 16, 6, 8), noise(8))
 
@@ -44,7 +45,7 @@ def test_mixed_op_equals_its_twin(stride, affine, recompute):
 )
 def test_cell_equals_its_twin(reduction, steps, multiplier, recompute):
     shape = (steps, multiplier, 6, 10, 8, reduction, True)
-    plain = reference.PartialCell(*shape).double()
+    plain = cells.PartialCell(*shape).double()
     fused = partial.FusedPartialCell(*shape, recompute=recompute).double()
     edges = steps * (steps + 3) // 2
     assert_same(plain, fused, noise(2, 6, 16, 8), noise(2, 10, 8, 4), noise(edges, 8), noise(edges))
@@ -52,7 +53,7 @@ def test_cell_equals_its_twin(reduction, steps, multiplier, recompute):
 
 def test_parameters_are_drawn_and_named_like_the_twin():
     torch.manual_seed(1)
-    plain = reference.PartialCell(2, 2, 6, 6, 8, True, False)
+    plain = cells.PartialCell(2, 2, 6, 6, 8, True, False)
     torch.manual_seed(1)
     fused = partial.FusedPartialCell(2, 2, 6, 6, 8, True, False)
     assert list(plain.state_dict()) == list(fused.state_dict())

@@ -7,8 +7,8 @@ import pytest
 
 from nasfast.errors import ConfigError
 from nasfast.spaces.registry import DIGITS, make_space
-from nasfast.strategies.enas import ControllerSamples
-from nasfast.strategies.paths import ControllerPaths, FairPaths, SandwichPaths, UniformPaths
+from nasfast.strategies.oneshot.enas import ControllerSamples
+from nasfast.strategies.oneshot.path_samplers import ControllerPaths, FairPaths, SandwichPaths, UniformPaths
 from nasfast.strategies.registry import make_strategy
 
 CELLS = make_space("nasbench201")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nasfast.population import (
+from nasfast.spaces.population import (
     crossover,
     crowding_distance,
     hash_rows,

@@ -11,7 +11,7 @@ from nasfast.predictors import Encoder, EnsemblePredictor, GaussianProcessPredic
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.bayesian import Bayesian
+from nasfast.strategies.blackbox.bayesian import Bayesian
 from nasfast.strategies.registry import make_strategy
 
 SPACE = NASBench201()

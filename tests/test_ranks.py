@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasfast import oneshot_training
 from nasfast.errors import ConfigError, NasfastError
-from nasfast.oneshot_run import resume_oneshot
-from nasfast.oneshot_training import SupernetTraining
-from nasfast.progress import Progress
-from nasfast.ranks import Ranks
-from nasfast.run import MetricsLog
-from nasfast.search import load_run_data
-from nasfast.supernet.uses import uses_of
+from nasfast.runs.metrics import MetricsLog
+from nasfast.search.inputs import load_run_data
+from nasfast.search.oneshot import training as training_module
+from nasfast.search.oneshot.runner import resume_oneshot
+from nasfast.search.oneshot.training import SupernetTraining
+from nasfast.supernets.uses import uses_of
+from nasfast.training.distributed import Ranks
+from nasfast.utils.progress import Progress
 from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny
 from tests.runs import assert_same_bits, without_times
 
@@ -60,7 +60,7 @@ def finish(processes):
 
 
 def command(strategy, **settings):
-    listed = ["-m", "nasfast.cli", "search", "--strategy", strategy, "--quiet"]
+    listed = ["-m", "nasfast.cli.app", "search", "--strategy", strategy, "--quiet"]
     for name, value in {**TINY, **settings}.items():
         for one in value if isinstance(value, list) else [value]:
             listed += [f"--{name.replace('_', '-')}", str(one)]
@@ -114,7 +114,7 @@ def local_gradients(monkeypatch, rank, config):
         config, config.make_space(), load_run_data(config, Progress(quiet=True)), Ranks(rank, 2)
     )
     with monkeypatch.context() as patch:
-        patch.setattr(oneshot_training, "average_over_ranks", stop)
+        patch.setattr(training_module, "average_over_ranks", stop)
         with pytest.raises(Stop):
             training.take_step()
     return training, caught["rows"]
@@ -235,7 +235,7 @@ def test_stopped_and_resumed_on_as_many_ranks_ends_with_the_same_bits(tmp_path):
     assert ends[0][0] == 130, ends
     assert "the state was saved" in ends[0][2]
     assert torch.load(stopped / "checkpoint.pt", weights_only=True)["step"] < 24
-    for code, _, errors in finish(start("-m", "nasfast.cli", "search", "--resume", stopped, "--quiet")):
+    for code, _, errors in finish(start("-m", "nasfast.cli.app", "search", "--resume", stopped, "--quiet")):
         assert code == 0, errors
     assert_same_searches(tmp_path / "whole", stopped)
 

@@ -6,11 +6,11 @@ from contextlib import closing
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError
-from nasfast.trials import Failed, PoolError, TrialRunner, TrialStore, WorkerSpec
+from nasfast.search.blackbox.runner import run_blackbox
+from nasfast.search.workers import Failed, PoolError, TrialRunner, TrialStore, WorkerSpec
 from tests.runs import search_state
 from tests.trial_workers import FINE, HANGS, KILLED, NOT_FINITE, ONCE, RAISES, SLOW, make_nothing, spec, wait_for
 
@@ -18,7 +18,7 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from nasfast.trials.ray_pool import RayPool, room_for  # noqa: E402
+from nasfast.search.workers.ray_pool import RayPool, room_for  # noqa: E402
 
 TINY = {
     "estimator": "train", "space_set": ["channels=4", "cells=1"], "epochs": 2, "batch_size": 32, "evaluations": 6,

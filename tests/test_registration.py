@@ -8,17 +8,18 @@ from op_cases import EDGES
 from torch import nn
 
 import nasfast._C as extension
-from nasfast import ops, reference, reference_paths
-from nasfast.modules import ParamList
+from nasfast.kernels import ops, reference_paths
+from nasfast.nn import cells, primitives
+from nasfast.nn.fused import ParamList
 
 PUBLIC = {
     *("mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"),
     *("supernet_paths", "supernet_update_running_"),
 }
 TWINS = {
-    "mixed_op": [reference.MixedOp, reference.Cell],
-    "relu_conv_bn": [reference.ReLUConvBN, reference.FactorizedReduce],
-    "shuffle_channels": [reference.channel_shuffle],
+    "mixed_op": [cells.MixedOp, cells.Cell],
+    "relu_conv_bn": [primitives.ReLUConvBN, primitives.FactorizedReduce],
+    "shuffle_channels": [cells.channel_shuffle],
     "update_running_stats_": [nn.BatchNorm2d],
     "supernet_paths": [reference_paths.run_paths],
     "supernet_update_running_": [nn.BatchNorm2d],
@@ -26,7 +27,7 @@ TWINS = {
 DIFFERENTIABLE = ("mixed_op", "relu_conv_bn", "supernet_paths")
 INNER = {f"_{name}_{part}" for name in DIFFERENTIABLE for part in ("forward", "backward")}
 INNER |= {"_shuffle_channels_backward"}
-OTHERS = {"child_eval"}  # has no gradients, and is called by nasfast.child_eval: tests/test_child_eval.py
+OTHERS = {"child_eval"}  # has no gradients, and is called by nasfast.supernets.batched_eval: tests/test_child_eval.py
 EVERY = sorted(PUBLIC | INNER | OTHERS)
 
 

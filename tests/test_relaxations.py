@@ -6,11 +6,11 @@ import torch
 from torch.distributions import Dirichlet, kl_divergence
 
 from nasfast.errors import ConfigError
-from nasfast.strategies.drnas import anchor_distance, concentrations, dirichlet_mean, dirichlet_weights
-from nasfast.strategies.gdas import gdas_weights
-from nasfast.strategies.relaxations import DIFFERENTIABLE, Sampled, geometric, linear, make_relaxation
-from nasfast.strategies.snas import concrete_weights, gumbel_noise
-from nasfast.supernet.relaxation import Softmax
+from nasfast.strategies.gradient.drnas import anchor_distance, concentrations, dirichlet_mean, dirichlet_weights
+from nasfast.strategies.gradient.gdas import gdas_weights
+from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE, Sampled, geometric, linear, make_relaxation
+from nasfast.strategies.gradient.snas import concrete_weights, gumbel_noise
+from nasfast.supernets.relaxation import Softmax
 
 DRAWN = ("gdas", "snas", "drnas")
 

@@ -15,10 +15,11 @@ import pytest
 from devtools import Page, find_chromium, open_page
 
 from nasfast.errors import RunError
-from nasfast.report import build_report, cell_svg, search_cell_svg, standalone
+from nasfast.kernels.primitives import PRIMITIVES
+from nasfast.report import cell_svg, search_cell_svg, standalone
+from nasfast.report.build import build_report
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks, tick_labels
-from nasfast.spaces.darts import PRIMITIVES
 from nasfast.spaces.genotype import Genotype
 
 NORMAL = (

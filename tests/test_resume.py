@@ -16,7 +16,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "nasfast.cli", "search", *map(str, arguments)],
+        [sys.executable, "-m", "nasfast.cli.app", "search", *map(str, arguments)],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -6,10 +6,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from nasfast import routes
-from nasfast.cli import app
-from nasfast.config import named_texts
+from nasfast.cli.app import app
+from nasfast.config.base import named_texts
 from nasfast.errors import ConfigError, SpaceError
+from nasfast.search import routing as routes
 from nasfast.spaces.registry import SPACES, make_space
 from nasfast.strategies.registry import MULTI_FIDELITY, PLAIN, STRATEGIES
 

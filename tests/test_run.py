@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from nasfast.errors import RunError
-from nasfast.run import FORMAT, CheckpointError, MetricsLog, RunFolder, atomic_write, load_checkpoint, save_checkpoint
+from nasfast.runs.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from nasfast.runs.folder import RunFolder
+from nasfast.runs.metrics import MetricsLog
+from nasfast.utils.files import atomic_write
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def test_failed_metrics_row_leaves_whole_rows_only(tmp_path):
 
 FULL_DISK = """
 import sys, pathlib, torch
-from nasfast.run import save_checkpoint, load_checkpoint
+from nasfast.runs.folder import save_checkpoint, load_checkpoint
 from nasfast.errors import RunError
 path = pathlib.Path(sys.argv[1]) / "checkpoint.pt"
 save_checkpoint(path, "search", {"step": 1})

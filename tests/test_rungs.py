@@ -11,20 +11,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators import Fidelity, RungEstimator, TrainEstimator, TrainSettings
 from nasfast.estimators.curves.watched import WatchedTrainer
 from nasfast.estimators.rungs import RungTrainer
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import MULTI_FIDELITY
-from nasfast.trainer import TrainError
+from nasfast.training.evaluate import TrainError
+from nasfast.utils.progress import Progress
 from tests.runs import assert_same_bits, logged, search_state, study_of
 
 RUNNER = CliRunner()
@@ -198,7 +198,7 @@ def test_killed_search_on_workers_resumes_with_the_same_bits(tmp_path):
     workers = ["--workers", "2", "--threads", "2", "--checkpoint-seconds", "1000"]
     result = RUNNER.invoke(app, ["search", *options(tmp_path / "whole", *workers)])
     assert result.exit_code == 0, result.output
-    command = [sys.executable, "-m", "nasfast.cli", "search", *options(tmp_path / "cut", *workers)]
+    command = [sys.executable, "-m", "nasfast.cli.app", "search", *options(tmp_path / "cut", *workers)]
     process = subprocess.Popen(command, env=os.environ)
     until = time.monotonic() + 120
     while len(list((tmp_path / "cut").glob("candidates/*.pt"))) < 5:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from nasfast.errors import ConfigError, DataError, RunError
-from nasfast.progress import Progress, Stage
-from nasfast.run import CheckpointError
-from nasfast.search import SearchConfig, SearchError, resume_search, run_search
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.search.gradient.runner import SearchConfig, SearchError, resume_search, run_search
 from nasfast.spaces.darts import count_skips
 from nasfast.spaces.genotype import Genotype
+from nasfast.utils.progress import Progress, Stage
 from tests.runs import assert_same_runs, tiny_config
 
 KINDS = {

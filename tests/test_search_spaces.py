@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from nasfast.derived import DerivedNetwork, count_parameters
 from nasfast.errors import NasfastError, SpaceError
 from nasfast.report import architecture_svg
 from nasfast.report.cells import Arc
@@ -20,14 +19,15 @@ from nasfast.spaces.base import Space
 from nasfast.spaces.cells import CellSpace, darts, enas_micro, nasnet
 from nasfast.spaces.enas_macro import MultiBranchSpace, enas_macro
 from nasfast.spaces.genotype import Genotype
+from nasfast.spaces.genotype_network import DerivedNetwork, count_parameters
 from nasfast.spaces.graph import Builder
 from nasfast.spaces.mobilenet import MobileNetSpace
 from nasfast.spaces.nasbench201 import TASKS, NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.supernet.shared import SharedNetwork
-from nasfast.supernet.wiring import whole_graph
+from nasfast.supernets.shared import SharedNetwork
+from nasfast.supernets.wiring import whole_graph
 
 DATA = Path(__file__).parent / "golden"
 SMALL = {

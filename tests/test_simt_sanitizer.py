@@ -113,7 +113,7 @@ for name, dtype in (("darts", torch.bfloat16), ("odd channels", torch.float32), 
 assert len(m.launches()) > 0
 m.reset()
 from child_eval_cases import Branches, SmallChain, shared_network
-from nasfast.child_eval import evaluate_children
+from nasfast.supernets.batched_eval import evaluate_children
 for space in (SmallChain(), Branches()):
     x = torch.randn(3, 3, 7, 6)
     rows = [[value % size for size in space.sizes] for value in (0, 1, 3)]

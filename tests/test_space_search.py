@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from nasfast.config import SearchConfig
+from nasfast.config.gradient import SearchConfig
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
-from nasfast.run import RunFolder
-from nasfast.search import resume_search, run_search
-from nasfast.search_loop import SearchLoop
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.loop import SearchLoop
+from nasfast.search.gradient.runner import resume_search, run_search
 from nasfast.spaces.nasbench201 import OPERATIONS, NASBench201
-from nasfast.strategies.bilevel import BilevelSearch
-from nasfast.strategies.darts import Batch
-from nasfast.strategies.relaxations import DIFFERENTIABLE
+from nasfast.strategies.gradient.bilevel import BilevelSearch
+from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE
+from nasfast.strategies.gradient.steps import Batch
 from tests.runs import assert_same_runs
 from tests.test_search import Stopping, rows
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.config import named_texts
+from nasfast.config.base import named_texts
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.base import Estimate
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.base import Space
 from nasfast.spaces.graph import Builder
 from nasfast.spaces.operations import Classifier, conv_bn

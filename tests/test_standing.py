@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.config.objectives import BUDGET, Constraint, Objective
 from nasfast.estimators.base import Estimate
-from nasfast.live import note
-from nasfast.objectives import BUDGET, Constraint, Objective
-from nasfast.population import non_dominated
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.dashboard import note
+from nasfast.search.history import Standing, Trial
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.standing import Standing, Trial
+from nasfast.spaces.population import non_dominated
 from nasfast.strategies.registry import make_strategy
 
 SPACE = NASBenchMacro()

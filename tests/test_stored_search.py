@@ -7,17 +7,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nasfast.cli import app
+from nasfast.cli.app import app
 from nasfast.data import load_data, normalize
 from nasfast.errors import RunError
-from nasfast.export import TOLERANCE, export_pt2
-from nasfast.run import RunFolder
-from nasfast.search import run_search
+from nasfast.export.formats import TOLERANCE, export_pt2
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.runner import run_search
 from nasfast.spaces import Space
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.operations import Classifier, conv_bn
-from nasfast.train import evaluate
-from nasfast.weights import load_model, model_path
+from nasfast.training.evaluate import evaluate
+from nasfast.training.model_file import load_model, model_path
 from tests.test_space_search import rows, tiny
 
 

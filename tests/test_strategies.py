@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from nasfast.spaces.darts import count_skips
-from nasfast.strategies.darts import (
+from nasfast.strategies.gradient.collapse_guard import (
+    CollapseGuard,
+    GuardSettings,
+    Observation,
+    derive_capped,
+    entropy,
+    observe,
+)
+from nasfast.strategies.gradient.steps import (
     Batch,
     UnrollBuffers,
     cosine_rate,
@@ -17,8 +25,7 @@ from nasfast.strategies.darts import (
     second_order_step,
     weight_step,
 )
-from nasfast.strategies.guard import CollapseGuard, GuardSettings, Observation, derive_capped, entropy, observe
-from nasfast.supernet.darts import SearchNetwork
+from nasfast.supernets.cell_network import SearchNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 CRITERION = nn.CrossEntropyLoss()
@@ -107,7 +114,7 @@ def test_failed_second_order_step_restores_every_bit():
 
 def test_second_order_gradient_equals_differentiation_through_the_sgd_step(monkeypatch):
     """In float64 and with a short finite difference, against autograd through the unrolled step."""
-    monkeypatch.setattr("nasfast.strategies.darts._RADIUS", 1e-6)
+    monkeypatch.setattr("nasfast.strategies.gradient.steps._RADIUS", 1e-6)
     network = network_of().double()
     weight_optimizer, _ = optimizers(network)
     train, valid = (Batch(batch.inputs.double(), batch.targets) for batch in (random_batch(1), random_batch(2)))

@@ -10,15 +10,15 @@ import numpy as np
 import optuna
 import pytest
 
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import RunError
 from nasfast.estimators.table import TableEstimator
+from nasfast.search.blackbox.optuna_study import STUDY, StudyFile
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import make_strategy
-from nasfast.strategies.study_file import STUDY, StudyFile
 from tests.runs import logged, study_of
 
 SPACE = NASBenchMacro()
@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_written_ends_the_sitting_and_loses_nothing(
 
     run = tmp_path / "run"
     monkeypatch.setattr(StudyFile, "_update", fail_once)
-    monkeypatch.setattr("nasfast.blackbox_run.StudyFile", partial(StudyFile, wait=0.2))
+    monkeypatch.setattr("nasfast.search.blackbox.runner.StudyFile", partial(StudyFile, wait=0.2))
     with pytest.raises(
         RunError, match=f"optuna.sqlite3 cannot be used: .*{message}.*; nothing of the search is"
     ) as found:

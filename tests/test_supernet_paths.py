@@ -18,8 +18,8 @@ from nasfast.errors import NasfastError, SpaceError
 from nasfast.spaces.base import Space
 from nasfast.spaces.cells import darts, enas_micro
 from nasfast.spaces.enas_macro import enas_macro
-from nasfast.supernet.paths import forward_paths
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernets.paths import forward_paths
+from nasfast.supernets.shared import SharedNetwork
 
 SPACES = {"chain": SmallChain, "nasbench201": small_nasbench201, "branches": Branches, "own": OwnLayers}
 # Of the largest value of the float64 reference.

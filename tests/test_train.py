@@ -17,15 +17,18 @@ import pytest
 import torch
 
 from nasfast.data import DataSet, load_data
-from nasfast.derived import DerivedCell, DerivedNetwork, count_parameters, drop_path, inherit_weights
 from nasfast.errors import ConfigError, DataError, RunError, ShapeError
-from nasfast.progress import Progress, Stage
-from nasfast.run import RunFolder, load_checkpoint
-from nasfast.spaces.darts import PRIMITIVES, random_genotype
+from nasfast.kernels.primitives import PRIMITIVES
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.runs.folder import RunFolder
+from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
-from nasfast.supernet import SearchNetwork
-from nasfast.train import RetrainConfig, TrainError, evaluate, retrain
-from nasfast.weights import load_model, model_path
+from nasfast.spaces.genotype_network import DerivedCell, DerivedNetwork, count_parameters, drop_path, inherit_weights
+from nasfast.supernets import SearchNetwork
+from nasfast.training.evaluate import evaluate
+from nasfast.training.genotype_trainer import RetrainConfig, TrainError, retrain
+from nasfast.training.model_file import load_model, model_path
+from nasfast.utils.progress import Progress, Stage
 
 DARTS_V2 = Genotype.parse(
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
@@ -260,7 +263,7 @@ sys.path.insert(0, sys.argv[3])
 import torch
 from test_train import DARTS_V2, TINY, _Watcher, load_data
 from dataclasses import replace
-from nasfast.train import retrain
+from nasfast.training.genotype_trainer import retrain
 torch.set_num_threads(1)
 data = load_data("digits")
 data = replace(data, train_images=data.train_images[:128], train_labels=data.train_labels[:128],

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from nasfast.blackbox import BlackBoxSearch, Problem
+from nasfast.config.objectives import Constraint, Objective
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.estimators import Fidelity, InheritEstimator, Inheriting, TrainEstimator, TrainSettings
 from nasfast.estimators.candidates import CandidateTrainer, load_candidate
-from nasfast.objectives import Constraint, Objective
-from nasfast.run import CheckpointError
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
-from nasfast.supernet import make_supernet
-from nasfast.trainer import evaluate_network
+from nasfast.strategies.blackbox.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
+from nasfast.supernets import make_supernet
+from nasfast.training.evaluate import evaluate_network
 from tests.runs import assert_same_bits
 
 SETTINGS = TrainSettings(batch_size=128, lr=0.1)

@@ -15,20 +15,21 @@ from functools import partial
 import pytest
 from typer.testing import CliRunner
 
-from nasfast.blackbox import Problem, SearchStuck
-from nasfast.blackbox_config import BlackBoxConfig
-from nasfast.blackbox_run import resume_blackbox, run_blackbox
-from nasfast.cli import app
+from nasfast.cli.app import app
+from nasfast.config.blackbox import BlackBoxConfig
+from nasfast.config.objectives import Constraint
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators.base import Estimate
-from nasfast.objectives import Constraint
-from nasfast.run import RunFolder
+from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox.parallel import TrialSearch
+from nasfast.search.blackbox.problem import Problem
+from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.search.blackbox.search import SearchStuck
+from nasfast.search.workers import Beat, Outcome, Running, TrialRunner, TrialStore
+from nasfast.search.workers.worker import answer
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.multifidelity import MultiFidelity
+from nasfast.strategies.blackbox.multi_fidelity import MultiFidelity
 from nasfast.strategies.registry import MORPHISM, STRATEGIES, make_strategy
-from nasfast.trial_search import TrialSearch
-from nasfast.trials import Beat, Outcome, Running, TrialRunner, TrialStore
-from nasfast.trials.worker import answer
 from tests.runs import logged, search_state
 
 SPACE = NASBenchMacro()
@@ -131,7 +132,9 @@ def finish(search, most=10**9):
 @pytest.fixture
 def quick_morphisms(monkeypatch):
     """Which rows grow out of which is a rule of sums: to build their networks takes most of a test's time."""
-    monkeypatch.setattr("nasfast.strategies.morphism.preserves", lambda space, one, other: other.sum() > one.sum())
+    monkeypatch.setattr(
+        "nasfast.strategies.blackbox.morphism.preserves", lambda space, one, other: other.sum() > one.sum()
+    )
 
 
 @pytest.mark.usefixtures("quick_morphisms")
@@ -289,7 +292,7 @@ def test_a_store_that_cannot_be_written_ends_the_sitting_and_loses_nothing(fault
             return record(self, replace(outcome, error="x" * 10_000), final)
 
     monkeypatch.setattr(TrialStore, "record", fail_once)
-    monkeypatch.setattr("nasfast.search_workers.TrialStore", partial(TrialStore, wait=0.2))
+    monkeypatch.setattr("nasfast.search.workers.open.TrialStore", partial(TrialStore, wait=0.2))
     with pytest.raises(RunError, match=message):
         run_blackbox(config_of(workers="2"), tmp_path / "run", space=SPACE, estimator=Unhurried())
     assert len(finished(tmp_path / "run")) == 8
@@ -302,7 +305,7 @@ def test_a_store_that_cannot_be_written_ends_the_sitting_and_loses_nothing(fault
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "nasfast.cli", "search", *map(str, arguments)]
+    command = [sys.executable, "-m", "nasfast.cli.app", "search", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
 
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from nasfast.errors import RunError
-from nasfast.trials import Failed, Job, LocalPool, Outcome, PoolError, TrialRunner, TrialStore, WorkerSpec
+from nasfast.search.workers import Failed, Job, LocalPool, Outcome, PoolError, TrialRunner, TrialStore, WorkerSpec
 from tests.trial_workers import (
     CRASHES,
     FINE,

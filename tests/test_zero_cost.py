@@ -13,9 +13,9 @@ from nasfast.errors import ConfigError, NasfastError, ShapeError, SpaceError
 from nasfast.estimators.zero_cost import PROXIES, ZeroCostEstimator, score_network
 from nasfast.estimators.zero_cost.kernels import jacob_cov
 from nasfast.estimators.zero_cost.layers import fork_random
-from nasfast.spaces.live import live_graph
+from nasfast.spaces.graph_network import GraphNetwork
+from nasfast.spaces.live_graph import live_graph
 from nasfast.spaces.nasbench201 import NASBench201
-from nasfast.spaces.network import GraphNetwork
 from nasfast.spaces.registry import DIGITS, SPACES, make_space
 
 SPACE = NASBench201(4, 1)

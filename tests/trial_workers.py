@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from nasfast.estimators.base import Estimate
-from nasfast.progress import Progress
-from nasfast.trials import LocalPool, TrialRunner, TrialStore, WorkerSpec
+from nasfast.search.workers import LocalPool, TrialRunner, TrialStore, WorkerSpec
+from nasfast.utils.progress import Progress
 
 FINE, RAISES, KILLED, HANGS, CRASHES, ONCE, NOT_FINITE, SLOW = range(8)
 

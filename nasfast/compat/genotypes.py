@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.spaces import genotype as spaces
-from nasfast.spaces.darts import PRIMITIVES
 
 __all__ = ["PRIMITIVES", "Genotype", "public_form"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from nasfast.compat.genotypes import Genotype, public_form
-from nasfast.supernet.darts import SearchNetwork
+from nasfast.supernets.cell_network import SearchNetwork
 
 
 class PublicNetwork(SearchNetwork):

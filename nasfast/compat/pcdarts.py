@@ -8,7 +8,7 @@ class Network(PublicNetwork):
 
     Constructor, `new`, `_loss`, `arch_parameters` (alphas, then betas, of the two cells), `genotype`, `forward` and
     state_dict keys are those of the public code. Keywords beyond it (`fused`, `recompute`, `in_channels`,
-    `primitives`) are explained at `nasfast.supernet.SearchNetwork`.
+    `primitives`) are explained at `nasfast.supernets.SearchNetwork`.
     """
 
     mixes_partial_channels = True

@@ -13,7 +13,7 @@ import torch
 from nasfast.data.augment import Augmentation
 from nasfast.data.folder import load_folder, split_by_class
 from nasfast.errors import DataError
-from nasfast.progress import Progress
+from nasfast.utils.progress import Progress
 
 
 @dataclass

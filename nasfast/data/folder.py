@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from nasfast.errors import DataError
-from nasfast.progress import Progress, Stage
+from nasfast.utils.progress import Progress, Stage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_NAMES = ("test", "val", "valid")

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from nasfast.data import DataSet
-from nasfast.derived import count_parameters
 from nasfast.morphism import MorphNetwork
-from nasfast.run import CheckpointError, RunFolder, load_checkpoint
-from nasfast.space_trainer import SpaceTrainer
+from nasfast.runs.checkpoint import CheckpointError, load_checkpoint
+from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Rows, Space
-from nasfast.trainer import RetrainConfig, RetrainResult, evaluate_network
+from nasfast.spaces.genotype_network import count_parameters
+from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.evaluate import evaluate_network
+from nasfast.training.space_trainer import SpaceTrainer
 
 _KIND, _PREFIX, _GATES = "retrain", "network.", "gates."
 RUNGS = "rungs"
@@ -28,7 +30,7 @@ class CandidateTrainer(SpaceTrainer):
 
     Args:
         dataset: Whose test images are those that candidates are compared on.
-        network, origin: To start from; see :class:`nasfast.space_trainer.SpaceTrainer`.
+        network, origin: To start from; see :class:`nasfast.training.space_trainer.SpaceTrainer`.
     """
 
     saves_epochs = False

@@ -11,10 +11,10 @@ from nasfast.estimators.base import Estimate
 from nasfast.estimators.candidates import load_trained
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.morphism import MorphNetwork, from_shared, morph
-from nasfast.progress import Progress
 from nasfast.spaces.base import Ancestors, Rows, Space
-from nasfast.supernet.shared import SharedNetwork
-from nasfast.trainer import RetrainConfig
+from nasfast.supernets.shared import SharedNetwork
+from nasfast.training.config import RetrainConfig
+from nasfast.utils.progress import Progress
 
 
 class InheritEstimator(TrainEstimator):

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasfast.child_eval import MEMORY_BOUND, ChildPlanner
 from nasfast.errors import ShapeError
 from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows
-from nasfast.supernet.lowering import NoKernelError
-from nasfast.supernet.shared import SharedNetwork
-from nasfast.supernet.uses import uses_of
+from nasfast.supernets.batched_eval import MEMORY_BOUND, ChildPlanner
+from nasfast.supernets.lowering import NoKernelError
+from nasfast.supernets.shared import SharedNetwork
+from nasfast.supernets.uses import uses_of
 
 _BATCH = 256
 
@@ -28,9 +28,9 @@ class OneShotEstimator:
     Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", ECCV 2020: the statistics of a
     child's BatchNorms are recomputed on train images before it is scored.
 
-    Children go through :class:`nasfast.child_eval.ChildPlanner` together where it has a kernel for each of their
-    operations and the network is float32 on the CPU, and else one after the other; ``way`` says which, and why. The
-    network's weights are read at each estimate, and are as they were after it.
+    Children go through :class:`~nasfast.supernets.batched_eval.ChildPlanner` together where it has a kernel for each of
+    their operations and the network is float32 on the CPU, and else one after the other; ``way`` says which, and
+    why. The network's weights are read at each estimate, and are as they were after it.
 
     Args:
         network: The shared network.

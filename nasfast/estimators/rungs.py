@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nasfast.data import DataSet
-from nasfast.derived import count_parameters
 from nasfast.errors import ConfigError
 from nasfast.estimators.candidates import RUNGS, CandidateTrainer
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
-from nasfast.progress import Progress
-from nasfast.run import CheckpointError
+from nasfast.runs.checkpoint import CheckpointError
 from nasfast.spaces.base import Rows, Space
-from nasfast.trainer import RetrainConfig, RetrainResult, TrainError
+from nasfast.spaces.genotype_network import count_parameters
+from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.evaluate import TrainError
+from nasfast.utils.progress import Progress
 
 
 class RungTrainer(CandidateTrainer):

@@ -17,10 +17,11 @@ from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.candidates import CandidateTrainer, candidate_label
 from nasfast.morphism import MorphNetwork
-from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.joint import JointSpace
-from nasfast.trainer import RetrainConfig, RetrainResult, TrainError
+from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.evaluate import TrainError
+from nasfast.utils.progress import Progress
 
 BACKWARD = 2
 """Multiply-adds of a backward, in those of the forward."""
@@ -56,7 +57,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How candidates are trained; see :class:`nasfast.trainer.RetrainConfig`.
+    """How candidates are trained; see :class:`nasfast.training.config.RetrainConfig`.
 
     Attributes:
         held_out: Share of the train images that candidates are compared on; the test images are not looked at.

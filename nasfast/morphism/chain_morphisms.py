@@ -15,15 +15,7 @@ from torch import Tensor, nn
 
 from nasfast.errors import ConfigError
 from nasfast.morphism.chain import Block, Branch, ChainNetwork
-from nasfast.morphism.channels import (
-    ChannelMap,
-    Gate,
-    Widening,
-    carry_conv,
-    carry_linear,
-    carry_norm,
-    check_widening,
-)
+from nasfast.morphism.channels import ChannelMap, Gate, Widening, carry_conv, carry_linear, carry_norm, check_widening
 
 _Module = TypeVar("_Module", bound=nn.Module)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nasfast.morphism.channels import Gate
 from nasfast.spaces.base import Space
 from nasfast.spaces.graph import Graph
-from nasfast.spaces.network import GraphNetwork
-from nasfast.supernet.wiring import whole_graph
+from nasfast.spaces.graph_network import GraphNetwork
+from nasfast.supernets.wiring import whole_graph
 
 
 class MorphNetwork(GraphNetwork):

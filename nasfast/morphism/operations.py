@@ -16,7 +16,7 @@ from nasfast.morphism.channels import (
     is_depthwise,
     keeps_size,
 )
-from nasfast.reference import DilConv, FactorizedReduce, ReLUConvBN, SepConv
+from nasfast.nn.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv
 from nasfast.spaces.operations import InvertedResidual
 
 

@@ -11,9 +11,9 @@ from nasfast.errors import SpaceError
 from nasfast.morphism.channels import ChannelMap, carry_conv, carry_linear, carry_norm
 from nasfast.morphism.network import MorphNetwork
 from nasfast.morphism.operations import layers_of
-from nasfast.supernet.bounds import Bounds
-from nasfast.supernet.elastic import ElasticNetwork
-from nasfast.supernet.shared import SharedNetwork
+from nasfast.supernets.bounds import Bounds
+from nasfast.supernets.elastic import ElasticNetwork
+from nasfast.supernets.shared import SharedNetwork
 
 
 def from_shared(network: SharedNetwork, row: Any) -> MorphNetwork:

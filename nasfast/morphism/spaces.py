@@ -21,8 +21,8 @@ from nasfast.morphism.network import MorphNetwork
 from nasfast.morphism.operations import carry, is_residual, silence
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.graph import Graph, Node, Op
-from nasfast.spaces.network import GraphNetwork
-from nasfast.supernet.wiring import whole_graph
+from nasfast.spaces.graph_network import GraphNetwork
+from nasfast.supernets.wiring import whole_graph
 
 
 @dataclass(frozen=True)

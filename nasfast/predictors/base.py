@@ -27,14 +27,6 @@ class Predictor(Protocol):
         """Mean and standard deviation of the score, each float64 [K], of features float32 [K, F]."""
 
 
-def make_predictor(name: PredictorName, seed: int) -> Predictor:
-    """A new predictor; ``seed`` is of its random numbers."""
-    from nasfast.predictors.ensemble import EnsemblePredictor
-    from nasfast.predictors.gaussian_process import GaussianProcessPredictor
-
-    return EnsemblePredictor(seed=seed) if name == "ensemble" else GaussianProcessPredictor()
-
-
 def standardise(scores: Scores) -> tuple[Scores, float, float]:
     """Scores with mean 0 and deviation 1, and the mean and deviation that they had (1 where all are equal)."""
     mean, deviation = float(scores.mean()), float(scores.std())

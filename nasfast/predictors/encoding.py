@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasfast import population
 from nasfast.errors import ConfigError
 from nasfast.predictors.base import Features
+from nasfast.spaces import population
 from nasfast.spaces.base import Picture, Rows, Space
 from nasfast.spaces.joint import JointSpace
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from nasfast.report.load import RunData
+from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.report.palette import css_name, state_html
-from nasfast.spaces.darts import PRIMITIVES
+from nasfast.report.run_data import RunData
 from nasfast.spaces.genotype import Genotype
 
 Matrix = list[list[float]]

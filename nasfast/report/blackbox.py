@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from nasfast.config.objectives import BUDGET, Objective
 from nasfast.errors import NasfastError, RunError
-from nasfast.objectives import BUDGET, Objective
-from nasfast.population import non_dominated
 from nasfast.report import sections
 from nasfast.report.architectures import architecture_svg
 from nasfast.report.curves import Chart, Series, line_chart
-from nasfast.report.load import Row, RunData
 from nasfast.report.page import frame
+from nasfast.report.run_data import Row, RunData
 from nasfast.report.scatter import Point, scatter_chart, short_number
 from nasfast.report.trials import trials
-from nasfast.run import RunFolder
+from nasfast.runs.folder import RunFolder
+from nasfast.search.history import Standing, Trial
 from nasfast.spaces.base import Space
-from nasfast.standing import Standing, Trial
-from nasfast.tuning import parse_tuned, shorten, split_text, value_text
+from nasfast.spaces.hyperparameters import parse_tuned, shorten, split_text, value_text
+from nasfast.spaces.population import non_dominated
 
 _LEADERS = 20
 _MOST_POINTS = 3000  # drawn; beyond, the page grows heavy, and only the best and the front are kept
@@ -67,7 +67,7 @@ def load_search(path: Path, config: Row) -> Search:
     Raises:
         RunError: The log cannot be read.
     """
-    from nasfast.blackbox_config import BlackBoxConfig
+    from nasfast.config.blackbox import BlackBoxConfig
 
     stored = BlackBoxConfig.of(config["blackbox"])
     data = RunData(name=path.resolve().name, path=path, config=config)

@@ -12,8 +12,8 @@ from typing import Any
 from nasfast.errors import RunError
 from nasfast.report import sections
 from nasfast.report.curves import Scale
-from nasfast.report.load import RunData
 from nasfast.report.page import frame
+from nasfast.report.run_data import RunData
 from nasfast.report.scatter import short_number
 
 _WIDTH, _HEIGHT = 1080.0, 560.0

@@ -9,11 +9,11 @@ from typing import Any
 from nasfast.report import blackbox, sections
 from nasfast.report.blackbox import Search
 from nasfast.report.curves import Chart, Series, line_chart
-from nasfast.report.load import Row, load_run, number
 from nasfast.report.page import frame
+from nasfast.report.run_data import Row, load_run, number
 from nasfast.report.scatter import short_number
 from nasfast.report.trials import trials
-from nasfast.run import RunFolder
+from nasfast.runs.folder import RunFolder
 
 _STYLES = {"best": "s1", "random": "s2"}
 
@@ -24,7 +24,7 @@ def load_search(path: Path, config: Row) -> Search:
     Raises:
         RunError: The log cannot be read.
     """
-    from nasfast.oneshot_config import OneShotConfig
+    from nasfast.config.oneshot import OneShotConfig
 
     stored = OneShotConfig.of(config["oneshot"])
     data = load_run(path)

@@ -8,8 +8,8 @@ from nasfast.report import sections
 from nasfast.report.alphas import ALPHA_CSS
 from nasfast.report.cells import CELL_CSS
 from nasfast.report.curves import CHART_CSS, READOUT_SCRIPT
-from nasfast.report.load import RunData, flatten
 from nasfast.report.palette import colour_rules, primitive_classes
+from nasfast.report.run_data import RunData, flatten
 from nasfast.report.scatter import SCATTER_CSS
 from nasfast.report.trials import TRIALS_CSS
 

@@ -10,8 +10,8 @@ from typing import Any
 from nasfast.report.alphas import alpha_grid, history, primitives_of
 from nasfast.report.cells import cell_svg
 from nasfast.report.curves import Chart, Series, line_chart
-from nasfast.report.load import Row, RunData, flatten, number
 from nasfast.report.palette import css_name, family_title
+from nasfast.report.run_data import Row, RunData, flatten, number
 
 _LABEL_STYLE = {"derived": "s1", "random": "s2"}
 _ENVIRONMENT_KEYS = ("environment", "env", "system")

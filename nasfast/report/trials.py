@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 
 from nasfast.errors import RunError
-from nasfast.progress import clock
 from nasfast.report import sections
-from nasfast.trials import Record, TrialStore
+from nasfast.search.workers import Record, TrialStore
+from nasfast.utils.progress import clock
 
 _MOST_FAILED = 20
 

@@ -4,8 +4,9 @@ A space by name: :func:`nasfast.spaces.registry.make_space`. One of your own: :c
 With training settings that are searched too: :class:`nasfast.spaces.joint.JointSpace`.
 """
 
+from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.spaces.base import Choices, Decision, Picture, Rows, Space
-from nasfast.spaces.darts import PRIMITIVES, count_skips, derive_genotype, random_genotype
+from nasfast.spaces.darts import count_skips, derive_genotype, random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.graph import Builder, Graph
 from nasfast.spaces.joint import JointSpace

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nasfast import population
 from nasfast.errors import SpaceError
+from nasfast.spaces import population
 from nasfast.spaces.cost import Cost, Counter, graph_cost, multiply_adds
 from nasfast.spaces.graph import Builder, Factory, Graph
-from nasfast.spaces.network import GraphNetwork
+from nasfast.spaces.graph_network import GraphNetwork
 
 Rows = NDArray[np.int64]
 Ancestors = tuple[tuple[int, ...], ...]

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nasfast.errors import SpaceError
+from nasfast.kernels.primitives import ALL_PRIMITIVES, INPUTS_PER_NODE, PRIMITIVES
 from nasfast.spaces.base import Choices, Picture, Rows, Space
-from nasfast.spaces.darts import ALL_PRIMITIVES, PRIMITIVES
-from nasfast.spaces.genotype import INPUTS_PER_NODE, Edge, Genotype
+from nasfast.spaces.genotype import Edge, Genotype
 from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.operations import Classifier, conv_bn, factorized_reduce, primitive, relu_conv_bn
 

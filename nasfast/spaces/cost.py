@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nasfast.errors import SpaceError
 from nasfast.spaces.graph import Factory, Graph, Op
-from nasfast.spaces.network import make_operation
+from nasfast.spaces.graph_network import make_operation
 
 Size = tuple[int, ...]  # of an image's sides; empty once an operation has flattened them
 Counter = Callable[[nn.Module, Tensor], tuple[int, Tensor]]

@@ -11,17 +11,8 @@ import torch
 from torch import Tensor
 
 from nasfast.errors import GenotypeError
-from nasfast.spaces.genotype import ALL_PRIMITIVES, INPUTS_PER_NODE, Edge, Genotype
-
-PRIMITIVES = ALL_PRIMITIVES[:8]
-"""The eight candidate operations, in the order of the columns of the architecture weights."""
-
-__all__ = ["ALL_PRIMITIVES", "PRIMITIVES", "count_skips", "derive_genotype", "num_edges", "random_genotype"]
-
-
-def num_edges(steps: int) -> int:
-    """Edges of a cell with `steps` nodes: 2 + 3 + ... (14 for 4 nodes)."""
-    return steps * (steps + 3) // 2
+from nasfast.kernels.primitives import INPUTS_PER_NODE, PRIMITIVES, num_edges
+from nasfast.spaces.genotype import Edge, Genotype
 
 
 def derive_genotype(

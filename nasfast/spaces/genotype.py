@@ -10,22 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nasfast.errors import GenotypeError
+from nasfast.kernels.primitives import ALL_PRIMITIVES, INPUTS_PER_NODE
 
-ALL_PRIMITIVES = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-    "sep_conv_7x7",
-    "conv_7x1_1x7",
-)
-"""Every operation a genotype may name: the eight of the DARTS search space, then two of hand-made cells."""
-
-INPUTS_PER_NODE = 2
 FORMAT_NAME = "nasfast.genotype"
 FORMAT_VERSION = 1
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -123,7 +109,7 @@ class Genotype:
 
     def save(self, path: str | Path) -> None:
         """Write `to_json` to `path`, all or nothing."""
-        from nasfast.run import atomic_write
+        from nasfast.utils.files import atomic_write
 
         atomic_write(Path(path), self.to_json())
 

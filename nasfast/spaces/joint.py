@@ -12,7 +12,7 @@ from nasfast.errors import SpaceError
 from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.cost import Cost
 from nasfast.spaces.graph import Builder, Graph
-from nasfast.tuning import check_values, join_text, split_text, value_text
+from nasfast.spaces.hyperparameters import check_values, join_text, split_text, value_text
 
 _TRAITS = ("operations", "keep_unused", "fixed_wiring", "elastic", "cell_based", "image_size", "counter")
 
@@ -25,7 +25,7 @@ class JointSpace(Space):
 
     Args:
         space: Of the architectures.
-        settings: Values to choose from, by the names of :data:`nasfast.tuning.TUNABLE`.
+        settings: Values to choose from, by the names of :data:`nasfast.spaces.hyperparameters.TUNABLE`.
 
     Raises:
         ConfigError: An unknown setting, or a value that it does not take.
@@ -59,7 +59,7 @@ class JointSpace(Space):
         return {name: choices[name] for name in self.settings}
 
     def options(self) -> tuple[str, ...]:
-        """The settings as :func:`nasfast.tuning.parse_tuned` reads them."""
+        """The settings as :func:`nasfast.spaces.hyperparameters.parse_tuned` reads them."""
         return tuple(f"{name}={','.join(map(value_text, values))}" for name, values in self.settings.items())
 
     def covering_rows(self) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasfast.errors import SpaceError
-from nasfast.reference import FactorizedReduce, ReLUConvBN, build_primitive
+from nasfast.nn.primitives import FactorizedReduce, ReLUConvBN, build_primitive
 
 
 def conv_bn(c_in: int, c_out: int, stride: int, kernel: int = 3) -> nn.Module:
@@ -51,7 +51,7 @@ def factorized_reduce(c_in: int, c_out: int, stride: int) -> nn.Module:
 
 
 def primitive(c_in: int, c_out: int, stride: int, *, name: str) -> nn.Module:
-    """An operation of the DARTS family, as :func:`nasfast.reference.build_primitive` makes it."""
+    """An operation of the DARTS family, as :func:`nasfast.nn.primitives.build_primitive` makes it."""
     return build_primitive(name, _kept(name, c_in, c_out, 1), stride, affine=True)
 
 

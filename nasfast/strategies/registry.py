@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
 from nasfast.strategies.base import Strategy
-from nasfast.strategies.bayesian import Bayesian
-from nasfast.strategies.evolution import RegularizedEvolution
-from nasfast.strategies.local_search import LocalSearch
-from nasfast.strategies.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
-from nasfast.strategies.multifidelity import ASHA, BOHB, Hyperband, SuccessiveHalving
-from nasfast.strategies.nsga2 import NSGA2
-from nasfast.strategies.policy_gradient import PPO, Reinforce
-from nasfast.strategies.random_search import RandomSearch
+from nasfast.strategies.blackbox.bayesian import Bayesian
+from nasfast.strategies.blackbox.evolution import RegularizedEvolution
+from nasfast.strategies.blackbox.local_search import LocalSearch
+from nasfast.strategies.blackbox.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
+from nasfast.strategies.blackbox.multi_fidelity import ASHA, BOHB, Hyperband, SuccessiveHalving
+from nasfast.strategies.blackbox.nsga2 import NSGA2
+from nasfast.strategies.blackbox.policy_gradient import PPO, Reinforce
+from nasfast.strategies.blackbox.random_search import RandomSearch
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "random": RandomSearch,

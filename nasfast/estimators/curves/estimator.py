@@ -17,8 +17,8 @@ from nasfast.estimators.curves.seen import FEWEST
 from nasfast.estimators.curves.stopper import CurveStopper
 from nasfast.estimators.curves.watched import Stops, WatchedTrainer, never, read_curve
 from nasfast.estimators.train import BACKWARD, Fidelity, TrainEstimator, TrainSettings
-from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
+from nasfast.utils.progress import Progress
 
 FEWEST_EPOCHS = FEWEST + 1
 """Epochs of a training that can be stopped early: it has to be seen for three, and one must be left."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from nasfast.data import DataSet
 from nasfast.estimators.candidates import CandidateTrainer
-from nasfast.progress import Progress
-from nasfast.run import load_checkpoint
+from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.spaces.base import Rows, Space
-from nasfast.trainer import RetrainConfig, evaluate_network
+from nasfast.training.config import RetrainConfig
+from nasfast.training.evaluate import evaluate_network
+from nasfast.utils.progress import Progress
 
 Stops = Callable[[Sequence[float]], bool]
 """Whether a training ends here, by its accuracies (0 to 1) after each epoch until now."""

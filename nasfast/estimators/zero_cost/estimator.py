@@ -12,10 +12,10 @@ from nasfast.errors import ConfigError, ShapeError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.zero_cost.layers import fork_random
 from nasfast.estimators.zero_cost.proxies import COUNTED, check_proxies, images_through, score_network
-from nasfast.progress import Progress
 from nasfast.spaces.base import Rows, Space
-from nasfast.spaces.live import live_graph
-from nasfast.spaces.network import GraphNetwork
+from nasfast.spaces.graph_network import GraphNetwork
+from nasfast.spaces.live_graph import live_graph
+from nasfast.utils.progress import Progress
 
 
 class ZeroCostEstimator:

@@ -1,0 +1,1 @@
+"""Comparison of estimators by how they rank architectures."""

@@ -1,0 +1,56 @@
+"""A fused forward that stands on a foreign module in the place of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from nasfast.dropin.trace import class_forward
+
+
+class FusedForward(ABC):
+    """Stands for `forward` of `module`: fused where a call fits, the module's own where it does not."""
+
+    module: nn.Module
+    kind: str
+    """What it is, for the report."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        out = self.fused(*args, **kwargs)
+        return self.original(*args, **kwargs) if out is None else out
+
+    def original(self, *args: Any, **kwargs: Any) -> Any:
+        return class_forward(self.module, args, kwargs)
+
+    @abstractmethod
+    def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        """The fused result, or None where this call is one for the module's own forward."""
+
+
+class _Replicate:
+    """Stands for the method by which DataParallel copies a module: the copy runs its own forward.
+
+    A fused forward reads the weights of one module. On a copy it would go on reading those of the original.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self) -> nn.Module:
+        replica = type(self.module)._replicate_for_data_parallel(self.module)
+        for name in ("forward", "_replicate_for_data_parallel"):
+            del replica.__dict__[name]
+        return replica
+
+
+def install(fused: FusedForward) -> None:
+    fused.module.__dict__["forward"] = fused
+    fused.module.__dict__["_replicate_for_data_parallel"] = _Replicate(fused.module)
+
+
+def installed(module: nn.Module) -> FusedForward | None:
+    """The fused forward that stands on `module`."""
+    forward = module.__dict__.get("forward")
+    return forward if isinstance(forward, FusedForward) else None

@@ -1,0 +1,1 @@
+"""Trained networks for deployment: ONNX and torch.export."""

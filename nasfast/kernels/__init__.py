@@ -1,0 +1,1 @@
+"""The compiled ops: typed functions over nasfast._C, which only this package imports."""

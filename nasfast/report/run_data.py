@@ -1,0 +1,93 @@
+"""What a report reads from a run folder, whatever of it is there yet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasfast.errors import NasfastError, RunError
+from nasfast.runs.folder import RunFolder
+from nasfast.spaces.genotype import Genotype
+
+Row = dict[str, Any]
+
+
+@dataclass
+class RunData:
+    """The content of one run folder; lists and dictionaries are empty where the run has not got that far."""
+
+    name: str
+    path: Path
+    config: Row = field(default_factory=dict)
+    epochs: list[Row] = field(default_factory=list)
+    retrain: dict[str, list[Row]] = field(default_factory=dict)
+    results: dict[str, Row] = field(default_factory=dict)
+    guards: list[Row] = field(default_factory=list)
+    genotype: Genotype | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def result(self, label: str, key: str) -> float | None:
+        """A number of the result row of ``label``, or None."""
+        return number(self.results.get(label, {}), key)
+
+
+def number(row: Row, key: str) -> float | None:
+    """``row[key]`` as a float; None where it is missing or no number."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value)
+
+
+def load_run(path: Path) -> RunData:
+    """Read a run folder. A part that cannot be read becomes a note of the report rather than the end of it.
+
+    Raises:
+        RunError: There is no run folder at ``path``, or its config.json is of another version.
+    """
+    run = RunFolder.open(path, lock=False)
+    data = RunData(name=path.resolve().name, path=path, config=run.read_config())
+    _read_metrics(run, data)
+    if run.genotype_path.is_file():
+        try:
+            data.genotype = Genotype.load(run.genotype_path)
+        except NasfastError as error:
+            data.notes.append(str(error))
+    return data
+
+
+def _read_metrics(run: RunFolder, data: RunData) -> None:
+    rows: list[Row] = []
+    try:
+        rows.extend(row for row in run.metrics.rows() if isinstance(row, dict))
+    except (ValueError, OSError, RunError) as error:
+        data.notes.append(f"metrics.jsonl: a row could not be read, what follows it is left out ({error})")
+    epochs: dict[Any, Row] = {}
+    retrain: dict[str, dict[Any, Row]] = {}
+    for row in rows:
+        label = str(row.get("label", "derived"))
+        match row.get("kind"):
+            case "epoch":
+                epochs[row.get("epoch")] = row
+            case "retrain_epoch":
+                retrain.setdefault(label, {})[row.get("epoch")] = row
+            case "result":
+                data.results[label] = row
+            case "guard":
+                data.guards.append(row)
+    data.epochs = list(epochs.values())
+    data.retrain = {label: list(by_epoch.values()) for label, by_epoch in retrain.items()}
+
+
+def flatten(config: Row, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested configuration as dotted names and texts, in the order of the file."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            pairs.extend(flatten(value, f"{name}."))
+        else:
+            pairs.append((name, value if isinstance(value, str) else json.dumps(value)))
+    return pairs

@@ -1,0 +1,1 @@
+"""Retraining what a finished run has found."""

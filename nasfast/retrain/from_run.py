@@ -1,0 +1,149 @@
+"""What a run folder says of its search, for the commands that train, test and export the networks it has found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasfast.config.base import named_texts
+from nasfast.config.blackbox import BlackBoxConfig
+from nasfast.config.gradient import SearchConfig
+from nasfast.config.oneshot import OneShotConfig
+from nasfast.data import DataSet
+from nasfast.errors import ConfigError, RunError
+from nasfast.retrain.inherited import learned_network
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.runner import retrain_config
+from nasfast.search.inputs import load_run_data
+from nasfast.search.oneshot.runner import retrain_config as oneshot_retrain_config
+from nasfast.spaces.hyperparameters import split_text
+from nasfast.spaces.registry import make_space
+from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.space_trainer import retrain_row
+from nasfast.utils.device import check_device
+from nasfast.utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """A run, opened for reading, and its settings."""
+
+    folder: RunFolder
+    config: SearchConfig | OneShotConfig | BlackBoxConfig
+
+    @property
+    def space(self) -> str:
+        """Name of the space; "" for a search of cells."""
+        return "" if isinstance(self.config, SearchConfig) and not self.config.of_space else self.config.space
+
+    @property
+    def label(self) -> str:
+        """Of the network that the search is for."""
+        return "derived" if isinstance(self.config, SearchConfig) else "best"
+
+    def retrain_config(self) -> RetrainConfig:
+        """How the run trains an architecture from scratch; one that trains none, as a one-shot search does."""
+        config = self.config
+        if isinstance(config, BlackBoxConfig):
+            config = OneShotConfig.of({"data": config.data, "seed": config.seed, "device": config.device})
+        if isinstance(config, OneShotConfig):
+            return oneshot_retrain_config(config)
+        found = retrain_config(config)
+        return replace(found, auxiliary=False, drop_path=0.0) if self.space else found
+
+    def load_data(self, progress: Progress) -> DataSet:
+        """The images that the run has learned from."""
+        return load_run_data(self.config, progress)
+
+    def architecture(self) -> str:
+        """Text of the architecture that a search of a space has found.
+
+        Raises:
+            RunError: It has found none yet, or its file is damaged.
+        """
+        path = self.folder.architectures_path
+        if not path.is_file():
+            raise RunError(
+                f"{self.folder.path} has found no architecture yet; go on with it (--resume), or give one by --arch"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entry = content["best"] if "best" in content else content["architectures"]["derived"]
+            return str(entry["arch"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} cannot be read as architectures of {self.space}: {error}") from error
+
+
+def read_stored_search(path: str | Path) -> StoredSearch:
+    """The search of a run folder.
+
+    Raises:
+        RunError: No run is there, or one that has no images.
+    """
+    folder = RunFolder.open(path, lock=False)
+    content = folder.read_config()
+    if isinstance(content.get("oneshot"), dict):
+        return StoredSearch(folder, OneShotConfig.of(content["oneshot"]))
+    if isinstance(content.get("blackbox"), dict):
+        config = BlackBoxConfig.of(content["blackbox"])
+        if not config.sees_images:
+            raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
+        return StoredSearch(folder, config)
+    if not isinstance(content.get("search"), dict):
+        raise RunError(f"{folder.config_path} holds no search settings")
+    return StoredSearch(folder, SearchConfig.for_data(**content["search"]))
+
+
+def retrain_of_space(
+    stored: StoredSearch,
+    run: RunFolder,
+    *,
+    label: str,
+    arch: str | None = None,
+    space_set: tuple[str, ...] = (),
+    options: dict[str, Any],
+    progress: Progress,
+    overwrite: bool = False,
+    inherit: bool = False,
+) -> RetrainResult:
+    """Train an architecture of the space that a run has searched; continue where that was stopped.
+
+    Args:
+        run: The folder, opened for writing.
+        label: Name of this training within the run.
+        arch: Its text; None for the one that was found. Training settings in it, which a search with --tune finds, are
+            over those of the run.
+        space_set: Settings of the space, over those that were searched with: a larger network of the same choices.
+        options: Of :class:`RetrainConfig`, over those of the run and of the text.
+        overwrite: Start again, whatever an earlier training of this label left.
+        inherit: Start from the weights that the search has trained for it.
+
+    Raises:
+        NasfastError: Settings or an architecture that do not fit, files that cannot be read or written.
+        KeyboardInterrupt: Ctrl-C; the state was saved after the step that was running.
+    """
+    _check_label(label)
+    settings = {**stored.config.space_settings(), **named_texts("--space-set", space_set)}
+    space = make_space(stored.space, settings)
+    whole = arch or stored.architecture()
+    text, tuned = split_text(whole)
+    config = replace(stored.retrain_config(), **{**tuned, **options})
+    check_device(config.device)
+    row = space.encode(text)
+    dataset = stored.load_data(progress)
+    network, origin = None, ""
+    if inherit:
+        if space_set:
+            raise ConfigError("--inherit starts from a network of the searched size: leave out --space-set")
+        network, origin = learned_network(run, stored.config, whole, dataset)
+    return retrain_row(
+        space, row, dataset, run, config, label, progress,
+        settings=settings, overwrite=overwrite, network=network, origin=origin,
+    )  # fmt: skip
+
+
+def _check_label(label: str) -> None:
+    if not label or not all(c.isalnum() or c in "-_" for c in label):
+        raise ConfigError(f"retrain: a label is made of letters, digits, - and _, got {label!r}")

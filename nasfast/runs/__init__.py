@@ -1,0 +1,1 @@
+"""Run folders: configuration, log, checkpoints, and the environment they came from."""

@@ -1,0 +1,81 @@
+"""Checkpoints of a run: written whole or not at all, and read without running code of theirs."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from nasfast.errors import RunError
+from nasfast.utils.files import atomic_write
+from nasfast.utils.version import nasfast_version
+
+FORMAT = 1
+"""Version of the layout of config.json and of checkpoints. A file of another version is refused, by name."""
+
+
+class CheckpointError(RunError, ValueError):
+    """A checkpoint is missing, damaged, of another version, or holds more than plain tensors and containers."""
+
+
+def save_checkpoint(path: Path, kind: str, content: dict[str, Any]) -> None:
+    """Save plain tensors and containers, with the format version, the nasfast version and ``kind`` (what it is for)."""
+    # Serialised in memory first: torch's zip writer turns an OSError of its file into an anonymous RuntimeError.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "nasfast": nasfast_version(), "kind": kind, **content}, buffer)
+    atomic_write(path, lambda file: _write_all(file, buffer))
+
+
+def _write_all(file: IO[bytes], buffer: io.BytesIO) -> None:
+    file.write(buffer.getbuffer())
+
+
+def _holds_pickled_code(path: Path, reason: str) -> bool:
+    """Whether a file that would not load names Python objects. Reads the pickle's opcodes; never runs them."""
+    if zipfile.is_zipfile(path):
+        return "global" in reason.lower()
+    with open(path, "rb") as file:
+        if file.read(2) == b"PK":
+            return False
+        file.seek(0)
+        try:
+            while file.peek(1):  # torch's old format is several pickles, one after the other
+                if any(op.name in ("GLOBAL", "STACK_GLOBAL", "INST") for op, _, _ in pickletools.genops(file)):
+                    return True
+        except Exception:  # pickletools raises many types on bytes that are no pickle
+            return False
+    return False
+
+
+def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+    """Load what :func:`save_checkpoint` wrote, tensors on the CPU.
+
+    Raises:
+        CheckpointError: Missing, truncated, of another format version or kind, or holding pickled Python objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: one error says it all
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if _holds_pickled_code(path, str(error)):
+            raise CheckpointError(
+                f"{path} holds pickled Python code, which nasfast never loads; expected plain tensors and containers"
+            ) from error
+        raise CheckpointError(f"{path} is truncated or damaged: it cannot be read as a checkpoint") from error
+    if not isinstance(content, dict) or "format" not in content or "kind" not in content:
+        raise CheckpointError(f"{path} is no nasfast checkpoint: it has no format version")
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content['format']} (nasfast {content.get('nasfast')}); "
+            f"this nasfast {nasfast_version()} reads format {FORMAT}"
+        )
+    if content["kind"] != kind:
+        raise CheckpointError(f"{path} is a checkpoint of kind {content['kind']!r}, expected {kind!r}")
+    return content

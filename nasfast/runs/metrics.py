@@ -1,0 +1,77 @@
+"""The log of a run: one JSON object a line, which a kill leaves whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nasfast.runs.checkpoint import CheckpointError
+from nasfast.utils.files import _write_error
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity; both become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+class MetricsLog:
+    """Append-only JSON lines. Rows are on disk when ``append`` returns, or they are not in the file at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def position(self) -> int:
+        """Length of the log in bytes: what a checkpoint stores to be able to cut later rows off."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows, all or none. Floats that are not finite become null.
+
+        Raises:
+            RunError: They could not be written; the log is as it was.
+        """
+        line = "".join(json.dumps(_finite(row)) + "\n" for row in rows).encode()
+        start = self.position
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                try:
+                    written = 0
+                    while written < len(line):
+                        written += file.write(line[written:])
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(start)
+                    raise
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+
+    def truncate(self, position: int) -> None:
+        """Cut the log back to ``position`` bytes, a value that :attr:`position` had earlier."""
+        if position > self.position:
+            raise CheckpointError(
+                f"{self.path} has {self.position} bytes, shorter than its checkpoint says ({position})"
+            )
+        if self.path.exists():
+            with open(self.path, "r+b") as file:
+                file.truncate(position)
+                os.fsync(file.fileno())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows in order. A last line without its end (a write that was cut) is left out."""
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)

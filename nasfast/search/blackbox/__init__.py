@@ -1,0 +1,1 @@
+"""Black-box searches: a strategy asks, an estimator answers."""

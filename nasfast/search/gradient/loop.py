@@ -1,0 +1,230 @@
+"""The search stage of a run: steps on weights and architecture by turns, a log, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from nasfast.config.budget import Budget, Meter, Spent
+from nasfast.config.gradient import SearchConfig
+from nasfast.data import DataSet, Sampler, augment, split_indices
+from nasfast.data.fingerprint import data_fingerprint
+from nasfast.errors import ConfigError, DataError, NasfastError
+from nasfast.runs.checkpoint import CheckpointError, save_checkpoint
+from nasfast.runs.folder import RunFolder
+from nasfast.search.inputs import augmentation_of, check_space_size
+from nasfast.spaces.base import Space
+from nasfast.strategies.gradient.bilevel import BilevelSearch, BilevelStep
+from nasfast.strategies.gradient.steps import Batch
+from nasfast.utils.interrupt import deferred_interrupt
+from nasfast.utils.memory import peak_memory
+from nasfast.utils.progress import Progress
+
+KIND = "search"
+"""Of its checkpoints."""
+# Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
+_SEED_TRAIN, _SEED_VALID, _SEED_AUGMENT = 1, 2, 3
+
+
+class SearchError(NasfastError):
+    """A search has diverged."""
+
+
+class SearchLoop:
+    """The state of the search stage and the loop over its steps.
+
+    Args:
+        space: The space to search; None for the cells of DARTS.
+    """
+
+    def __init__(self, config: SearchConfig, dataset: DataSet, space: Space | None = None) -> None:
+        if space is None:
+            _check_size(config, dataset)
+        else:
+            check_space_size(space, dataset)
+        self.config, self.space = config, space
+        self.fingerprint = data_fingerprint(dataset)
+        self.dataset = dataset.to(config.device)
+        self.strategy = BilevelSearch(config, dataset.num_classes, dataset.channels, space)
+        own, other = split_indices(len(dataset.train_labels), config.train_portion, config.seed)
+        self.train_sampler = Sampler(own, config.batch_size, config.seed + _SEED_TRAIN, "train half")
+        self.valid_sampler = Sampler(other, config.batch_size, config.seed + _SEED_VALID, "validation half")
+        self.augmenter = torch.Generator(config.device).manual_seed(config.seed + _SEED_AUGMENT)
+        self.augmentation = augmentation_of(config, dataset)
+        # oneDNN's backward of a strided 1x1 convolution to one channel writes out of bounds where its input is a slice
+        # of channels in channels_last, as plain partial channels have it.
+        self.plain_partial = config.strategy == "pcdarts" and not config.fused
+        self.step = 0  # of the whole search
+        self.stopped: str | None = None
+        self.seconds = 0.0  # of the current epoch
+        self.meter = Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")))
+        # Train loss and right answers, the same of validation, validation steps; on the device, so that no step waits.
+        self.sums = torch.zeros(5, dtype=torch.float64, device=config.device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.train_sampler.batches_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self.step // self.steps_per_epoch
+
+    def done(self) -> bool:
+        """Whether the search stage is over."""
+        return self.stopped is not None or self.epoch >= self.config.epochs
+
+    def run(self, run: RunFolder, progress: Progress) -> None:
+        """Take the steps that are left."""
+        if self.done():
+            return
+        total = self.config.epochs * self.steps_per_epoch
+        self._clock = self._saved_at = time.monotonic()
+        budget = Budget.parse(self.config.budget)
+        with progress.stage("search", total, done=self.step) as stage, deferred_interrupt() as interrupted:
+            note = None
+            while not self.done():
+                self._take_step()
+                stop = interrupted()
+                if self.step % self.steps_per_epoch == 0:
+                    note = self._end_epoch(run)
+                    self.save(run)
+                elif stop or self._checkpoint_is_due():
+                    self._tick()
+                    self.save(run)
+                if budget.timed and self.stopped is None and budget.is_spent(self.meter.spent(0)):
+                    self._stop_at_budget(run, budget)
+                stage.advance(note=note)
+                if stop:
+                    raise KeyboardInterrupt
+        if self.stopped:
+            progress.say(f"stopped early after {self.epoch} epochs: {self.stopped}")
+
+    def _batch(self, sampler: Sampler) -> Batch:
+        indices = sampler.next().to(self.config.device)
+        data = self.dataset
+        inputs = augment(data.train_images[indices], self.augmentation, data.mean, data.std, self.augmenter)
+        if self.plain_partial:
+            inputs = inputs.contiguous()
+        return Batch(inputs, data.train_labels[indices])
+
+    def _take_step(self) -> None:
+        self.strategy.begin_epoch(self.epoch)
+        train = self._batch(self.train_sampler)
+        valid = self._batch(self.valid_sampler) if self.strategy.searches(self.epoch) else None
+        self._count(train, valid, self.strategy.step(train, valid))
+        self.step += 1
+
+    def _count(self, train: Batch, valid: Batch | None, taken: BilevelStep) -> None:
+        parts = [taken.train.loss.double(), (taken.train.logits.argmax(1) == train.targets).sum().double()]
+        if valid is not None and taken.valid is not None:
+            parts += [taken.valid.loss.double(), (taken.valid.logits.argmax(1) == valid.targets).sum().double()]
+            parts.append(torch.ones_like(parts[0]))
+        self.sums[: len(parts)] += torch.stack(parts)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+
+    def _stop_at_budget(self, run: RunFolder, budget: Budget) -> None:
+        self.stopped = f"the budget is spent: {budget.text(self.meter.spent(0))}"
+        run.metrics.append({"kind": "guard", "epoch": self.epoch, "reason": self.stopped, "action": "stop"})
+        self._tick()
+        self.save(run)
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self.config.checkpoint_steps
+        if every and self.step % every == 0:
+            return True
+        return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds
+
+    def _end_epoch(self, run: RunFolder) -> str:
+        """Log the epoch that has just ended; returns a note for the progress bar."""
+        epoch = self.epoch - 1
+        self._tick()
+        row = self._averages(epoch)
+        seen, verdicts = self.strategy.end_epoch(epoch)
+        row |= self.strategy.architecture.summary(seen)
+        numbers = {f"search/{name}": value for name, value in row.items() if not isinstance(value, str)}
+        run.log_scalars(self.step, numbers)
+        weights = self.strategy.architecture.weights()
+        run.metrics.append({"kind": "epoch", "epoch": epoch, "step": self.step, **row, **weights})
+        for verdict in verdicts:
+            run.metrics.append({"kind": "guard", "epoch": epoch, "reason": verdict.reason, "action": verdict.action})
+            if verdict.action == "stop":
+                self.stopped = self.stopped or verdict.reason
+        self.sums.zero_()
+        self.seconds = 0.0
+        valid = "" if row["valid_acc"] is None else f", valid {100 * row['valid_acc']:.1f} %"
+        return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{valid}"
+
+    def _averages(self, epoch: int) -> dict[str, Any]:
+        """Numbers of an epoch. Validation is what the architecture's steps saw, before the weights moved."""
+        train_loss, train_right, valid_loss, valid_right, valid_steps = self.sums.tolist()
+        steps, batch = self.steps_per_epoch, self.config.batch_size
+        if not torch.isfinite(self.sums).all():
+            raise SearchError(
+                f"the loss is not finite in epoch {epoch + 1}; lower --lr (now {self.config.lr}) or --grad-clip "
+                f"(now {self.config.grad_clip})"
+            )
+        return {
+            "train_loss": train_loss / steps,
+            "train_acc": train_right / (steps * batch),
+            "valid_loss": valid_loss / valid_steps if valid_steps else None,
+            "valid_acc": valid_right / (valid_steps * batch) if valid_steps else None,
+            "lr": self.strategy.weight_optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "images_per_second": (steps + valid_steps) * batch / self.seconds,
+            "peak_memory_bytes": peak_memory(self.config.device),
+        }
+
+    def save(self, run: RunFolder) -> None:
+        """Write the checkpoint: everything the next step depends on, and how long the log was."""
+        content = {
+            "strategy": self.strategy.state(),
+            "train_sampler": self.train_sampler.state(),
+            "valid_sampler": self.valid_sampler.state(),
+            "augmenter": self.augmenter.get_state(),
+            "sums": self.sums,
+            "step": self.step,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "spent": asdict(self.meter.spent(0)),
+            "metrics_position": run.metrics.position,
+            "data": self.fingerprint,
+        }
+        save_checkpoint(run.checkpoint_path, KIND, content)
+        self._saved_at = time.monotonic()
+
+    def load(self, run: RunFolder, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; rows that were logged after it go, unless the search stage was over."""
+        try:
+            if state["data"] != self.fingerprint:
+                raise DataError(f"the images in {self.config.data} are not those that run {run.path} began with")
+            self.strategy.load_state(state["strategy"])
+            self.train_sampler.load_state(state["train_sampler"])
+            self.valid_sampler.load_state(state["valid_sampler"])
+            self.augmenter.set_state(state["augmenter"])
+            self.sums.copy_(state["sums"])
+            self.step, self.stopped, self.seconds = state["step"], state["stopped"], state["seconds"]
+            self.meter.before = Spent(**state["spent"])
+        except DataError:
+            raise
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json") from error
+        if not self.done():
+            run.metrics.truncate(state["metrics_position"])
+
+
+def _check_size(config: SearchConfig, dataset: DataSet) -> None:
+    """Every reduction cell halves the image, which odd sides do not allow."""
+    factor = 2 ** len({config.layers // 3, 2 * config.layers // 3})
+    height, width = dataset.size
+    if height % factor or width % factor:
+        raise ConfigError(
+            f"images of {width}x{height} pixels do not go through the reduction cells: expected multiples of {factor}"
+        )

@@ -1,0 +1,188 @@
+"""Run a search by gradients, derive the architecture, retrain it beside a random one, and write the report.
+
+One run is one folder, which can be stopped and resumed at any step. ``run_search`` starts it, ``resume_search`` goes on
+with it: weights, architecture, optimizers, schedule, order of images and random generators then end with the bits of a
+run that was never stopped (on the same machine, with the same number of threads, which config.json keeps).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nasfast.config.gradient import SearchConfig
+from nasfast.errors import ConfigError, RunError, SpaceError
+from nasfast.report.build import build_report
+from nasfast.runs.checkpoint import load_checkpoint
+from nasfast.runs.environment import describe_environment
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.loop import KIND, SearchError, SearchLoop
+from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
+from nasfast.search.inputs import absolute_path, load_run_data, pin_settings
+from nasfast.spaces.base import Space
+from nasfast.spaces.darts import random_genotype
+from nasfast.spaces.genotype import Genotype
+from nasfast.training.genotype_trainer import RetrainConfig, RetrainResult, retrain
+from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.progress import Progress
+
+__all__ = ["SearchConfig", "SearchError", "SearchResult", "resume_search", "run_search"]
+
+SEED_RANDOM = 4
+"""The seed of the random architecture is this far from the run's; see ``search_loop`` for the others."""
+
+
+@dataclass
+class SearchResult:
+    """What a run has found.
+
+    Attributes:
+        path: The run folder.
+        genotype: The derived cells; None where a space was searched.
+        found: The derived architecture of a space, and the random one; None where cells were searched.
+        epochs: Epochs searched.
+        stopped: Why the guard stopped the search early, else None.
+        results: Retraining results by label: "derived" and "random"; empty without retraining.
+        report: The report.
+        was_finished: Nothing was left to do.
+    """
+
+    path: Path
+    genotype: Genotype | None
+    epochs: int
+    stopped: str | None
+    report: Path
+    results: dict[str, RetrainResult] = field(default_factory=dict)
+    was_finished: bool = False
+    found: SpaceResult | None = None
+
+
+def run_search(
+    config: SearchConfig,
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+) -> SearchResult:
+    """Search, retrain and report in a new run folder.
+
+    Args:
+        config: What to do; :meth:`SearchConfig.for_data` gives sensible defaults for a data set.
+        out: The run folder, which must not exist (or be empty).
+        progress: Where to show progress; nowhere by default.
+        space: A space of your own, in place of the one that ``config`` names.
+
+    Raises:
+        NasfastError: Bad data, settings or folders; see the subclasses in nasfast.errors. Nothing is written then.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_search` goes on.
+    """
+    progress = progress or Progress(quiet=True)
+    RunFolder.check_free(out)
+    check_device(config.device)
+    use_threads(config.threads)
+    config = pin_settings(config)
+    if config.table:
+        config = replace(config, table=absolute_path(config.table, ()))
+    if space is not None:
+        if config.space_set:
+            raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
+        config = replace(config, space=space.name)
+    dataset = load_run_data(config, progress)
+    loop = SearchLoop(config, dataset, space or config.make_space())
+    check_table(loop)
+    content = {"search": config.to_dict(), "environment": describe_environment()}
+    with RunFolder.create(out, content) as run:
+        loop.save(run)
+        return _finish(run, loop, progress)
+
+
+def resume_search(
+    out: str | os.PathLike[str], progress: Progress | None = None, space: Space | None = None
+) -> SearchResult:
+    """Go on with a run, whatever stage it was stopped in. A space of your own has to be given again.
+
+    Raises:
+        RunError: No run is there, it is in use, or its checkpoint cannot be read.
+        DataError: The images are no longer those the run began with.
+    """
+    progress = progress or Progress(quiet=True)
+    with RunFolder.open(out) as run:
+        stored = run.read_config().get("search")
+        if not isinstance(stored, dict):
+            raise RunError(f"{run.config_path} holds no search settings")
+        config = SearchConfig.for_data(**stored)
+        if space is not None and space.name != config.space:
+            raise SpaceError(f"run {run.path} searches {config.space or 'cells'}, got the space {space.name}")
+        space = space or config.make_space()
+        done = _finished_result(run, config, space)
+        if done is not None:
+            return done
+        check_device(config.device)
+        use_threads(config.threads)
+        state = None
+        if run.checkpoint_path.exists() or run.metrics.position > 0:
+            state = load_checkpoint(run.checkpoint_path, KIND)
+        loop = SearchLoop(config, load_run_data(config, progress), space)
+        if state is not None:
+            loop.load(run, state)
+        else:  # killed before the first checkpoint, which is written before the first step
+            loop.save(run)
+        return _finish(run, loop, progress)
+
+
+def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> SearchResult:
+    """Everything that is left to do."""
+    config = loop.config
+    loop.run(run, progress)
+    derived = loop.strategy.derive()
+    if not isinstance(derived, Genotype):
+        training = replace(retrain_config(config), auxiliary=False, drop_path=0.0)
+        found, results = finish_space(run, loop, derived, training, config.seed + SEED_RANDOM, progress)
+        return SearchResult(run.path, None, loop.epoch, loop.stopped, build_report(run), results, found=found)
+    derived.save(run.genotype_path)
+    results = {}
+    if config.retrain:
+        generator = torch.Generator().manual_seed(config.seed + SEED_RANDOM)
+        networks = {"derived": derived, "random": random_genotype(generator, config.steps, multiplier=config.steps)}
+        for label, genotype in networks.items():
+            results[label] = retrain(genotype, loop.dataset, run, retrain_config(config), label, progress=progress)
+    return SearchResult(run.path, derived, loop.epoch, loop.stopped, build_report(run), results)
+
+
+def retrain_config(config: SearchConfig) -> RetrainConfig:
+    """How a run with these settings retrains."""
+    return RetrainConfig(
+        channels=config.retrain_channels,
+        layers=config.retrain_layers,
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def inherited_weights(run: RunFolder) -> dict[str, Tensor]:
+    """Weights of a run's search network, to start a retraining from."""
+    weights: dict[str, Tensor] = load_checkpoint(run.checkpoint_path, KIND)["strategy"]["network"]
+    return weights
+
+
+def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> SearchResult | None:
+    """The result of a run that has nothing left to do, from its files; None where something is left."""
+    derived_path = run.genotype_path if space is None else run.architectures_path
+    if not (run.report_path.is_file() and derived_path.is_file()):
+        return None
+    rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
+    if config.retrain and not config.table and not {"derived", "random"} <= set(rows):
+        return None
+    names = RetrainResult.__dataclass_fields__
+    results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
+    epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
+    stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
+    result = SearchResult(run.path, None, epochs, stopped, run.report_path, results, was_finished=True)
+    if space is not None:
+        return replace(result, found=read_result(run, space))
+    return replace(result, genotype=Genotype.load(run.genotype_path))

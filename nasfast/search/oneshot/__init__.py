@@ -1,0 +1,1 @@
+"""One-shot searches: one shared network is trained, its children are compared."""

@@ -1,0 +1,300 @@
+"""A one-shot search in a run folder: train the shared network, search its children, retrain, report; stop and resume.
+
+``run_oneshot`` starts it, ``resume_oneshot`` goes on with it, whatever stage it was stopped in, and it then ends with
+the bits of a run that was never stopped (on the same machine, with the same number of threads and ranks). Files beside
+those of every run: ``checkpoint.pt`` of the training, ``search.pt`` of the search, ``retrain-<label>.pt``.
+
+Under torchrun, all ranks train; the first one writes, searches and retrains, and the others return when the training
+is over. They need to see the run folder to resume.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasfast.config.budget import Meter, Spent
+from nasfast.config.oneshot import OneShotConfig
+from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
+from nasfast.report.build import build_report
+from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from nasfast.runs.environment import describe_environment
+from nasfast.runs.folder import RunFolder, search_path
+from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.history import Trial
+from nasfast.search.inputs import absolute_path, pin_settings
+from nasfast.search.oneshot.children import SEARCH_KIND, load_images, make_estimator, open_children, search_children
+from nasfast.search.oneshot.training import TRAINING_KIND, SupernetTraining
+from nasfast.search.workers.open import check_picklable, with_workers
+from nasfast.spaces.base import Rows, Space
+from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.distributed import RankLost, Ranks, open_ranks, rank_device
+from nasfast.training.space_trainer import retrain_row
+from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.interrupt import deferred_interrupt
+from nasfast.utils.progress import Progress
+
+_SEED_RANDOM = 12
+_TRAINING_SHARE = 0.8
+"""Of a budget of time; the search among the children has the rest."""
+
+
+@dataclass
+class OneShotResult:
+    """What a run has found.
+
+    Attributes:
+        path: The run folder.
+        space: What was searched.
+        best: The best trial that keeps the constraints; its score is the accuracy with shared weights, in percent.
+        front: Trials that no other dominates, the best first objective first.
+        evaluations: How many children were evaluated.
+        results: Retraining results by label: "best" and "random"; empty without retraining.
+        was_finished: Nothing was left to do.
+        failed: How many children could not be evaluated; on workers alone.
+    """
+
+    path: Path
+    space: Space
+    best: Trial
+    front: list[Trial]
+    evaluations: int
+    report: Path
+    results: dict[str, RetrainResult] = field(default_factory=dict)
+    was_finished: bool = False
+    failed: int = 0
+
+
+def run_oneshot(
+    config: OneShotConfig,
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+) -> OneShotResult | None:
+    """Search a space in a new run folder.
+
+    Args:
+        config: What to do.
+        out: The run folder, which must not exist (or be empty).
+        progress: Where to show progress; nowhere by default.
+        space: Of your own, in place of the one that ``config`` names.
+
+    Returns:
+        What was found; None on ranks other than the first.
+
+    Raises:
+        NasfastError: Bad settings, data or folders. Nothing is written then.
+        RankLost: Another rank has ended; the run goes on from its last checkpoint with :func:`resume_oneshot`.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_oneshot` goes on.
+    """
+    RunFolder.check_free(out)
+    if space is not None:
+        config = replace(config, space=space.name, space_set=())
+    config = with_workers(config)
+    if config.workers:
+        check_picklable(space, None)
+    use_threads(config.threads)
+    config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
+    return _run(config, Path(out), progress or Progress(quiet=True), space, new=True)
+
+
+def resume_oneshot(
+    out: str | os.PathLike[str], progress: Progress | None = None, space: Space | None = None
+) -> OneShotResult | None:
+    """Go on with a run. A space of your own has to be given again. Returns and raises as :func:`run_oneshot`.
+
+    Raises:
+        RunError: No run is there, it is in use, or its checkpoint cannot be read.
+    """
+    stored = RunFolder.open(out, lock=False).read_config().get("oneshot")
+    if not isinstance(stored, dict):
+        raise RunError(f"{out} holds no settings of a one-shot search")
+    config = OneShotConfig.of(stored)
+    if space is not None and space.name != config.space:
+        raise SpaceError(f"run {out} searches {config.space}, got the space {space.name}")
+    use_threads(config.threads)
+    return _run(config, Path(out), progress or Progress(quiet=True), space, new=False)
+
+
+def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | None, new: bool) -> OneShotResult | None:
+    stored, config = config, replace(config, device=rank_device(config.device))
+    check_device(config.device)
+    own, space = space, space or config.make_space()
+    run: RunFolder | None = None
+    try:
+        with open_ranks(config.device, config.rank_timeout) as ranks:
+            progress = progress if ranks.is_first else Progress(quiet=True)
+            if not new and ranks.is_first:
+                run = RunFolder.open(out)
+            training = SupernetTraining(config, space, load_images(config, space, progress), ranks)
+            if new and ranks.is_first:
+                content = {"oneshot": stored.to_dict(), "environment": describe_environment()}
+                run = RunFolder.create(out, content)
+            state = None if new else _load_state(out)
+            if state is not None:
+                _take_up(training, out, state)
+            meter = _meter(config, ranks, state, out)
+            ranks.wait()  # until all have read what the first may overwrite
+            _train(training, run, meter, progress)
+        if run is None:
+            return None
+        return _finish(run, training, own, meter, progress)
+    except RankLost as error:
+        raise RankLost(
+            f"{error}; go on from the last checkpoint with --resume {out}, on any number of ranks"
+        ) from error
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _meter(config: OneShotConfig, ranks: Ranks, state: dict[str, Any] | None, out: Path) -> Meter:
+    """Counts what the run costs, from what it has cost before."""
+    if config.limits().timed and ranks.count > 1:
+        raise ConfigError("--budget with a time does not go with several ranks, which share no clock; see --epochs")
+    path = search_path(RunFolder(out))
+    later = load_checkpoint(path, SEARCH_KIND) if path.exists() else state
+    before = Spent(**later["spent"]) if later else None
+    return Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")), before)
+
+
+# training
+
+
+def _load_state(out: Path) -> dict[str, Any] | None:
+    """The checkpoint of the training; None where the run was killed before its first one."""
+    run = RunFolder(out)
+    if not run.checkpoint_path.exists() and run.metrics.position == 0:
+        return None
+    return load_checkpoint(run.checkpoint_path, TRAINING_KIND)
+
+
+def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> None:
+    try:
+        training.load_state(state)
+        position = int(state["metrics_position"])
+    except NasfastError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{out / 'checkpoint.pt'} does not fit the run's config.json") from error
+    run = RunFolder(out)
+    if training.ranks.is_first and not search_path(run).exists():
+        run.metrics.truncate(position)
+
+
+def _train(training: SupernetTraining, run: RunFolder | None, meter: Meter, progress: Progress) -> None:
+    """Take the steps that are left, or for which the budget lasts."""
+    config, saved_at, budget = training.config, time.monotonic(), training.config.limits()
+    if run is not None and training.step == 0:
+        _save(run, training, meter)
+        run.metrics.append({"kind": "training", "way": training.forward.way})
+    if training.done() or (run is not None and search_path(run).exists()):
+        return
+    progress.say(f"paths are computed {training.forward.way}")
+    with (
+        progress.stage("train", training.total_steps, done=training.step) as stage,
+        deferred_interrupt() as interrupted,
+    ):
+        note = None
+        while not training.done():
+            stop = training.take_step(interrupted())
+            ends = training.step % training.steps_per_epoch == 0
+            if ends:
+                row = training.end_epoch()
+                note = _log_epoch(run, training, row)
+            every = config.checkpoint_steps
+            due = bool(every) and training.step % every == 0
+            due |= time.monotonic() - saved_at >= config.checkpoint_seconds
+            over = budget.timed and budget.share(meter.spent(0)) >= _TRAINING_SHARE
+            if run is not None and (ends or stop or due or over):
+                _save(run, training, meter)
+                saved_at = time.monotonic()
+            stage.advance(note=note)
+            if stop:
+                raise KeyboardInterrupt
+            if over:
+                break
+    if not training.done():
+        progress.say(f"the training has had its share of the budget after {training.epoch} epochs")
+
+
+def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str, float | None]) -> str:
+    epoch = training.epoch - 1
+    if run is not None:
+        run.log_scalars(training.step, {f"train/{name}": value for name, value in row.items()})
+        run.metrics.append({"kind": "epoch", "epoch": epoch, "step": training.step, **row})
+    reward = "" if row["reward"] is None else f", reward {row['reward']:.1f} %"
+    return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{reward}"
+
+
+def _save(run: RunFolder, training: SupernetTraining, meter: Meter) -> None:
+    content = {**training.state(), "metrics_position": run.metrics.position, "spent": asdict(meter.spent(0))}
+    save_checkpoint(run.checkpoint_path, TRAINING_KIND, content)
+
+
+# after the training
+
+
+def _finish(
+    run: RunFolder, training: SupernetTraining, own: Space | None, meter: Meter, progress: Progress
+) -> OneShotResult:
+    """Everything that comes after the training."""
+    with open_children(run, training, own, meter) as (sitting, estimator):
+        was_finished = search_children(run, training, sitting, estimator, progress)
+    search, results, trained = sitting.search, {}, False
+    if training.config.retrain:
+        for label, row in _to_retrain(training, search).items():
+            trained |= not _has_result(run, label)
+            config = retrain_config(training.config)
+            settings = training.config.space_settings()
+            results[label] = retrain_row(
+                training.space, row, training.dataset, run, config, label, progress, settings=settings
+            )
+    was_finished &= not trained
+    report = run.report_path if was_finished else build_report(run)
+    return OneShotResult(
+        run.path,
+        training.space,
+        search.best(),
+        search.front(),
+        len(search.trials),
+        report,
+        results,
+        was_finished,
+        len(search.failed),
+    )
+
+
+def _to_retrain(training: SupernetTraining, search: BlackBoxSearch) -> dict[str, Rows]:
+    """The best architecture, and a random one to compare it with."""
+    generator = np.random.default_rng(training.config.seed + _SEED_RANDOM)
+    return {"best": np.array(search.best().row, np.int64), "random": training.space.sample(generator, 1)[0]}
+
+
+def _has_result(run: RunFolder, label: str) -> bool:
+    return any(row.get("kind") == "result" and row.get("label") == label for row in run.metrics.rows())
+
+
+def retrain_config(config: OneShotConfig) -> RetrainConfig:
+    return RetrainConfig(
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        grad_clip=config.grad_clip,
+        drop_path=0.0,
+        auxiliary=False,
+        cutout=config.cutout,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+__all__ = ["OneShotResult", "Ranks", "make_estimator", "resume_oneshot", "run_oneshot"]

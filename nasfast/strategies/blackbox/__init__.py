@@ -1,0 +1,1 @@
+"""Strategies that ask for architectures and are told their scores."""

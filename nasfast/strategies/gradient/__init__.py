@@ -1,0 +1,1 @@
+"""Strategies that learn architecture parameters by gradients."""

@@ -1,0 +1,1 @@
+"""Strategies that draw the paths on which a shared network is trained."""

@@ -1,0 +1,1 @@
+"""Training a network from scratch or from inherited weights, and testing it."""
