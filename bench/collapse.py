@@ -38,7 +38,7 @@ from nasfast.search.gradient.loop import SearchLoop
 from nasfast.spaces.nasbench201 import OPERATIONS, NASBench201
 from nasfast.strategies.gradient.collapse_guard import CollapseGuard, GuardSettings, Observation
 from nasfast.strategies.gradient.readout_space import best_row
-from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE
+from nasfast.strategies.registry import DIFFERENTIABLE
 from nasfast.utils.progress import Progress
 
 # Dong, Yang, ICLR 2020, table 5: CIFAR-10 test accuracy of what DARTS (first order) finds, and of random search.

@@ -37,7 +37,7 @@ from bench.morphism_plot import draw
 from bench.tables import section
 from nasfast.data import DataSet, load_data
 from nasfast.errors import ConfigError
-from nasfast.estimators.base import Inheriting
+from nasfast.estimators.base import WarmStartEstimator
 from nasfast.estimators.candidates import load_candidate
 from nasfast.estimators.inherit import InheritEstimator
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
@@ -169,7 +169,7 @@ def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> 
         used, test, rejected = 0.0, 0.0, 0
         while True:
             rows = strategy.ask(1)
-            if isinstance(estimator, Inheriting):
+            if isinstance(estimator, WarmStartEstimator):
                 key = tuple(rows[0].tolist())
                 estimator.note_ancestors(key, strategy.ancestors_of(key, strategy.seen.__contains__))
             cost = estimator.cost(rows[0])

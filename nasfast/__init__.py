@@ -1,24 +1,88 @@
-"""Neural architecture search on fused C++ kernels, as an extension of PyTorch.
+"""Neural architecture search on fused C++ and CUDA kernels, as an extension of PyTorch.
 
-The drop-in: `nasfast.compat.darts.Network`, `nasfast.compat.pcdarts.Network`, or `nasfast.accelerate(model)` for a
-network of your own. The search: `nasfast.search.gradient.runner.run_search`, or the command `nasfast`.
+The drop-in: `nasfast.accelerate(model)` for a network of your own, or `nasfast.compat.darts.Network`. The search:
+`nasfast.run_search(...)`, or the command `nasfast`. Names load what they need on first use: `import nasfast` loads
+neither torch nor the extension.
 """
 
 from __future__ import annotations
 
-import os
-from importlib import metadata
+from typing import TYPE_CHECKING
 
-# Where cores are shared, OpenMP threads that spin at every barrier keep each other from running. A short spin costs an
-# idle machine nothing. Read once, when torch loads its OpenMP; a value that the user set stays.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from nasfast.utils.lazy import lazy_names
 
-# The function takes the place of the module of the same name; `from nasfast.accelerate import ...` finds the module.
-from nasfast.dropin import AccelerateReport, accelerate
+if TYPE_CHECKING:
+    from nasfast.api import (
+        build_report,
+        evaluate_model,
+        export_model,
+        make_estimator,
+        resume_run,
+        retrain_run,
+        run_compare,
+        run_search,
+    )
+    from nasfast.dropin import AccelerateReport, accelerate
+    from nasfast.errors import NasfastError
+    from nasfast.search.blackbox.problem import Problem
+    from nasfast.search.blackbox.search import BlackBoxSearch
+    from nasfast.spaces.registry import make_space, register_space
+    from nasfast.strategies.registry import make_strategy, register_strategy
+    from nasfast.supernets.batched_eval import evaluate_children
+    from nasfast.utils.progress import Progress
+    from nasfast.utils.version import __version__
 
-__all__ = ["AccelerateReport", "__version__", "accelerate"]
+__all__ = [
+    "AccelerateReport",
+    "BlackBoxSearch",
+    "NasfastError",
+    "Problem",
+    "Progress",
+    "__version__",
+    "accelerate",
+    "build_report",
+    "evaluate_children",
+    "evaluate_model",
+    "export_model",
+    "make_estimator",
+    "make_space",
+    "make_strategy",
+    "register_space",
+    "register_strategy",
+    "resume_run",
+    "retrain_run",
+    "run_compare",
+    "run_search",
+]
 
-try:
-    __version__ = metadata.version("nasfast")
-except metadata.PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0.0.0+source"
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(
+            (
+                "build_report",
+                "evaluate_model",
+                "export_model",
+                "make_estimator",
+                "resume_run",
+                "retrain_run",
+                "run_compare",
+                "run_search",
+            ),
+            "nasfast.api",
+        ),
+        "AccelerateReport": "nasfast.dropin",
+        "BlackBoxSearch": "nasfast.search.blackbox.search",
+        "NasfastError": "nasfast.errors",
+        "Problem": "nasfast.search.blackbox.problem",
+        "Progress": "nasfast.utils.progress",
+        "__version__": "nasfast.utils.version",
+        "accelerate": "nasfast.dropin",
+        "evaluate_children": "nasfast.supernets.batched_eval",
+        "make_space": "nasfast.spaces.registry",
+        "make_strategy": "nasfast.strategies.registry",
+        "register_space": "nasfast.spaces.registry",
+        "register_strategy": "nasfast.strategies.registry",
+    },
+)

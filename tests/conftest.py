@@ -40,7 +40,7 @@ def simt_module() -> ModuleType:
 
 @pytest.fixture
 def simt(simt_module: ModuleType) -> Iterator[ModuleType]:
-    """The same, standing in for the CPU kernels while the test runs. What an op returns must be written whole."""
+    """The same, history in for the CPU kernels while the test runs. What an op returns must be written whole."""
     simt_module.seed(0)
     simt_module.reset()
     simt_module.enable()

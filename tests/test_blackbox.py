@@ -23,9 +23,9 @@ from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.search.blackbox.search import BlackBoxSearch, SearchStuck
-from nasfast.search.gradient.runner import resume_search
+from nasfast.search.gradient.runner import resume_gradient
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.strategies.registry import PLAIN, make_strategy
+from nasfast.strategies.registry import make_strategy, plain_strategies
 from nasfast.utils.progress import Progress
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -95,7 +95,7 @@ def test_known_architectures_are_not_estimated_again():
 
 def test_constraints_on_costs_hold_before_anything_is_estimated():
     limit = Constraint.parse("params<=1.2M")
-    for name in PLAIN:
+    for name in plain_strategies():
         search = search_of(name, 80, batch=3, constraints=(limit,))
         assert search.rejected > 0
         assert all(SPACE.cost(row).params <= 1.2e6 for row in search.problem.estimator.asked), name
@@ -165,7 +165,7 @@ def test_several_objectives_need_a_strategy_for_them():
         search_of(objectives=(Objective("score"), Objective("params", False)))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", plain_strategies())
 def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path):
     """Stopped between any two steps, by an error that leaves the last checkpoint behind."""
     config = config_of(table, strategy=name, ask=4, evaluations=64, checkpoint_seconds=0)
@@ -268,7 +268,7 @@ def test_space_of_ones_own_runs_and_resumes(tmp_path):
         resume_blackbox(tmp_path / "run", space=SPACE, estimator=Widest())
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", plain_strategies())
 def test_command_runs_every_strategy_and_reports(name, table, tmp_path):
     out = tmp_path / "run"
     options = ["--space", "nasbench-macro", "--strategy", name, "--estimator", "table", "--table", str(table)]
@@ -385,7 +385,7 @@ def test_networks_are_not_trained_after_a_search_of_a_table(table, tmp_path):
         assert result.exit_code == 1
         assert "has searched a table: it has no images" in result.stderr
     with pytest.raises(RunError, match="holds no search settings"):
-        resume_search(tmp_path / "run")
+        resume_gradient(tmp_path / "run")
 
 
 def test_a_folder_goes_again_where_a_bad_setting_shows_late(table, tmp_path):

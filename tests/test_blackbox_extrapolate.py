@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError
-from nasfast.estimators.base import Recalling
+from nasfast.estimators.base import StatefulEstimator
 from nasfast.estimators.curves import CurveEnsemble
 from nasfast.estimators.curves.watched import WatchedTrainer, read_curve
 from nasfast.runs.checkpoint import CheckpointError
@@ -161,7 +161,7 @@ def test_stopper_is_the_same_after_it_was_told(tmp_path):
     one, other = (make_task(config, space, tmp_path, Progress(quiet=True)).estimator for _ in range(2))
     numbers = [estimate.numbers() for estimate in one.estimate(rows[:4])]
     other.recall(rows[:4], numbers)
-    assert isinstance(one, Recalling)
+    assert isinstance(one, StatefulEstimator)
     assert one.estimate(rows[4:]) == other.estimate(rows[4:])
     before, after = one.stopper.state(), other.stopper.state()
     assert len(before["finished"]) < 5

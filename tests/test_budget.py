@@ -13,7 +13,7 @@ from nasfast.config.gradient import SearchConfig
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError
 from nasfast.spaces.nasbench_macro import NASBenchMacro
-from nasfast.utils.progress import clock
+from nasfast.utils.clock import clock
 from tests.runs import logged, tiny_options
 
 RUNNER = CliRunner()

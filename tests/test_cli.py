@@ -17,7 +17,7 @@ from nasfast.cli.app import app
 from nasfast.config.base import option_name
 from nasfast.config.gradient import SearchConfig
 from nasfast.runs.checkpoint import FORMAT
-from nasfast.search.gradient.runner import run_search
+from nasfast.search.gradient.runner import run_gradient
 from tests.runs import tiny_config, tiny_options
 
 RUNNER = CliRunner()
@@ -52,7 +52,7 @@ def write_images(folder, classes=("cat", "dog"), count=4, size=(8, 8)):
 def finished(tmp_path_factory):
     """A finished run with both retrainings."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    run_search(tiny_config(), run)
+    run_gradient(tiny_config(), run)
     return run
 
 

@@ -12,7 +12,7 @@ from nasfast.data.fingerprint import data_fingerprint
 from nasfast.errors import ConfigError, RunError
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.search.blackbox.estimator import worker_estimator
-from nasfast.search.oneshot.pretrained import Wanted, load_network, network_fingerprint
+from nasfast.search.oneshot.pretrained import SupernetSpec, load_network, network_fingerprint
 from nasfast.utils.progress import Progress
 from tests.runs import assert_same_bits, logged, search_state
 from tests.test_blackbox_inherit import COUNT, SIZES, SPACE, options, origins, run, weights
@@ -54,7 +54,7 @@ def test_what_has_no_parent_starts_from_the_shared_network(shared, whole):
     stored = json.loads((whole / "config.json").read_text())["blackbox"]
     assert stored["supernet"] == str(shared.resolve())
     data = load_data("digits")
-    network = load_network(str(shared), Wanted(SPACE, SIZES, data_fingerprint(data), 0.2, 0), data)
+    network = load_network(str(shared), SupernetSpec(SPACE, SIZES, data_fingerprint(data), 0.2, 0), data)
     assert load_checkpoint(whole / "checkpoint.pt", "blackbox")["supernet"] == network_fingerprint(network)
     trained = load_checkpoint(shared / "checkpoint.pt", "oneshot")["network"]
     assert_same_bits(dict(network.state_dict()), dict(trained))
@@ -120,7 +120,7 @@ def test_a_network_that_does_not_fit_is_named(given, message, shared, tmp_path):
 def test_images_that_another_seed_holds_out_are_known_to_the_network(shared):
     """As of data with a split of its own: the images are the same whatever the seed."""
     data = load_data("digits")
-    wanted = Wanted(SPACE, SIZES, data_fingerprint(data), 0.2, 1)
+    wanted = SupernetSpec(SPACE, SIZES, data_fingerprint(data), 0.2, 1)
     with pytest.raises(ConfigError, match=r"of the 288 images that the search holds out; give --seed 0 and --held-out"):
         load_network(str(shared), wanted, data)
 

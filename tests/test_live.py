@@ -16,7 +16,7 @@ from nasfast.estimators.base import Estimate
 from nasfast.search.blackbox.problem import FailedTrial, Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.dashboard import board, note
-from nasfast.search.workers import Beat, Job, Running
+from nasfast.search.workers import Heartbeat, Job, Running
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import make_strategy
 
@@ -50,8 +50,8 @@ def test_board_shows_the_best_what_runs_and_what_is_spent():
     search = search_of()
     search.failed.append(FailedTrial((0,) * 6, None, "broken"))
     row = (1, 2, 3, 0, 4, 1)
-    running = [Running(Job((row,), 27, 2), "worker 0", time.time() - 65, Beat(30, 120, "train 41.2 %"))]
-    running.append(Running(Job((row, row, row), None), "worker 1", time.time(), Beat()))
+    running = [Running(Job((row,), 27, 2), "worker 0", time.time() - 65, Heartbeat(30, 120, "train 41.2 %"))]
+    running.append(Running(Job((row, row, row), None), "worker 1", time.time(), Heartbeat()))
     text = text_of(search, running, "1:05 of 30:00")
     assert re.search(
         rf"best +score *\n{re.escape(SPACE.decode(search.best().row))[:40]}.* {search.best().score:.0f}", text
@@ -73,7 +73,7 @@ def test_board_shows_rungs_and_the_front():
 
 @pytest.mark.parametrize("width", [40, 200])
 def test_board_fits_its_terminal(width):
-    running = [Running(Job(((4,) * 6,), 27), f"worker {i}", time.time(), Beat(1, 2, "x")) for i in range(20)]
+    running = [Running(Job(((4,) * 6,), 27), f"worker {i}", time.time(), Heartbeat(1, 2, "x")) for i in range(20)]
     text = text_of(search_of("asha", 60), running, "1:05 of 30:00", width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "and 4 more" in text

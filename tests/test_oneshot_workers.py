@@ -7,7 +7,7 @@ import pytest
 from nasfast.errors import ConfigError
 from nasfast.runs.folder import RunFolder
 from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
-from nasfast.search.session import Sitting
+from nasfast.search.session import Session
 from nasfast.search.workers import LocalPool, TrialStore
 from tests.oneshot_runs import assert_same_searches, tiny
 from tests.runs import logged
@@ -44,14 +44,14 @@ def test_workers_get_slices_and_give_the_scores_of_one_process(shared, tmp_path)
 def test_killed_search_among_children_goes_on_with_the_same_bits(shared, tmp_path, monkeypatch):
     whole, _ = shared
     with monkeypatch.context() as patch:
-        over = Sitting.over
+        over = Session.over
 
         def stop(self):
             if self.search.ended >= 9:
                 raise KeyboardInterrupt
             return over(self)
 
-        patch.setattr(Sitting, "over", stop)
+        patch.setattr(Session, "over", stop)
         with pytest.raises(KeyboardInterrupt):
             run_oneshot(tiny(search="random", workers="2", threads=2), tmp_path / "run")
     result = resume_oneshot(tmp_path / "run")

@@ -8,8 +8,9 @@ from torch.distributions import Dirichlet, kl_divergence
 from nasfast.errors import ConfigError
 from nasfast.strategies.gradient.drnas import anchor_distance, concentrations, dirichlet_mean, dirichlet_weights
 from nasfast.strategies.gradient.gdas import gdas_weights
-from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE, Sampled, geometric, linear, make_relaxation
+from nasfast.strategies.gradient.relaxations import Sampled, geometric, linear, make_relaxation
 from nasfast.strategies.gradient.snas import concrete_weights, gumbel_noise
+from nasfast.strategies.registry import DIFFERENTIABLE
 from nasfast.supernets.relaxation import Softmax
 
 DRAWN = ("gdas", "snas", "drnas")

@@ -11,7 +11,7 @@ from nasfast.config.base import named_texts
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.search import routing as routes
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.strategies.registry import MULTI_FIDELITY, PLAIN, STRATEGIES
+from nasfast.strategies.registry import MULTI_FIDELITY, STRATEGIES, plain_strategies
 
 RUNNER = CliRunner()
 
@@ -146,7 +146,7 @@ def test_the_table_is_whole():
         make_space(name, named_texts("--space-set", texts))
 
 
-@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas", *PLAIN])
+@pytest.mark.parametrize("strategy", ["spos", "fairnas", "enas", *plain_strategies()])
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_is_searched_with_a_shared_network(space, strategy):
     assert routes.route(space, strategy, "oneshot").runner == "oneshot"

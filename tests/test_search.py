@@ -8,7 +8,7 @@ import torch
 
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.runs.checkpoint import CheckpointError
-from nasfast.search.gradient.runner import SearchConfig, SearchError, resume_search, run_search
+from nasfast.search.gradient.runner import SearchConfig, SearchError, resume_gradient, run_gradient
 from nasfast.spaces.darts import count_skips
 from nasfast.spaces.genotype import Genotype
 from nasfast.utils.progress import Progress, Stage
@@ -58,7 +58,7 @@ def rows(path, kind):
 
 def test_python_interface_in_ten_lines(tmp_path):
     config = tiny_config(seed=3)
-    result = run_search(config, tmp_path / "run")
+    result = run_gradient(config, tmp_path / "run")
     assert result.epochs == 2
     assert result.results["derived"].test_acc > 0.1
     assert set(result.results) == {"derived", "random"}
@@ -76,7 +76,7 @@ def test_python_interface_in_ten_lines(tmp_path):
     assert {row["label"] for row in rows(tmp_path / "run", "result")} == {"derived", "random"}
     assert json.loads((tmp_path / "run" / "config.json").read_text())["search"]["seed"] == 3
 
-    again = resume_search(tmp_path / "run")
+    again = resume_gradient(tmp_path / "run")
     assert again.was_finished
     assert again.results == result.results
     assert again.genotype == result.genotype
@@ -84,11 +84,11 @@ def test_python_interface_in_ten_lines(tmp_path):
 
 def test_same_seed_same_bits_and_another_seed_not(tmp_path):
     torch.manual_seed(1)
-    run_search(tiny_config(retrain=False), tmp_path / "a")
+    run_gradient(tiny_config(retrain=False), tmp_path / "a")
     torch.manual_seed(2)
-    run_search(tiny_config(retrain=False), tmp_path / "b")
+    run_gradient(tiny_config(retrain=False), tmp_path / "b")
     assert_same_runs(tmp_path / "a", tmp_path / "b")
-    run_search(tiny_config(retrain=False, seed=1), tmp_path / "c")
+    run_gradient(tiny_config(retrain=False, seed=1), tmp_path / "c")
     with pytest.raises(AssertionError):
         assert_same_runs(tmp_path / "a", tmp_path / "c")
 
@@ -98,58 +98,58 @@ def test_same_seed_same_bits_and_another_seed_not(tmp_path):
 )
 def test_stopped_and_resumed_search_ends_with_the_same_bits(tmp_path, kind, stop_at):
     config = tiny_config(retrain=False, checkpoint_steps=3, **KINDS[kind])
-    run_search(config, tmp_path / "whole")
+    run_gradient(config, tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(config, tmp_path / "stopped", Stopping("search", stop_at))
-    result = resume_search(tmp_path / "stopped")
+        run_gradient(config, tmp_path / "stopped", Stopping("search", stop_at))
+    result = resume_gradient(tmp_path / "stopped")
     assert not result.was_finished
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_run_stopped_between_stages_resumes(tmp_path):
-    run_search(tiny_config(), tmp_path / "whole")
+    run_gradient(tiny_config(), tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(tiny_config(), tmp_path / "stopped", Stopping("retrain derived", 7))
+        run_gradient(tiny_config(), tmp_path / "stopped", Stopping("retrain derived", 7))
     for stage in ("retrain derived", "retrain random"):
         with pytest.raises(SystemExit):
-            resume_search(tmp_path / "stopped", Stopping(stage, 2))
-    result = resume_search(tmp_path / "stopped")
+            resume_gradient(tmp_path / "stopped", Stopping(stage, 2))
+    result = resume_gradient(tmp_path / "stopped")
     assert set(result.results) == {"derived", "random"}
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
-    run_search(tiny_config(retrain=False), tmp_path / "whole")
+    run_gradient(tiny_config(retrain=False), tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(tiny_config(retrain=False), tmp_path / "stopped", Stopping("search", 1))
+        run_gradient(tiny_config(retrain=False), tmp_path / "stopped", Stopping("search", 1))
     (tmp_path / "stopped" / "checkpoint.pt").unlink()
-    resume_search(tmp_path / "stopped")
+    resume_gradient(tmp_path / "stopped")
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_checkpoint_lost_later_is_an_error(tmp_path):
     with pytest.raises(SystemExit):
-        run_search(tiny_config(retrain=False), tmp_path / "run", Stopping("search", 6))
+        run_gradient(tiny_config(retrain=False), tmp_path / "run", Stopping("search", 6))
     (tmp_path / "run" / "checkpoint.pt").unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*checkpoint.pt"):
-        resume_search(tmp_path / "run")
+        resume_gradient(tmp_path / "run")
 
 
 def test_resume_notices_other_images_and_other_settings(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
-        run_search(tiny_config(retrain=False), tmp_path / "run", Stopping("search", 6))
+        run_gradient(tiny_config(retrain=False), tmp_path / "run", Stopping("search", 6))
     path = tmp_path / "run" / "config.json"
     original = path.read_text()
     path.write_text(original.replace('"test_fraction": 0.2', '"test_fraction": 0.3'))
     with pytest.raises(DataError, match=r"are not those that run .* began with"):
-        resume_search(tmp_path / "run")
+        resume_gradient(tmp_path / "run")
     path.write_text(original.replace('"channels": 4', '"channels": 6'))
     with pytest.raises(CheckpointError, match=r"does not fit the run's config.json"):
-        resume_search(tmp_path / "run")
+        resume_gradient(tmp_path / "run")
 
 
 def test_warmup_leaves_the_architecture_alone(tmp_path):
-    run_search(tiny_config(retrain=False, warmup_epochs=1), tmp_path / "run")
+    run_gradient(tiny_config(retrain=False, warmup_epochs=1), tmp_path / "run")
     first, second = rows(tmp_path / "run", "epoch")
     assert first["valid_loss"] is None
     assert second["valid_loss"] is not None
@@ -159,33 +159,33 @@ def test_warmup_leaves_the_architecture_alone(tmp_path):
 
 def test_guard_stops_early_and_caps(tmp_path):
     config = tiny_config(retrain=False, epochs=3, guard="stop", min_entropy=1.0, max_skips=0)
-    result = run_search(config, tmp_path / "run")
+    result = run_gradient(config, tmp_path / "run")
     assert result.epochs == 1
     assert "entropy" in result.stopped or "skip connections" in result.stopped
     assert rows(tmp_path / "run", "guard")[0]["action"] == "stop"
     assert count_skips(result.genotype)[0] == 0
-    again = resume_search(tmp_path / "run")
+    again = resume_gradient(tmp_path / "run")
     assert again.was_finished
     assert again.stopped == result.stopped
 
 
 def test_diverged_search_says_so(tmp_path):
     with pytest.raises(SearchError, match=r"loss is not finite in epoch 1; lower --lr \(now 1e\+20\)"):
-        run_search(tiny_config(retrain=False, lr=1e20, grad_clip=1e30), tmp_path / "run")
+        run_gradient(tiny_config(retrain=False, lr=1e20, grad_clip=1e30), tmp_path / "run")
 
 
 def test_run_in_place_of_another(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("")
     with pytest.raises(RunError, match="exists already"):
-        run_search(tiny_config(), tmp_path / "run")
+        run_gradient(tiny_config(), tmp_path / "run")
 
 
 def test_bad_settings_write_nothing(tmp_path):
     with pytest.raises(DataError, match="batch size 720 is larger than the train half, which holds 719 images"):
-        run_search(tiny_config(batch_size=720), tmp_path / "run")
+        run_gradient(tiny_config(batch_size=720), tmp_path / "run")
     with pytest.raises(ConfigError, match="cuda"):
-        run_search(tiny_config(device="cuda:99"), tmp_path / "run")
+        run_gradient(tiny_config(device="cuda:99"), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

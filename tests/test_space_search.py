@@ -11,11 +11,11 @@ from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.loop import SearchLoop
-from nasfast.search.gradient.runner import resume_search, run_search
+from nasfast.search.gradient.runner import resume_gradient, run_gradient
 from nasfast.spaces.nasbench201 import OPERATIONS, NASBench201
 from nasfast.strategies.gradient.bilevel import BilevelSearch
-from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE
 from nasfast.strategies.gradient.steps import Batch
+from nasfast.strategies.registry import DIFFERENTIABLE
 from tests.runs import assert_same_runs
 from tests.test_search import Stopping, rows
 
@@ -38,10 +38,10 @@ def tiny(**settings):
 @pytest.mark.parametrize("strategy", DIFFERENTIABLE)
 def test_stopped_and_resumed_search_of_a_space_ends_with_the_same_bits(tmp_path, strategy):
     config = tiny(strategy=strategy, retrain=False, checkpoint_steps=3, warmup_epochs=0)
-    run_search(config, tmp_path / "whole")
+    run_gradient(config, tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(config, tmp_path / "stopped", Stopping("search", 8))
-    resume_search(tmp_path / "stopped")
+        run_gradient(config, tmp_path / "stopped", Stopping("search", 8))
+    resume_gradient(tmp_path / "stopped")
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
@@ -49,25 +49,25 @@ def test_stopped_and_resumed_search_of_a_space_ends_with_the_same_bits(tmp_path,
 def test_stopped_and_resumed_search_of_cells_ends_with_the_same_bits(tmp_path, strategy):
     settings = {"channels": 4, "layers": 2, "steps": 2, "space": "darts", "space_set": ()}
     config = tiny(strategy=strategy, retrain=False, checkpoint_steps=3, **settings)
-    run_search(config, tmp_path / "whole")
+    run_gradient(config, tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(config, tmp_path / "stopped", Stopping("search", 8))
-    result = resume_search(tmp_path / "stopped")
+        run_gradient(config, tmp_path / "stopped", Stopping("search", 8))
+    result = resume_gradient(tmp_path / "stopped")
     assert result.genotype is not None
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_second_order_search_of_a_space_resumes(tmp_path):
     config = tiny(order="second", retrain=False, checkpoint_steps=2, epochs=1)
-    run_search(config, tmp_path / "whole")
+    run_gradient(config, tmp_path / "whole")
     with pytest.raises(SystemExit):
-        run_search(config, tmp_path / "stopped", Stopping("search", 3))
-    resume_search(tmp_path / "stopped")
+        run_gradient(config, tmp_path / "stopped", Stopping("search", 3))
+    resume_gradient(tmp_path / "stopped")
     assert_same_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_retrained_beside_a_random_child_and_evaluated_from_its_file(tmp_path):
-    result = run_search(tiny(strategy="gdas", retrain_epochs=2), tmp_path / "run")
+    result = run_gradient(tiny(strategy="gdas", retrain_epochs=2), tmp_path / "run")
     assert set(result.results) == {"derived", "random"}
     assert result.results["derived"].test_acc > 0.1
     found = result.found
@@ -79,7 +79,7 @@ def test_retrained_beside_a_random_child_and_evaluated_from_its_file(tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     for part in ("Leaderboard", "The derived architecture", "Architecture weights", "0-&gt;1", found.architecture):
         assert part in page
-    again = resume_search(tmp_path / "run")
+    again = resume_gradient(tmp_path / "run")
     assert again.was_finished
     assert again.found.rows == found.rows
     assert again.results == result.results
@@ -87,17 +87,17 @@ def test_retrained_beside_a_random_child_and_evaluated_from_its_file(tmp_path):
 
 def test_looked_up_in_a_table(tmp_path):
     space, settings = NASBench201(), {"max_skips": 0, "epochs": 1}
-    found = run_search(tiny(retrain=False, **settings), tmp_path / "without").found
+    found = run_gradient(tiny(retrain=False, **settings), tmp_path / "without").found
     cells = {space.decode(row) for row in found.rows.values()}
     table = tmp_path / "table.csv"
     table.write_text("arch,score\n" + "".join(f"{cell},{cell.count('conv')}\n" for cell in cells))
-    result = run_search(tiny(table=str(table), **settings), tmp_path / "run")
+    result = run_gradient(tiny(table=str(table), **settings), tmp_path / "run")
     assert result.results == {}
     assert {"derived", "random"} <= set(result.found.metrics)
     for label, metrics in result.found.metrics.items():
         assert metrics["score"] == space.decode(result.found.rows[label]).count("conv")
         assert metrics["params"] > 0
-    assert resume_search(tmp_path / "run").found.metrics == result.found.metrics
+    assert resume_gradient(tmp_path / "run").found.metrics == result.found.metrics
     stored = json.loads((tmp_path / "run" / "architectures.json").read_text())
     assert stored["architectures"]["derived"]["arch"] == result.found.architecture
     assert "skip_connect" not in result.found.architecture
@@ -105,7 +105,7 @@ def test_looked_up_in_a_table(tmp_path):
 
 def test_guard_stops_a_search_of_a_space_and_caps_it(tmp_path):
     config = tiny(guard="stop", max_skips=0, min_entropy=1.0, epochs=3, retrain=False)
-    result = run_search(config, tmp_path / "run")
+    result = run_gradient(config, tmp_path / "run")
     assert result.epochs == 1
     assert "entropy" in result.stopped or "skip connections in the architecture" in result.stopped
     assert "skip_connect" not in result.found.architecture
@@ -133,12 +133,12 @@ def test_space_of_your_own(tmp_path):
             self.name = "mine"
 
     config = tiny(space="mine", space_set=(), retrain=False, epochs=1)
-    result = run_search(config, tmp_path / "run", space=Mine())
+    result = run_gradient(config, tmp_path / "run", space=Mine())
     assert result.found.space.name == "mine"
     assert "a space of your own" in (tmp_path / "run" / "report.html").read_text()
     with pytest.raises(SpaceError, match="unknown space 'mine'"):
-        resume_search(tmp_path / "run")
-    assert resume_search(tmp_path / "run", space=Mine()).was_finished
+        resume_gradient(tmp_path / "run")
+    assert resume_gradient(tmp_path / "run", space=Mine()).was_finished
 
 
 @pytest.mark.parametrize("strategy", ["gdas", "snas", "drnas"])
@@ -171,15 +171,15 @@ def test_drawn_steps_move_the_architecture_of_cells_as_in_plain_pytorch(strategy
 )
 def test_what_does_not_go_together_writes_nothing(tmp_path, settings, error, message):
     with pytest.raises(error, match=message):
-        run_search(tiny(**settings), tmp_path / "run")
+        run_gradient(tiny(**settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_damaged_result_is_said(tmp_path):
-    run_search(tiny(retrain=False, epochs=1), tmp_path / "run")
+    run_gradient(tiny(retrain=False, epochs=1), tmp_path / "run")
     (tmp_path / "run" / "architectures.json").write_text("{}")
     with pytest.raises(RunError, match=r"architectures.json cannot be read as architectures of nasbench201"):
-        resume_search(tmp_path / "run")
+        resume_gradient(tmp_path / "run")
 
 
 def test_temperature_falls_with_the_epochs():

@@ -10,7 +10,7 @@ from nasfast.estimators.base import Estimate
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.dashboard import note
-from nasfast.search.history import Standing, Trial
+from nasfast.search.history import History, Trial
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.population import non_dominated
 from nasfast.strategies.registry import make_strategy
@@ -55,18 +55,18 @@ def plain_rungs(trials, first):
 def test_standing_is_that_of_ranking_all_trials_again(texts, budgets, broken):
     objectives = [Objective.parse(text) for text in texts]
     for seed in range(4):
-        trials, standing = [], Standing(objectives)
+        trials, history = [], History(objectives)
         for trial in random_trials(np.random.default_rng(seed), 120, budgets, broken):
             trials.append(trial)
-            standing.add(trial)
+            history.add(trial)
             kept = plain_kept(trials)
             best = max(kept, key=lambda trial: objectives[0].value(trial.metrics), default=None)
-            assert standing.best is best
-            assert (standing.top.score if standing.top else None) == max((t.score for t in kept), default=None)
-            assert standing.front() == plain_front(trials, objectives)
-            found = [(rung.budget, len(rung.rows), rung.best) for rung in standing.rungs]
+            assert history.best is best
+            assert (history.top.score if history.top else None) == max((t.score for t in kept), default=None)
+            assert history.front() == plain_front(trials, objectives)
+            found = [(rung.budget, len(rung.rows), rung.best) for rung in history.rungs]
             assert found == list(plain_rungs(trials, objectives[0]))
-        assert standing.count == 120
+        assert history.count == 120
 
 
 class Coarse:

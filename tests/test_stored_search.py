@@ -12,7 +12,7 @@ from nasfast.data import load_data, normalize
 from nasfast.errors import RunError
 from nasfast.export.formats import TOLERANCE, export_pt2
 from nasfast.runs.folder import RunFolder
-from nasfast.search.gradient.runner import run_search
+from nasfast.search.gradient.runner import run_gradient
 from nasfast.spaces import Space
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.operations import Classifier, conv_bn
@@ -28,7 +28,7 @@ def invoke(*arguments):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored") / "run"
-    run_search(tiny(strategy="gdas", epochs=1), folder)
+    run_gradient(tiny(strategy="gdas", epochs=1), folder)
     return folder
 
 
@@ -125,7 +125,7 @@ class TwoLayers(Space):
 
 def test_networks_of_a_space_of_your_own_need_that_space(tmp_path):
     space = TwoLayers()
-    result = run_search(tiny(strategy="gdas", epochs=1, space="", space_set=()), tmp_path / "run", space=space)
+    result = run_gradient(tiny(strategy="gdas", epochs=1, space="", space_set=()), tmp_path / "run", space=space)
     data = load_data("digits")
     accuracy, _ = evaluate(tmp_path / "run", data, "derived", space=space)
     assert accuracy == result.results["derived"].test_acc

@@ -9,7 +9,7 @@ import torch
 from nasfast.config.objectives import Constraint, Objective
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError, SpaceError
-from nasfast.estimators import Fidelity, InheritEstimator, Inheriting, TrainEstimator, TrainSettings
+from nasfast.estimators import Fidelity, InheritEstimator, TrainEstimator, TrainSettings, WarmStartEstimator
 from nasfast.estimators.candidates import CandidateTrainer, load_candidate
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.problem import Problem
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_named(space, data, tmp_path):
 def heir(space, data, folder, first_epochs=8, lineage=()):
     """An estimator that knows the ancestors of rows, given as pairs."""
     estimator = InheritEstimator(space, data, folder, SETTINGS, Fidelity(epochs=1), first_epochs)
-    assert isinstance(estimator, Inheriting)
+    assert isinstance(estimator, WarmStartEstimator)
     for row, ancestors in lineage:
         estimator.note_ancestors(tuple(row.tolist()), tuple(tuple(elder.tolist()) for elder in ancestors))
     return estimator

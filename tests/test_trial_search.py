@@ -25,7 +25,7 @@ from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.search.blackbox.search import SearchStuck
-from nasfast.search.workers import Beat, Outcome, Running, TrialRunner, TrialStore
+from nasfast.search.workers import Heartbeat, Outcome, Running, TrialRunner, TrialStore
 from nasfast.search.workers.worker import answer
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.blackbox.multi_fidelity import MultiFidelity
@@ -106,7 +106,7 @@ class AnyOrder:
         return [Outcome(job, "finished", "here", 0.0, 0.5, numbers)]
 
     def running(self):
-        return [Running(job, "here", time.time(), Beat()) for job in self._jobs]
+        return [Running(job, "here", time.time(), Heartbeat()) for job in self._jobs]
 
     def close(self):
         pass

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from nasfast.errors import DataError, RunError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.table import TableEstimator
 from nasfast.predictors import Encoder, make_predictor
-from nasfast.report.build import build_report
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
 from nasfast.search.inputs import absolute_path, check_space_size, load_run_data, pin_settings
+from nasfast.search.result import RunResult
 from nasfast.spaces.base import Rows, Space
 from nasfast.utils.device import check_device, use_threads
 from nasfast.utils.files import atomic_write
@@ -40,20 +39,25 @@ Found = dict[str, dict[int, dict[str, Any]]]
 """Logged estimates by method and by architecture."""
 
 
-@dataclass
-class CompareResult:
+@dataclass(kw_only=True)
+class CompareResult(RunResult):
     """What a comparison has found.
 
     Attributes:
-        path: The run folder.
         comparisons: By estimator, in the order in which they ran.
         omitted: Estimators that do not go with the space or the images, and why.
     """
 
-    path: Path
     comparisons: list[Comparison]
     omitted: dict[str, str]
-    report: Path
+
+    def lines(self) -> list[str]:
+        found = [f"{'estimator':<48} {'tau':>6} {'95 %':>14} {'FLOPs':>9} {'seconds':>8}"]
+        for row in self.comparisons:
+            tau, low, high = ("-" if value is None else f"{value:.2f}" for value in (row.tau, row.low, row.high))
+            interval = f"{low} ... {high}"
+            found.append(f"{row.name:<48} {tau:>6} {interval:>14} {row.flops:>9.2g} {row.seconds:>8.2f}")
+        return found + [f"{name}: left out, {reason}" for name, reason in self.omitted.items()]
 
 
 def run_compare(config: CompareConfig, out: str | os.PathLike[str], progress: Progress | None = None) -> CompareResult:
@@ -167,7 +171,7 @@ def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
         "omitted": methods.omitted,
     }
     atomic_write(run.path / "comparison.json", json.dumps(content, indent=1) + "\n")
-    return CompareResult(run.path, comparisons, methods.omitted, build_report(run))
+    return CompareResult(path=run.path, comparisons=comparisons, omitted=methods.omitted)
 
 
 def read_estimates(run: RunFolder) -> Found:

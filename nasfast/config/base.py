@@ -22,8 +22,14 @@ def option(default: Any, help: str, group: str, low: float | None = None, high: 
     return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high})
 
 
-_DATA, _NET, _TRAIN, _ARCH, _GUARD = "Data", "Search network", "Weights", "Architecture", "Collapse guard"
-_RUN, _RETRAIN, _SPACE = "Run", "Retraining", "Search of a space"
+DATA_PANEL, NET_PANEL, TRAIN_PANEL, ARCH_PANEL, GUARD_PANEL = (
+    "Data",
+    "Search network",
+    "Weights",
+    "Architecture",
+    "Collapse guard",
+)
+RUN_PANEL, RETRAIN_PANEL, SPACE_PANEL = "Run", "Retraining", "Search of a space"
 
 
 def _without_none(hint: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nasfast.config.base import check_value, convert_value, named_texts, option, option_name, space_set_for
 from nasfast.config.budget import check_budget
@@ -12,13 +12,14 @@ from nasfast.config.objectives import Objective
 from nasfast.config.space import SPACE_PANEL, check_one_limit
 from nasfast.config.workers import WORKERS, WorkerOptions
 from nasfast.errors import ConfigError, SpaceError
-from nasfast.estimators.curves.seen import FEWEST
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
-from nasfast.spaces.base import Space
 from nasfast.spaces.hyperparameters import TUNABLE, parse_tuned
-from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import MORPHISM, MULTI_FIDELITY, make_strategy
+
+if TYPE_CHECKING:
+    from nasfast.spaces.base import Space
 
 IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
 """Options of every estimator that looks at images."""
@@ -222,6 +223,8 @@ class BlackBoxConfig(WorkerOptions):
         Raises:
             SpaceError: It has others.
         """
+        from nasfast.spaces.joint import JointSpace
+
         settings = parse_tuned(self.tune)
         if isinstance(space, JointSpace):
             if settings and settings != space.settings:
@@ -257,6 +260,10 @@ class BlackBoxConfig(WorkerOptions):
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, without those of other estimators."""
         return {name: value for name, value in super().to_dict().items() if name in options_of(self.estimator)}
+
+    def run_name(self) -> str:
+        """What its run folder is called, where nobody says."""
+        return f"{self.space}-{self.strategy}"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> BlackBoxConfig:

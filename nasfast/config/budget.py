@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic
 
 from nasfast.errors import ConfigError
-from nasfast.utils.progress import clock
+from nasfast.utils.clock import clock
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAMES = {"trials": "trials", "trial": "trials", "cpu-hours": "cpu_hours", "gpu-hours": "gpu_hours"}
@@ -21,7 +21,7 @@ class Budget:
 
     Attributes:
         trials: Evaluations, those that fail among them.
-        seconds: Of the clock, over all sittings of a run.
+        seconds: Of the clock, over all sessions of a run.
         cpu_hours: Hours of trials times the CPU threads that each has.
         gpu_hours: Hours of trials times the GPUs, or the share of one, that each has.
     """
@@ -110,8 +110,8 @@ class Meter:
 
     Args:
         threads, gpus: Of each trial.
-        before: What earlier sittings of the run have cost.
-        worker_seconds: What trials have taken in this sitting; None: they run one after the other, all the time.
+        before: What earlier sessions of the run have cost.
+        worker_seconds: What trials have taken in this session; None: they run one after the other, all the time.
     """
 
     def __init__(

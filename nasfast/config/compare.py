@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nasfast.config.base import check_value, convert_known, named_texts, option, space_set_for
 from nasfast.config.data import DataOptions
-from nasfast.estimators.train import TrainSettings
-from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
+
+if TYPE_CHECKING:
+    from nasfast.estimators.train import TrainSettings
+    from nasfast.spaces.base import Space
 
 _WHAT, _TRAIN = "Comparison", "Trainings"
 
@@ -40,6 +43,10 @@ class CompareConfig(DataOptions):
         for f in fields(self):
             check_value(f, _TYPES[f.name], getattr(self, f.name))
 
+    def run_name(self) -> str:
+        """What its run folder is called, where nobody says."""
+        return f"{Path(self.data).resolve().name}-{self.space}-compare"
+
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> CompareConfig:
         """From values by name. A space that is compared on the digits is small.
@@ -67,6 +74,8 @@ class CompareConfig(DataOptions):
 
     def training(self, seed: int | None = None) -> TrainSettings:
         """How candidates are trained."""
+        from nasfast.estimators.train import TrainSettings
+
         return TrainSettings(
             batch_size=self.batch_size,
             lr=self.lr,

@@ -6,15 +6,15 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from nasfast.config.base import (
-    _ARCH,
-    _GUARD,
-    _NET,
-    _RETRAIN,
-    _SPACE,
-    _TRAIN,
+    ARCH_PANEL,
+    GUARD_PANEL,
+    NET_PANEL,
+    RETRAIN_PANEL,
+    SPACE_PANEL,
+    TRAIN_PANEL,
     _without_none,
     check_value,
     convert_value,
@@ -27,8 +27,11 @@ from nasfast.config.base import (
 from nasfast.config.budget import check_budget
 from nasfast.config.data import ImageSearchConfig
 from nasfast.errors import ConfigError
-from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
+from nasfast.training.config import RetrainConfig
+
+if TYPE_CHECKING:
+    from nasfast.spaces.base import Space
 
 
 @dataclass(frozen=True)
@@ -40,63 +43,65 @@ class SearchConfig(ImageSearchConfig):
     """
 
     space: str = option(
-        "", "Search this space, by name; without, or with darts, a normal and a reduction cell by gradients.", _SPACE
+        "",
+        "Search this space, by name; without, or with darts, a normal and a reduction cell by gradients.",
+        SPACE_PANEL,
     )
     space_set: tuple[str, ...] = option(
-        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", _SPACE
+        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", SPACE_PANEL
     )
-    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", _SPACE)
-    table_data: str = option("cifar10", "Data set, where the table has several.", _SPACE)
+    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
+    table_data: str = option("cifar10", "Data set, where the table has several.", SPACE_PANEL)
 
     strategy: Literal["darts", "pcdarts", "gdas", "snas", "drnas"] = option(
-        "darts", "How to search; those from random on need --space.", _NET
+        "darts", "How to search; those from random on need --space.", NET_PANEL
     )
-    channels: int = option(16, "Channels of a node in the first cell.", _NET, 1)
-    layers: int = option(8, "Number of cells.", _NET, 1)
-    steps: int = option(4, "Nodes of a cell.", _NET, 1)
-    fused: bool = option(True, "Use the fused kernels, or the same network in plain PyTorch.", _NET)
-    recompute: bool = option(False, "Repeat the forward of a cell in backward: less memory, more time.", _NET)
+    channels: int = option(16, "Channels of a node in the first cell.", NET_PANEL, 1)
+    layers: int = option(8, "Number of cells.", NET_PANEL, 1)
+    steps: int = option(4, "Nodes of a cell.", NET_PANEL, 1)
+    fused: bool = option(True, "Use the fused kernels, or the same network in plain PyTorch.", NET_PANEL)
+    recompute: bool = option(False, "Repeat the forward of a cell in backward: less memory, more time.", NET_PANEL)
 
-    epochs: int = option(50, "Passes over the train half of the train images.", _TRAIN, 1)
-    batch_size: int = option(64, "Images per step.", _TRAIN, 2)
-    lr: float = option(0.025, "Learning rate of the weights in the first epoch.", _TRAIN, 0)
-    lr_min: float = option(0.001, "Learning rate that the cosine schedule falls to.", _TRAIN, 0)
-    momentum: float = option(0.9, "Momentum of SGD.", _TRAIN, 0, 1)
-    weight_decay: float = option(3e-4, "Weight decay of the weights.", _TRAIN, 0)
-    grad_clip: float = option(5.0, "Largest norm of the weights' gradient.", _TRAIN, 1e-9)
+    epochs: int = option(50, "Passes over the train half of the train images.", TRAIN_PANEL, 1)
+    batch_size: int = option(64, "Images per step.", TRAIN_PANEL, 2)
+    lr: float = option(0.025, "Learning rate of the weights in the first epoch.", TRAIN_PANEL, 0)
+    lr_min: float = option(0.001, "Learning rate that the cosine schedule falls to.", TRAIN_PANEL, 0)
+    momentum: float = option(0.9, "Momentum of SGD.", TRAIN_PANEL, 0, 1)
+    weight_decay: float = option(3e-4, "Weight decay of the weights.", TRAIN_PANEL, 0)
+    grad_clip: float = option(5.0, "Largest norm of the weights' gradient.", TRAIN_PANEL, 1e-9)
 
     order: Literal["first", "second"] = option(
-        "first", "Gradient of the architecture: at the weights, or unrolled.", _ARCH
+        "first", "Gradient of the architecture: at the weights, or unrolled.", ARCH_PANEL
     )
-    arch_lr: float = option(3e-4, "Learning rate of the architecture (Adam).", _ARCH, 0)
-    arch_weight_decay: float = option(1e-3, "Weight decay of the architecture.", _ARCH, 0)
+    arch_lr: float = option(3e-4, "Learning rate of the architecture (Adam).", ARCH_PANEL, 0)
+    arch_weight_decay: float = option(1e-3, "Weight decay of the architecture.", ARCH_PANEL, 0)
     train_portion: float = option(
-        0.5, "Share of the train images for the weights; the architecture gets the rest.", _ARCH, 0.01, 0.99
+        0.5, "Share of the train images for the weights; the architecture gets the rest.", ARCH_PANEL, 0.01, 0.99
     )
-    warmup_epochs: int = option(0, "First epochs in which only the weights learn.", _ARCH, 0)
+    warmup_epochs: int = option(0, "First epochs in which only the weights learn.", ARCH_PANEL, 0)
     temperature: float | None = option(
-        None, "Of the draws in the first epoch, for gdas and snas. Default: gdas 10, snas 1.", _ARCH, 1e-3
+        None, "Of the draws in the first epoch, for gdas and snas. Default: gdas 10, snas 1.", ARCH_PANEL, 1e-3
     )
-    temperature_end: float | None = option(None, "The same of the last epoch. Default: 0.1.", _ARCH, 1e-3)
-    anchor: float = option(1e-3, "Weight of drnas' distance from the flat distribution.", _ARCH, 0)
+    temperature_end: float | None = option(None, "The same of the last epoch. Default: 0.1.", ARCH_PANEL, 1e-3)
+    anchor: float = option(1e-3, "Weight of drnas' distance from the flat distribution.", ARCH_PANEL, 0)
 
     guard: Literal["off", "log", "cap", "stop"] = option(
         "cap",
         "On signs of collapse: nothing, log them, cap the derived skip connections, or stop early.",
-        _GUARD,
+        GUARD_PANEL,
     )
-    max_skips: int = option(2, "Skip connections that a normal cell, or an architecture, may hold.", _GUARD, 0)
+    max_skips: int = option(2, "Skip connections that a normal cell, or an architecture, may hold.", GUARD_PANEL, 0)
     min_entropy: float = option(
-        0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", _GUARD, 0, 1
+        0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", GUARD_PANEL, 0, 1
     )
-    stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
-    guard_from: int = option(0, "First epoch that the guard judges.", _GUARD, 0)
+    stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", GUARD_PANEL, 0)
+    guard_from: int = option(0, "First epoch that the guard judges.", GUARD_PANEL, 0)
 
-    retrain: bool = option(True, "Train the derived network, and a random one beside it.", _RETRAIN)
-    retrain_epochs: int = option(600, "Epochs of each retraining.", _RETRAIN, 1)
-    retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", _RETRAIN, 1)
-    retrain_layers: int = option(20, "Cells of the derived network.", _RETRAIN, 1)
-    retrain_batch_size: int = option(96, "Images per step of a retraining.", _RETRAIN, 2)
+    retrain: bool = option(True, "Train the derived network, and a random one beside it.", RETRAIN_PANEL)
+    retrain_epochs: int = option(600, "Epochs of each retraining.", RETRAIN_PANEL, 1)
+    retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", RETRAIN_PANEL, 1)
+    retrain_layers: int = option(20, "Cells of the derived network.", RETRAIN_PANEL, 1)
+    retrain_batch_size: int = option(96, "Images per step of a retraining.", RETRAIN_PANEL, 2)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -144,9 +149,30 @@ class SearchConfig(ImageSearchConfig):
         """Settings of the space, as text by name."""
         return named_texts("--space-set", self.space_set)
 
+    def retrain_config(self) -> RetrainConfig:
+        """How a run with these settings trains what it has found."""
+        return RetrainConfig(
+            channels=self.retrain_channels,
+            layers=self.retrain_layers,
+            epochs=self.retrain_epochs,
+            batch_size=self.retrain_batch_size,
+            seed=self.seed,
+            device=self.device,
+        )
+
     def temperatures(self) -> tuple[float | None, float | None]:
         """Of the first and the last epoch; None for the strategy's own."""
         return self.temperature, self.temperature_end
+
+    def run_name(self) -> str:
+        """What its run folder is called, where nobody says."""
+        parts = [Path(self.data).resolve().name, *([self.space] if self.of_space else []), self.strategy]
+        return "-".join(parts)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> SearchConfig:
+        """From values by name, such as those of a config.json; see :meth:`for_data`."""
+        return cls.for_data(**settings)
 
     @classmethod
     def for_data(cls, data: str = "digits", **settings: Any) -> SearchConfig:

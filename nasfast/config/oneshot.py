@@ -6,20 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from nasfast.config.base import check_value, convert_known, option, space_set_for
 from nasfast.config.budget import check_budget
 from nasfast.config.space import SPACE_PANEL, check_one_limit
 from nasfast.config.workers import WorkerOptions
 from nasfast.errors import ConfigError
-from nasfast.strategies.base import Strategy
-from nasfast.strategies.blackbox.policy_gradient import Reinforce
-from nasfast.strategies.oneshot.path_samplers import SAMPLERS, ControllerPaths, PathSampler
-from nasfast.strategies.registry import PLAIN, make_strategy
+from nasfast.strategies.registry import ONE_SHOT, SAMPLERS, make_strategy, plain_strategies
+from nasfast.training.config import RetrainConfig
+from nasfast.utils.suggest import must_be_one_of
 
-ONE_SHOT = ("spos", "fairnas", "enas")
-"""Strategies that are ways to train a weight-shared network by sampled paths."""
+if TYPE_CHECKING:
+    from nasfast.strategies.base import Strategy
+    from nasfast.strategies.blackbox.policy_gradient import Reinforce
+    from nasfast.strategies.oneshot.path_samplers import PathSampler
 
 _TRAIN, _SHARED, _RETRAIN = "Weights", "Shared network", "Retraining"
 _ENAS: dict[str, Any] = {"policy": "lstm", "batch": 10, "lr": 0.01, "entropy": 0.05, "baseline_decay": 0.95}
@@ -90,10 +92,9 @@ class OneShotConfig(WorkerOptions):
         for f in fields(self):
             kind = _TYPES[f.name]
             check_value(f, kind, getattr(self, f.name))
-        if self.strategy not in (*ONE_SHOT, *PLAIN):
+        if self.strategy not in (*ONE_SHOT, *plain_strategies()):
             raise ConfigError(
-                f"--strategy must be one of {', '.join((*ONE_SHOT, *PLAIN))} with --estimator oneshot, "
-                f"got {self.strategy!r}"
+                f"--strategy with --estimator oneshot {must_be_one_of(self.strategy, (*ONE_SHOT, *plain_strategies()))}"
             )
         if self.lr_min > self.lr:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
@@ -115,9 +116,9 @@ class OneShotConfig(WorkerOptions):
             raise ConfigError("--calibration must be 0 or at least 2 images, got 1")
 
     def _check_search(self) -> None:
-        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in PLAIN):
+        if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in plain_strategies()):
             raise ConfigError(
-                f"--search must be one of {', '.join(PLAIN)} and goes with --strategy spos or fairnas, "
+                f"--search must be one of {', '.join(plain_strategies())} and goes with --strategy spos or fairnas, "
                 f"got {self.search!r} with {self.strategy}"
             )
         goals, _ = self.objectives(), self.constraints()
@@ -129,6 +130,10 @@ class OneShotConfig(WorkerOptions):
             )
         if self.strategy == "enas":
             self.controller()
+
+    def run_name(self) -> str:
+        """What its run folder is called, where nobody says."""
+        return f"{Path(self.data).resolve().name}-{self.space}-{self.strategy}"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> OneShotConfig:
@@ -145,6 +150,22 @@ class OneShotConfig(WorkerOptions):
             given = DIGITS | fair | given | {"space_set": chosen}
         return cls(**given)
 
+    def retrain_config(self) -> RetrainConfig:
+        """How a run with these settings trains what it has found."""
+        return RetrainConfig(
+            epochs=self.retrain_epochs,
+            batch_size=self.retrain_batch_size,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            grad_clip=self.grad_clip,
+            drop_path=0.0,
+            auxiliary=False,
+            cutout=self.cutout,
+            seed=self.seed,
+            device=self.device,
+        )
+
     @property
     def search_name(self) -> str:
         """What searches the trained network: a black-box strategy, or "controller"."""
@@ -152,12 +173,16 @@ class OneShotConfig(WorkerOptions):
 
     def make_sampler(self) -> PathSampler:
         """What draws the paths of the training, before its ``init``."""
+        from nasfast.strategies.oneshot.path_samplers import MAKERS, ControllerPaths
+
         if self.strategy == "enas":
             return ControllerPaths(self.controller())
-        return SAMPLERS[self.sampler or ("fair" if self.strategy == "fairnas" else "uniform")]()
+        return MAKERS[self.sampler or ("fair" if self.strategy == "fairnas" else "uniform")]()
 
     def controller(self) -> Reinforce:
         """The controller of enas: REINFORCE with an LSTM."""
+        from nasfast.strategies.blackbox.policy_gradient import Reinforce
+
         found = make_strategy("reinforce", _ENAS | self.strategy_settings())
         assert isinstance(found, Reinforce)
         return found

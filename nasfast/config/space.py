@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasfast.config.base import named_texts, option
 from nasfast.config.budget import Budget
 from nasfast.config.data import ImageSearchConfig
 from nasfast.config.objectives import Constraint, Objective
 from nasfast.errors import ConfigError
-from nasfast.spaces.base import Space
 from nasfast.spaces.registry import make_space
+
+if TYPE_CHECKING:
+    from nasfast.spaces.base import Space
 
 SPACE_PANEL = "Search of a space"
 

@@ -47,7 +47,7 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
-class Recalling(Protocol):
+class StatefulEstimator(Protocol):
     """An estimator that answers from what it has estimated before, and has to be told of it after a stop."""
 
     @property
@@ -59,7 +59,7 @@ class Recalling(Protocol):
 
 
 @runtime_checkable
-class Inheriting(Protocol):
+class WarmStartEstimator(Protocol):
     """An estimator that goes on from what it has computed for a row's ancestors, and has to be told of them."""
 
     def note_ancestors(self, row: tuple[int, ...], ancestors: Ancestors) -> None:

@@ -90,6 +90,10 @@ def export_pt2(
     return _export(run, path, label, space, force, "torch.export", _to_pt2, _run_pt2)
 
 
+FORMATS: dict[str, Callable[..., float]] = {"onnx": export_onnx, "pt2": export_pt2}
+"""What writes each format, by name."""
+
+
 def _export(
     run: RunFolder | str | Path,
     path: str | Path,

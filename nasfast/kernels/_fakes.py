@@ -7,12 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasfast.kernels.ops import _C, _check_devices
+from nasfast.errors import NasfastError
+from nasfast.kernels._extension import load_extension
+
+_C = load_extension()
 
 _LANES = 8  # channels of a block in csrc/core/types.h
-
-
 _CHILD_EVAL_USAGE = 6  # numbers of Usage in csrc/child_eval/tables.h
+
+
+def _check_devices(op: str, x: Tensor, **arguments: Sequence[Tensor | None]) -> None:
+    """A single argument on the meta device brings the whole call here, where nothing would be computed."""
+    for name, tensors in arguments.items():
+        for t in tensors:
+            if t is not None and t.device != x.device:
+                raise NasfastError(f"{op}: {name} must be on {x.device}, got {t.device}")
 
 
 def _input_stride(graph: Sequence[int]) -> int:

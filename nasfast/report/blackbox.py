@@ -21,7 +21,7 @@ from nasfast.report.run_data import Row, RunData
 from nasfast.report.scatter import Point, scatter_chart, short_number
 from nasfast.report.trials import trials
 from nasfast.runs.folder import RunFolder
-from nasfast.search.history import Standing, Trial
+from nasfast.search.history import History, Trial
 from nasfast.spaces.base import Space
 from nasfast.spaces.hyperparameters import parse_tuned, shorten, split_text, value_text
 from nasfast.spaces.population import non_dominated
@@ -184,13 +184,13 @@ def leaders(search: Search) -> str:
 
 def rungs(search: Search) -> str:
     """How many architectures came to each budget, and the best there; "" where there is one budget."""
-    standing = Standing(search.objectives)
+    history = History(search.objectives)
     for logged in search.trials:
-        standing.add(Trial.of(logged))
-    if len(standing.rungs) < 2:
+        history.add(Trial.of(logged))
+    if len(history.rungs) < 2:
         return ""
     metric, rows = search.objectives[0].metric, []
-    for rung in standing.rungs:
+    for rung in history.rungs:
         value = "–" if rung.best is None else _shown(rung.best.metrics.get(metric))
         rows.append([rung.name, str(len(rung.rows)), value])
     return sections.section("rungs", "Rungs", "", sections.table(["", "architectures", "best"], rows))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nasfast.report import blackbox, comparison, oneshot
 from nasfast.report import gradient as space
@@ -24,15 +26,23 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
     run = RunFolder.open(path, lock=False)
     config = run.read_config()
-    if "blackbox" in config:
-        page = blackbox.render(blackbox.load_search(path, config))
-    elif "oneshot" in config:
-        page = oneshot.render(oneshot.load_search(path, config))
-    elif "compare" in config:
-        page = comparison.render(path, config)
-    elif config.get("search", {}).get("space", "") not in ("", "darts"):
-        page = space.render(space.SpaceRun(path))
-    else:
-        page = render(load_run(path))
-    atomic_write(run.report_path, page)
+    page = next((page for key, page in _PAGES.items() if key in config), _gradient_page)
+    atomic_write(run.report_path, page(path, config))
     return Path(run.report_path)
+
+
+def _gradient_page(path: Path, config: dict[str, Any]) -> str:
+    """Of a search by gradients, of a space or of cells; as much of it as there is where config.json is damaged."""
+    settings = config.get("search", {})
+    if isinstance(settings, dict) and settings.get("space", "") not in ("", "darts"):
+        return space.render(space.SpaceRun(path))
+    return render(load_run(path))
+
+
+_PAGES: dict[str, Callable[[Path, dict[str, Any]], str]] = {
+    "search": _gradient_page,
+    "blackbox": lambda path, config: blackbox.render(blackbox.load_search(path, config)),
+    "oneshot": lambda path, config: oneshot.render(oneshot.load_search(path, config)),
+    "compare": comparison.render,
+}
+"""By the key of the run's settings in config.json; see :mod:`nasfast.search.kinds`."""

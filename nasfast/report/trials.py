@@ -9,7 +9,7 @@ from pathlib import Path
 from nasfast.errors import RunError
 from nasfast.report import sections
 from nasfast.search.workers import Record, TrialStore
-from nasfast.utils.progress import clock
+from nasfast.utils.clock import clock
 
 _MOST_FAILED = 20
 
@@ -63,7 +63,7 @@ def _numbers(records: list[Record]) -> str:
 
 
 def _gantt(records: list[Record]) -> str:
-    """When each worker had which trial; sittings of the run follow each other without the time between."""
+    """When each worker had which trial; sessions of the run follow each other without the time between."""
     attempts = [(attempt, record) for record in records for attempt in record.attempts]
     if not attempts:
         return ""

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasfast.config.base import named_texts
+from nasfast.config.base import named_texts, option_name
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.gradient import SearchConfig
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError, RunError
-from nasfast.retrain.inherited import learned_network
+from nasfast.retrain.inherited import inherited_weights, learned_network
 from nasfast.runs.folder import RunFolder
-from nasfast.search.gradient.runner import retrain_config
 from nasfast.search.inputs import load_run_data
-from nasfast.search.oneshot.runner import retrain_config as oneshot_retrain_config
+from nasfast.search.kinds import kind_of
+from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.hyperparameters import split_text
 from nasfast.spaces.registry import make_space
 from nasfast.training.config import RetrainConfig, RetrainResult
+from nasfast.training.genotype_trainer import retrain
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.device import check_device
 from nasfast.utils.progress import Progress
+from nasfast.utils.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class StoredSearch:
         if isinstance(config, BlackBoxConfig):
             config = OneShotConfig.of({"data": config.data, "seed": config.seed, "device": config.device})
         if isinstance(config, OneShotConfig):
-            return oneshot_retrain_config(config)
-        found = retrain_config(config)
+            return config.retrain_config()
+        found = config.retrain_config()
         return replace(found, auxiliary=False, drop_path=0.0) if self.space else found
 
     def load_data(self, progress: Progress) -> DataSet:
@@ -84,16 +88,11 @@ def read_stored_search(path: str | Path) -> StoredSearch:
     """
     folder = RunFolder.open(path, lock=False)
     content = folder.read_config()
-    if isinstance(content.get("oneshot"), dict):
-        return StoredSearch(folder, OneShotConfig.of(content["oneshot"]))
-    if isinstance(content.get("blackbox"), dict):
-        config = BlackBoxConfig.of(content["blackbox"])
-        if not config.sees_images:
-            raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
-        return StoredSearch(folder, config)
-    if not isinstance(content.get("search"), dict):
-        raise RunError(f"{folder.config_path} holds no search settings")
-    return StoredSearch(folder, SearchConfig.for_data(**content["search"]))
+    kind = kind_of(content, folder.config_path)
+    config = kind.make_settings(content[kind.key])
+    if isinstance(config, BlackBoxConfig) and not config.sees_images:
+        raise RunError(f"{path} has searched a table: it has no images to train, test or export a network with")
+    return StoredSearch(folder, config)
 
 
 def retrain_of_space(
@@ -142,6 +141,69 @@ def retrain_of_space(
         space, row, dataset, run, config, label, progress,
         settings=settings, overwrite=overwrite, network=network, origin=origin,
     )  # fmt: skip
+
+
+def retrain_stored(
+    path: str | os.PathLike[str],
+    label: str | None,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    overwrite: bool = False,
+    inherit: bool = False,
+) -> RetrainResult:
+    """Train what the run at ``path`` has found: cells, or an architecture of a space.
+
+    Args:
+        label: Name of this training; None for that of the network that the search is for.
+        settings: Of :class:`RetrainConfig`; of cells also ``genotype``, of a space ``arch`` and ``space_set``.
+        overwrite, inherit: See :func:`retrain_of_space`.
+
+    Raises:
+        ConfigError: A setting is unknown, or is of cells where a space was searched or the other way round.
+        NasfastError: See :func:`retrain_of_space`.
+    """
+    stored = read_stored_search(path)
+    given = {name: value for name, value in settings.items() if value is not None}
+    own, foreign = (OF_SPACES, OF_CELLS) if stored.space else (OF_CELLS, OF_SPACES)
+    for name in given:
+        if name in foreign:
+            what = f"of the space {stored.space}" if stored.space else "of cells"
+            raise ConfigError(f"{option_name(name)} does not go with {path}, a search {what}")
+        if name not in (*OF_ALL, *own):
+            raise ConfigError(f"unknown setting {name!r} of a retraining{did_you_mean(name, (*OF_ALL, *own))}")
+    name = stored.label if label is None else label
+    with RunFolder.open(path) as run:
+        if not stored.space:
+            return _retrain_cells(stored, run, name, given, progress, overwrite, inherit)
+        choices = {key: given.pop(key) for key in OF_SPACES if key in given}
+        if "space_set" in choices:
+            choices["space_set"] = tuple(choices["space_set"])
+        return retrain_of_space(
+            stored, run, label=name, options=given, progress=progress, overwrite=overwrite, inherit=inherit, **choices
+        )
+
+
+OF_ALL = ("epochs", "batch_size", "lr", "cutout", "seed", "device")
+OF_CELLS = ("genotype", "channels", "layers", "drop_path", "auxiliary")
+OF_SPACES = ("arch", "space_set")
+
+
+def _retrain_cells(
+    stored: StoredSearch,
+    run: RunFolder,
+    label: str,
+    given: dict[str, Any],
+    progress: Progress,
+    overwrite: bool,
+    inherit: bool,
+) -> RetrainResult:
+    genotype = given.pop("genotype", run.genotype_path)
+    settings = replace(stored.retrain_config(), **given)
+    check_device(settings.device)
+    cells = Genotype.load(genotype)
+    dataset = stored.load_data(progress)
+    weights = inherited_weights(run) if inherit else None
+    return retrain(cells, dataset, run, settings, label, weights, progress, overwrite=overwrite)
 
 
 def _check_label(label: str) -> None:

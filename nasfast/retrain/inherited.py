@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from nasfast.config.blackbox import ESTIMATORS, BlackBoxConfig
 from nasfast.config.gradient import SearchConfig
@@ -11,7 +12,9 @@ from nasfast.data import DataSet
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators.candidates import find_candidate, load_trained
 from nasfast.morphism import MorphNetwork, from_shared
+from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.loop import KIND
 from nasfast.search.oneshot.pretrained import own_network
 from nasfast.spaces.joint import architectures_of
 from nasfast.strategies.registry import MULTI_FIDELITY
@@ -62,3 +65,9 @@ def _epochs_of(config: BlackBoxConfig) -> tuple[int, ...]:
 def _of_shared_network(run: RunFolder, config: OneShotConfig, arch: str, data: DataSet) -> tuple[MorphNetwork, str]:
     network = own_network(run, config, data)
     return from_shared(network, network.space.encode(arch)), run.checkpoint_path.name
+
+
+def inherited_weights(run: RunFolder) -> dict[str, Tensor]:
+    """Weights of a run's search network, to start a retraining from."""
+    weights: dict[str, Tensor] = load_checkpoint(run.checkpoint_path, KIND)["strategy"]["network"]
+    return weights

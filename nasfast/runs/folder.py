@@ -18,7 +18,7 @@ from typing import IO, Any
 from nasfast.errors import RunError
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.runs.metrics import MetricsLog
-from nasfast.utils.files import _write_error, atomic_write
+from nasfast.utils.files import atomic_write, write_error
 from nasfast.utils.version import nasfast_version
 
 
@@ -68,7 +68,7 @@ class RunFolder:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _write_error(run.path, error) from error
+            raise write_error(run.path, error) from error
         try:
             content = {"format": FORMAT, "nasfast": nasfast_version(), **config}
             atomic_write(run.config_path, json.dumps(content, indent=2) + "\n")
@@ -102,7 +102,7 @@ class RunFolder:
         try:
             handle = open(self.path / ".lock", "ab")  # noqa: SIM115 - held for the life of the run
         except OSError as error:
-            raise _write_error(self.path / ".lock", error) from error
+            raise write_error(self.path / ".lock", error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -151,7 +151,7 @@ class RunFolder:
                         writer.add_scalar(name, value, step)
             writer.flush()
         except OSError as error:
-            raise _write_error(self.path / "tensorboard", error) from error
+            raise write_error(self.path / "tensorboard", error) from error
 
     def _tensorboard(self, first_step: int, group: str) -> Any:
         if group not in self._writers:
@@ -163,7 +163,7 @@ class RunFolder:
                 # Events from a run that was cut off after this step are dropped by TensorBoard.
                 self._writers[group] = SummaryWriter(str(self.path / "tensorboard" / group), purge_step=first_step)
             except OSError as error:
-                raise _write_error(self.path / "tensorboard", error) from error
+                raise write_error(self.path / "tensorboard", error) from error
         return self._writers[group]
 
     def close(self) -> None:

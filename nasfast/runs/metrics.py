@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nasfast.runs.checkpoint import CheckpointError
-from nasfast.utils.files import _write_error
+from nasfast.utils.files import write_error
 
 
 def _finite(value: Any) -> Any:
@@ -54,7 +54,7 @@ class MetricsLog:
                     file.truncate(start)
                     raise
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def truncate(self, position: int) -> None:
         """Cut the log back to ``position`` bytes, a value that :attr:`position` had earlier."""

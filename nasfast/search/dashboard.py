@@ -14,7 +14,7 @@ from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.history import Trial
 from nasfast.search.workers import Running
 from nasfast.spaces.hyperparameters import shorten
-from nasfast.utils.progress import clock
+from nasfast.utils.clock import clock
 
 _MOST_FRONT, _MOST_RUNNING, _MOST_ARCH = 5, 16, 64
 
@@ -32,7 +32,7 @@ def board(search: BlackBoxSearch, running: Sequence[Running] = (), spent: str = 
 
 def note(search: BlackBoxSearch, spent: str = "") -> str:
     """The same in a few words."""
-    top = search.standing.top
+    top = search.history.top
     parts = [] if top is None else [f"best {top.score:.2f}"]
     if search.failed:
         parts.append(f"{len(search.failed)} failed")
@@ -64,7 +64,7 @@ def _front(search: BlackBoxSearch) -> Table | None:
 
 def _rungs(search: BlackBoxSearch) -> Table | None:
     """How many came to each number of epochs, and the best there."""
-    rungs = search.standing.rungs
+    rungs = search.history.rungs
     if len(rungs) < 2:
         return None
     metric = search.problem.objectives[0].metric

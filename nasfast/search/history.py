@@ -5,7 +5,6 @@ What a new trial changes costs the same however many there were: only the front 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,6 @@ from typing import Any
 import numpy as np
 
 from nasfast.config.objectives import BUDGET, Objective
-from nasfast.runs.folder import RunFolder
-from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.session import numbers_of
-from nasfast.utils.files import atomic_write
 
 Row = tuple[int, ...]
 
@@ -71,7 +66,7 @@ class Rung:
         return f"{self.budget:g} epoch{'' if self.budget == 1 else 's'}"
 
 
-class Standing:
+class History:
     """The best, the front and the rungs of the trials that were added.
 
     Of several budgets, the best and the front are of the largest one that has a trial that keeps the constraints:
@@ -150,28 +145,3 @@ class _Front:
             self.trials = [other for other, gone in zip(self.trials, beaten, strict=True) if not gone]
         self.trials.append(trial)
         self._values = np.vstack([self._values[~beaten], values])
-
-
-FORMAT_NAME = "nasfast.architectures"
-
-
-def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
-    """Write architectures.json: the best architecture and the front."""
-
-    def entry(trial: Trial) -> dict[str, Any]:
-        return {"arch": search.problem.space.decode(trial.row), "number": trial.number, **numbers_of(trial)}
-
-    content = {
-        "format": FORMAT_NAME,
-        "version": 1,
-        "space": search.problem.space.name,
-        "objectives": [str(objective) for objective in search.problem.objectives],
-        "best": entry(search.best()),
-        "front": [entry(trial) for trial in search.front()],
-    }
-    atomic_write(run.architectures_path, json.dumps(content, indent=2) + "\n")
-
-
-def logged_trials(run: RunFolder) -> list[Trial]:
-    """The trials in a run's log."""
-    return [Trial.of(row) for row in run.metrics.rows() if row.get("kind") == "trial"]

@@ -5,20 +5,23 @@ What makes no sense has a reason instead, in one line.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nasfast.config.base import named_texts, option_name, read_content
 from nasfast.config.blackbox import ESTIMATORS as BLACK_BOX_ESTIMATORS
 from nasfast.config.gradient import SearchConfig, read_settings
-from nasfast.config.oneshot import ONE_SHOT
 from nasfast.errors import ConfigError
-from nasfast.spaces.base import MOST_ROWS
+from nasfast.search.kinds import SEARCHES, Kind
 from nasfast.spaces.registry import SPACES, make_space
-from nasfast.strategies.gradient.relaxations import DIFFERENTIABLE
-from nasfast.strategies.registry import MORPHISM, MULTI_FIDELITY, STRATEGIES
+from nasfast.strategies.registry import DIFFERENTIABLE, MORPHISM, MULTI_FIDELITY, ONE_SHOT, STRATEGIES
+from nasfast.utils.suggest import must_be_one_of
+
+if TYPE_CHECKING:
+    from nasfast.spaces.base import Space
 
 _SCORES = tuple(BLACK_BOX_ESTIMATORS)
 _UNTAUGHT = tuple(name for name in _SCORES if name != "table")
@@ -57,9 +60,6 @@ class Rule:
     route: Route
 
 
-_SPACES = tuple(SPACES)
-_BLACK_BOX = tuple(STRATEGIES)
-_WIRED = tuple(name for name in SPACES if name != "darts" and not make_space(name).mixable)
 _WIRES = "and this space also chooses what reads what, or how many channels; use --strategy spos, fairnas or enas"
 _CHANGES = "and the layers of this space change their number; use darts, gdas, snas or drnas"
 _SKIPS = "so that no skip of this space could be left out; use darts, gdas, snas or drnas"
@@ -68,26 +68,39 @@ _LENGTHS = "trains for several numbers of epochs, and a curve is extrapolated to
 _HEIRS = "makes children that start with their parents' weights, which this estimator does not; use --estimator inherit"
 _STRANGERS = f"does not say what to inherit weights from; use {', '.join(MORPHISM)}, or --estimator train"
 _NAMED = "searches a space by name; add --space, such as nasbench201"
+_IMAGES = "learns from images, not from a table of scores"
+_GRADIENTS = "learns by gradients, and asks for no other estimate"
+_WEIGHTS = "trains a weight-shared network, which a table leaves nothing to"
+_SHARED = "trains a weight-shared network, which is its own estimator"
 
-RULES = (
-    Rule(("", *_SPACES), DIFFERENTIABLE, ("table",), Route(None, "learns from images, not from a table of scores")),
-    Rule(("", *_SPACES), DIFFERENTIABLE, _UNTAUGHT, Route(None, "learns by gradients, and asks for no other estimate")),
-    Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("cells")),
-    Rule(_WIRED, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
-    Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
-    Rule(("enas-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _SKIPS)),
-    Rule(_SPACES, DIFFERENTIABLE, ("oneshot",), Route("gradient")),
-    Rule(("",), (*ONE_SHOT, *_BLACK_BOX), ESTIMATORS, Route(None, _NAMED)),
-    Rule(_SPACES, ONE_SHOT, ("table",), Route(None, "trains a weight-shared network, which a table leaves nothing to")),
-    Rule(_SPACES, ONE_SHOT, _UNTAUGHT, Route(None, "trains a weight-shared network, which is its own estimator")),
-    Rule(_SPACES, MORPHISM, ("inherit",), Route("blackbox")),
-    Rule(_SPACES, MORPHISM, ESTIMATORS, Route(None, _HEIRS)),
-    Rule(_SPACES, _BLACK_BOX, ("inherit",), Route(None, _STRANGERS)),
-    Rule(_SPACES, MULTI_FIDELITY, ("oneshot", "zero-cost"), Route(None, _BUDGETS)),
-    Rule(_SPACES, MULTI_FIDELITY, ("extrapolate",), Route(None, _LENGTHS)),
-    Rule(_SPACES, (*ONE_SHOT, *_BLACK_BOX), ("oneshot",), Route("oneshot")),
-    Rule(_SPACES, _BLACK_BOX, _SCORES, Route("blackbox")),
-)
+
+def rules() -> tuple[Rule, ...]:
+    """The table, over the spaces and strategies that have a name now."""
+    return _rules(tuple(SPACES), tuple(STRATEGIES))
+
+
+@functools.cache
+def _rules(spaces: tuple[str, ...], black_box: tuple[str, ...]) -> tuple[Rule, ...]:
+    wired = tuple(name for name in spaces if name != "darts" and not make_space(name).mixable)
+    return (
+        Rule(("", *spaces), DIFFERENTIABLE, ("table",), Route(None, _IMAGES)),
+        Rule(("", *spaces), DIFFERENTIABLE, _UNTAUGHT, Route(None, _GRADIENTS)),
+        Rule(("", "darts"), DIFFERENTIABLE, ("oneshot",), Route("cells")),
+        Rule(wired, DIFFERENTIABLE, ESTIMATORS, Route(None, "mixes operations where they are, " + _WIRES)),
+        Rule(("nasbench-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _CHANGES)),
+        Rule(("enas-macro",), ("pcdarts",), ("oneshot",), Route(None, "lets channels pass by, " + _SKIPS)),
+        Rule(spaces, DIFFERENTIABLE, ("oneshot",), Route("gradient")),
+        Rule(("",), (*ONE_SHOT, *black_box), ESTIMATORS, Route(None, _NAMED)),
+        Rule(spaces, ONE_SHOT, ("table",), Route(None, _WEIGHTS)),
+        Rule(spaces, ONE_SHOT, _UNTAUGHT, Route(None, _SHARED)),
+        Rule(spaces, MORPHISM, ("inherit",), Route("blackbox")),
+        Rule(spaces, MORPHISM, ESTIMATORS, Route(None, _HEIRS)),
+        Rule(spaces, black_box, ("inherit",), Route(None, _STRANGERS)),
+        Rule(spaces, MULTI_FIDELITY, ("oneshot", "zero-cost"), Route(None, _BUDGETS)),
+        Rule(spaces, MULTI_FIDELITY, ("extrapolate",), Route(None, _LENGTHS)),
+        Rule(spaces, (*ONE_SHOT, *black_box), ("oneshot",), Route("oneshot")),
+        Rule(spaces, black_box, _SCORES, Route("blackbox")),
+    )
 
 
 def route(space: str, strategy: str, estimator: str = "", space_settings: Mapping[str, Any] | None = None) -> Route:
@@ -103,20 +116,19 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
         ConfigError: There is no such strategy or estimator.
         SpaceError: There is no such space or setting.
     """
+    strategies = (*DIFFERENTIABLE, *ONE_SHOT, *STRATEGIES)
     if estimator not in ("", *ESTIMATORS):
-        raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
-    if strategy not in (*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX):
-        raise ConfigError(
-            f"--strategy must be one of {', '.join((*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX))}, got {strategy!r}"
-        )
-    estimator = estimator or ("table" if strategy in _BLACK_BOX else "oneshot")
+        raise ConfigError(f"--estimator {must_be_one_of(estimator, ESTIMATORS)}")
+    if strategy not in strategies:
+        raise ConfigError(f"--strategy {must_be_one_of(strategy, strategies)}")
+    estimator = estimator or ("table" if strategy in STRATEGIES else "oneshot")
     made = make_space(space, space_settings) if space else None
     found = next(
         rule.route
-        for rule in RULES
+        for rule in rules()
         if space in rule.spaces and strategy in rule.strategies and estimator in rule.estimators
     )
-    if found.runner == "blackbox" and estimator == "table" and made is not None and made.count() > MOST_ROWS:
+    if found.runner == "blackbox" and estimator == "table" and made is not None and not made.listable:
         return Route(
             None,
             f"{made.name} has {made.count():.3g} architectures, and no table can hold a score of each; use --estimator "
@@ -125,7 +137,7 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
     return found
 
 
-def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple[Runner, dict[str, Any]]:
+def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = None) -> tuple[Runner, dict[str, Any]]:
     """What runs a search with these settings, and all of them: those of a file, and those given over them.
 
     Args:
@@ -154,7 +166,42 @@ def runner_of(given: Mapping[str, Any], file: str | Path | None = None) -> tuple
     return found.runner, settings
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def route_settings(given: Mapping[str, Any], file: str | os.PathLike[str] | None = None) -> tuple[Kind, dict[str, Any]]:
+    """The kind of search that settings ask for, and all of them; see :func:`runner_of`."""
+    runner, settings = runner_of(given, file)
+    return _kind("gradient" if runner == "cells" else runner), settings
+
+
+def kind_for_own(
+    space: Space, given: Mapping[str, Any], file: str | os.PathLike[str] | None = None
+) -> tuple[Kind, dict[str, Any]]:
+    """The same for a space that is an object and has no name here: the strategy and the estimator decide.
+
+    Raises:
+        ConfigError: There is no such strategy or estimator.
+    """
+    settings = {**(_read(file) if file else {}), **given}
+    if settings.pop("space", space.name) != space.name or settings.pop("space_set", ()):
+        raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
+    estimator = str(settings.get("estimator", ""))
+    strategy = str(settings.get("strategy") or _USUAL.get(estimator, "regularized-evolution"))
+    known = (*DIFFERENTIABLE, *ONE_SHOT, *STRATEGIES)
+    if strategy not in known:
+        raise ConfigError(f"--strategy {must_be_one_of(strategy, known)}")
+    if strategy in DIFFERENTIABLE:
+        return _kind("gradient"), settings | {"strategy": strategy, "space": _ANY_SPACE}
+    kind = "oneshot" if strategy in ONE_SHOT or estimator == "oneshot" else "blackbox"
+    return _kind(kind), settings | {"strategy": strategy}
+
+
+_ANY_SPACE = "nasbench201"  # stands in the settings until the space's own name does
+
+
+def _kind(name: str) -> Kind:
+    return next(kind for kind in SEARCHES if kind.name == name)
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Settings by name, whichever runner they are of."""
     content = read_content(path)
     for key in ("blackbox", "oneshot"):
@@ -168,6 +215,6 @@ def _read(path: str | Path) -> dict[str, Any]:
 def table() -> Iterator[tuple[tuple[str, str, str], Route]]:
     """Every (space, strategy, estimator) by name, with where it goes. Spaces have the size of their papers."""
     for space in ("", *SPACES):
-        for strategy in (*DIFFERENTIABLE, *ONE_SHOT, *_BLACK_BOX):
+        for strategy in (*DIFFERENTIABLE, *ONE_SHOT, *STRATEGIES):
             for estimator in ESTIMATORS:
                 yield (space, strategy, estimator), route(space, strategy, estimator)

@@ -1,4 +1,4 @@
-"""The steps of a black-box search in one sitting: logged, shown, saved, until it is done or its budget is spent."""
+"""The steps of a black-box search in one session: logged, shown, saved, until it is done or its budget is spent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHARES = 100  # steps of a bar that shows what is spent
 
 
 @dataclass
-class Sitting:
+class Session:
     """A search, what it may cost, and what it has cost.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sitting:
         self.meter.before = Spent(**state)
 
 
-def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: float, save: Callable[[], None]) -> None:
+def take_steps(run: RunFolder, session: Session, progress: Progress, every: float, save: Callable[[], None]) -> None:
     """Take the steps of a search that are left, and log its trials.
 
     Args:
@@ -65,13 +65,13 @@ def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: floa
     Raises:
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
-    search, log = sitting.search, _Log(run, sitting)
+    search, log = session.search, _Log(run, session)
     saved_at = time.monotonic()
-    with _Bar(sitting, progress) as show, deferred_interrupt() as interrupted:
-        over = sitting.over()
+    with _Bar(session, progress) as show, deferred_interrupt() as interrupted:
+        over = session.over()
         while not over:
             log.take(search.step())
-            stop, over, now = interrupted(), sitting.over(), time.monotonic()
+            stop, over, now = interrupted(), session.over(), time.monotonic()
             due = stop or over or now - saved_at >= every
             log.write(due)
             if due:
@@ -81,7 +81,7 @@ def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: floa
             if stop:
                 raise KeyboardInterrupt
     if not search.done():
-        progress.say(f"the budget is spent: {sitting.budget.text(sitting.spent())}")
+        progress.say(f"the budget is spent: {session.budget.text(session.spent())}")
     if search.rejected:
         progress.say(f"{search.rejected} proposals broke a constraint and were not evaluated")
     if search.failed:
@@ -91,18 +91,18 @@ def take_steps(run: RunFolder, sitting: Sitting, progress: Progress, every: floa
 class _Bar:
     """The bar of a search, and what updates it: how many trials have ended, or how much of a timed budget is spent."""
 
-    def __init__(self, sitting: Sitting, progress: Progress) -> None:
-        self._sitting = sitting
+    def __init__(self, session: Session, progress: Progress) -> None:
+        self._sitting = session
         self._shown = self._position()
-        total, unit = (_SHARES, "%") if sitting.budget.timed else (sitting.search.evaluations, "evaluation")
+        total, unit = (_SHARES, "%") if session.budget.timed else (session.search.evaluations, "evaluation")
         self._context = progress.stage("search", total, done=self._shown, unit=unit)
         self._drawn_at = 0.0
 
     def _position(self) -> int:
-        sitting = self._sitting
-        if not sitting.budget.timed:
-            return sitting.search.ended
-        return min(_SHARES, int(_SHARES * sitting.budget.share(sitting.spent())))
+        session = self._sitting
+        if not session.budget.timed:
+            return session.search.ended
+        return min(_SHARES, int(_SHARES * session.budget.share(session.spent())))
 
     def __enter__(self) -> Callable[[bool], None]:
         self._stage: Stage = self._context.__enter__()
@@ -113,23 +113,23 @@ class _Bar:
 
     def _show(self, last: bool) -> None:
         """Bring it up to date; what is shown at last stays, and nothing runs then."""
-        sitting, position = self._sitting, self._position()
-        spent = sitting.budget.text(sitting.spent()) if sitting.budget.timed else ""
+        session, position = self._sitting, self._position()
+        spent = session.budget.text(session.spent()) if session.budget.timed else ""
         now = time.monotonic()
         if self._stage.boards and (last or now - self._drawn_at >= _BOARD_SECONDS):
-            self._stage.draw(board(sitting.search, () if last else sitting.running(), spent))
+            self._stage.draw(board(session.search, () if last else session.running(), spent))
             self._drawn_at = now
-        self._stage.advance(position - self._shown, note(sitting.search, spent))
+        self._stage.advance(position - self._shown, note(session.search, spent))
         self._shown = position
 
 
 class _Log:
     """Writes trials to the run's log, and their numbers to TensorBoard; a lookup takes less time than a safe write."""
 
-    def __init__(self, run: RunFolder, sitting: Sitting) -> None:
-        self._run, self._search, self._charted = run, sitting.search, sitting.charted
+    def __init__(self, run: RunFolder, session: Session) -> None:
+        self._run, self._search, self._charted = run, session.search, session.charted
         self._waiting: list[Trial | FailedTrial] = []
-        self._failed = len(sitting.search.failed)
+        self._failed = len(session.search.failed)
         self._written_at = time.monotonic()
 
     def take(self, new: Sequence[Trial]) -> None:

@@ -130,9 +130,14 @@ class Space(ABC):
         """Rows of the space: the product of its decisions. Several may be the same function."""
         return prod(self.sizes.tolist())
 
+    @property
+    def listable(self) -> bool:
+        """Whether all rows can be listed, and so a table can hold a score of each."""
+        return self.count() <= MOST_ROWS
+
     def all_rows(self) -> Rows:
         """Every row, int64 [count, D], the last decision fastest."""
-        if self.count() > MOST_ROWS:
+        if not self.listable:
             raise SpaceError(f"{self.name} has {self.count():.3g} rows, too many to list (at most {MOST_ROWS:,})")
         return np.stack(np.unravel_index(np.arange(self.count()), self.sizes.tolist()), 1).astype(np.int64)
 

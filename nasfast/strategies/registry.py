@@ -7,36 +7,60 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from nasfast.errors import ConfigError
-from nasfast.strategies.base import Strategy
-from nasfast.strategies.blackbox.bayesian import Bayesian
-from nasfast.strategies.blackbox.evolution import RegularizedEvolution
-from nasfast.strategies.blackbox.local_search import LocalSearch
-from nasfast.strategies.blackbox.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
-from nasfast.strategies.blackbox.multi_fidelity import ASHA, BOHB, Hyperband, SuccessiveHalving
-from nasfast.strategies.blackbox.nsga2 import NSGA2
-from nasfast.strategies.blackbox.policy_gradient import PPO, Reinforce
-from nasfast.strategies.blackbox.random_search import RandomSearch
+from nasfast.utils.registry import Registry
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "random": RandomSearch,
-    "local-search": LocalSearch,
-    "regularized-evolution": RegularizedEvolution,
-    "nsga2": NSGA2,
-    "reinforce": Reinforce,
-    "reinforce-lstm": partial(Reinforce, policy="lstm", batch=4, lr=0.01, entropy=0.1),
-    "ppo": PPO,
-    "bayesian": Bayesian,
-    "successive-halving": SuccessiveHalving,
-    "asha": ASHA,
-    "hyperband": Hyperband,
-    "bohb": BOHB,
-    "morphism-hill-climbing": MorphismHillClimbing,
-    "morphism-evolution": MorphismEvolution,
-    "lamarckian": LamarckianNSGA2,
-}
+if TYPE_CHECKING:
+    from nasfast.strategies.base import Strategy
+
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+DIFFERENTIABLE = ("darts", "pcdarts", "gdas", "snas", "drnas")
+"""Strategies that search by gradients, with a network that mixes all candidates."""
+
+ONE_SHOT = ("spos", "fairnas", "enas")
+"""Strategies that are ways to train a weight-shared network by sampled paths."""
+
+SAMPLERS = ("uniform", "fair", "sandwich")
+"""How the paths of a step can be drawn."""
+
+_BLACK_BOX = "nasfast.strategies.blackbox."
+STRATEGIES: Registry[Callable[..., Strategy]] = Registry(
+    "strategy",
+    {
+        "random": _BLACK_BOX + "random_search:RandomSearch",
+        "local-search": _BLACK_BOX + "local_search:LocalSearch",
+        "regularized-evolution": _BLACK_BOX + "evolution:RegularizedEvolution",
+        "nsga2": _BLACK_BOX + "nsga2:NSGA2",
+        "reinforce": _BLACK_BOX + "policy_gradient:Reinforce",
+        "reinforce-lstm": _BLACK_BOX + "policy_gradient:REINFORCE_LSTM",
+        "ppo": _BLACK_BOX + "policy_gradient:PPO",
+        "bayesian": _BLACK_BOX + "bayesian:Bayesian",
+        "successive-halving": _BLACK_BOX + "multi_fidelity:SuccessiveHalving",
+        "asha": _BLACK_BOX + "multi_fidelity:ASHA",
+        "hyperband": _BLACK_BOX + "multi_fidelity:Hyperband",
+        "bohb": _BLACK_BOX + "multi_fidelity:BOHB",
+        "morphism-hill-climbing": _BLACK_BOX + "morphism:MorphismHillClimbing",
+        "morphism-evolution": _BLACK_BOX + "morphism:MorphismEvolution",
+        "lamarckian": _BLACK_BOX + "morphism:LamarckianNSGA2",
+    },
+)
+"""The black-box strategies: dataclasses whose fields are the strategy's settings."""
+
+
+def register_strategy(name: str) -> Callable[[Maker], Maker]:
+    """A decorator that gives a black-box strategy of your own a name: for :func:`make_strategy` and ``--strategy``.
+
+    It decorates a subclass of :class:`nasfast.strategies.base.Strategy` that is a dataclass of its settings. On the
+    command line, ``--plugin FILE`` loads the file in which this stands.
+
+    Raises:
+        ConfigError: The name is taken, or is not made of letters, digits and dashes.
+    """
+    return STRATEGIES.register(name)
+
 
 MULTI_FIDELITY = ("successive-halving", "asha", "hyperband", "bohb")
 """Strategies that ask for estimates at several budgets."""
@@ -44,8 +68,10 @@ MULTI_FIDELITY = ("successive-halving", "asha", "hyperband", "bohb")
 MORPHISM = ("morphism-hill-climbing", "morphism-evolution", "lamarckian")
 """Strategies that say what an architecture was made from, for an estimator that hands its weights down."""
 
-PLAIN = tuple(name for name in STRATEGIES if name not in (*MULTI_FIDELITY, *MORPHISM))
-"""Strategies that ask for one estimate of an architecture, whoever makes it."""
+
+def plain_strategies() -> tuple[str, ...]:
+    """Strategies that ask for one estimate of an architecture, whoever makes it."""
+    return tuple(name for name in STRATEGIES if name not in (*MULTI_FIDELITY, *MORPHISM))
 
 
 def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:

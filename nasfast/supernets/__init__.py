@@ -1,14 +1,30 @@
 """Weight-shared search networks."""
 
-from nasfast.spaces.base import Space
-from nasfast.supernets.cell_network import SearchNetwork
-from nasfast.supernets.elastic import ElasticNetwork
-from nasfast.supernets.shared import SharedNetwork
+from __future__ import annotations
 
-__all__ = ["ElasticNetwork", "SearchNetwork", "SharedNetwork", "make_supernet"]
+from typing import TYPE_CHECKING
 
+from nasfast.utils.lazy import lazy_names
 
-def make_supernet(space: Space, num_classes: int = 10, in_channels: int = 3) -> SharedNetwork:
-    """The network that all architectures of a space share: slices of the largest where the space is elastic."""
-    build = ElasticNetwork if space.elastic else SharedNetwork
-    return build(space, num_classes, in_channels)
+if TYPE_CHECKING:
+    from nasfast.supernets.cell_network import SearchNetwork
+    from nasfast.supernets.elastic import ElasticNetwork
+    from nasfast.supernets.registry import make_supernet
+    from nasfast.supernets.shared import SharedNetwork
+
+__all__ = [
+    "ElasticNetwork",
+    "SearchNetwork",
+    "SharedNetwork",
+    "make_supernet",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ElasticNetwork": "nasfast.supernets.elastic",
+        "SearchNetwork": "nasfast.supernets.cell_network",
+        "SharedNetwork": "nasfast.supernets.shared",
+        "make_supernet": "nasfast.supernets.registry",
+    },
+)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from nasfast.errors import RunError
 
 
-def _write_error(path: Path, error: OSError) -> RunError:
+def write_error(path: Path, error: OSError) -> RunError:
     return RunError(f"cannot write {path}: {error.strerror or error}")
 
 
@@ -46,6 +46,6 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
-        raise _write_error(target, error) from error
+        raise write_error(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from nasfast.utils.clock import clock
+
 _PLAIN_SECONDS = 10.0
 
 
@@ -90,13 +92,6 @@ class _PlainStage(Stage):
         if rate > 0:
             parts += [f"{rate:.1f} {self._unit}/s", f"{clock(left)} left" if left else f"took {clock(seconds)}"]
         print(", ".join(parts + ([self._note] if self._note else [])), file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds that are complete, with hours from one on."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Progress:

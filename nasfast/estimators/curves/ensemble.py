@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import logsumexp
 
 from nasfast.errors import ConfigError, DataError
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.draws import SURPRISES, draw
 from nasfast.estimators.curves.families import DISTINCT, FAMILIES, Floats, family
 from nasfast.estimators.curves.learning import Foreseen, foresee, learn
 from nasfast.estimators.curves.noise import NOISE_MODELS
 from nasfast.estimators.curves.posterior import Atoms, infer
 from nasfast.estimators.curves.prediction import Prediction
-from nasfast.estimators.curves.seen import FEWEST, Seen, check_bounds, check_curves, gather
+from nasfast.estimators.curves.seen import Seen, check_bounds, check_curves, gather
 
 PRIOR = Path(__file__).parent / "prior.npz"
 """What ``CurveEnsemble`` starts with: the atoms' weights, of each family of DISTINCT by name, float [R, J_f]; and the

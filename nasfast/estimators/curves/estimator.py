@@ -11,9 +11,9 @@ import numpy as np
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import Estimate
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.ensemble import CurveEnsemble
 from nasfast.estimators.curves.prediction import Prediction
-from nasfast.estimators.curves.seen import FEWEST
 from nasfast.estimators.curves.stopper import CurveStopper
 from nasfast.estimators.curves.watched import Stops, WatchedTrainer, never, read_curve
 from nasfast.estimators.train import BACKWARD, Fidelity, TrainEstimator, TrainSettings

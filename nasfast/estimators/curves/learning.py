@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.draws import SURPRISE_SCALE
 from nasfast.estimators.curves.families import Floats
 from nasfast.estimators.curves.posterior import Atoms, Posterior, infer
-from nasfast.estimators.curves.seen import CHUNK, FEWEST, gather
+from nasfast.estimators.curves.seen import CHUNK, gather
 
 PARTS = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Shares of a finished curve that its end is foreseen from."""

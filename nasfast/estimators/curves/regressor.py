@@ -14,9 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import NuSVR
 
 from nasfast.errors import ConfigError, DataError, ShapeError
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.families import Floats
 from nasfast.estimators.curves.prediction import Prediction
-from nasfast.estimators.curves.seen import FEWEST, check_curves
+from nasfast.estimators.curves.seen import check_curves
 
 FEWEST_TRIALS = 10
 """Finished trials that a regressor needs."""

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasfast.errors import ConfigError, DataError, ShapeError
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.families import Floats
-
-FEWEST = 3
-"""Values that a curve must have before it can be extrapolated."""
 
 CHUNK = 32
 """Curves at a time, to bound the memory."""

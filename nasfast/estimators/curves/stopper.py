@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nasfast.errors import ConfigError, DataError
+from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.ensemble import CurveEnsemble
 from nasfast.estimators.curves.families import DISTINCT
 from nasfast.estimators.curves.prediction import Prediction
-from nasfast.estimators.curves.seen import FEWEST
 
 _RELEARN = 10
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nasfast.errors import ConfigError, ShapeError
 from nasfast.estimators.base import Estimate
+from nasfast.estimators.zero_cost.catalogue import COUNTED, check_proxies, images_through
 from nasfast.estimators.zero_cost.layers import fork_random
-from nasfast.estimators.zero_cost.proxies import COUNTED, check_proxies, images_through, score_network
+from nasfast.estimators.zero_cost.proxies import score_network
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.graph_network import GraphNetwork
 from nasfast.spaces.live_graph import live_graph

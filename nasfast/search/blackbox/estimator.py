@@ -23,7 +23,7 @@ from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
 from nasfast.runs.folder import RunFolder
 from nasfast.search.inputs import check_space_size, load_run_data
-from nasfast.search.oneshot.pretrained import Wanted, load_network, network_fingerprint
+from nasfast.search.oneshot.pretrained import SupernetSpec, load_network, network_fingerprint
 from nasfast.search.workers.open import on_worker
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import architectures_of
@@ -180,7 +180,7 @@ def _inherit(config: BlackBoxConfig, space: Space, dataset: DataSet, folder: Pat
 def _load_network(
     config: BlackBoxConfig, model: Space, dataset: DataSet, fingerprint: tuple[int, ...]
 ) -> SharedNetwork:
-    wanted = Wanted(model, config.trained_settings(), fingerprint, config.held_out, config.seed)
+    wanted = SupernetSpec(model, config.trained_settings(), fingerprint, config.held_out, config.seed)
     return load_network(config.supernet, wanted, dataset)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from nasfast.search.blackbox.problem import FailedTrial, Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.history import Trial
-from nasfast.search.workers import Asked, Failed, TrialRunner
+from nasfast.search.workers import Failed, TrialKey, TrialRunner
 from nasfast.strategies.base import Strategy
 
 FAILED = 1e30
@@ -47,7 +47,7 @@ class TrialSearch(BlackBoxSearch):
     ) -> None:
         super().__init__(problem, strategy, evaluations, out)
         self.runner, self.together, self.tick = runner, min(together, out), tick
-        self.pending: deque[Asked] = deque()
+        self.pending: deque[TrialKey] = deque()
         self._before: deque[dict[str, float]] = deque()  # what was known of each when it was asked for
 
     def step(self) -> list[Trial]:
@@ -94,8 +94,8 @@ class TrialSearch(BlackBoxSearch):
         self._before.extend(metrics for metrics, bad in zip(before, broken, strict=True) if not bad)
         self.runner.submit(asked, self.together, self.ancestors_of)
 
-    def _failed(self, asked: Asked) -> FailedTrial:
-        """A trial of an earlier sitting; its error is in the store."""
+    def _failed(self, asked: TrialKey) -> FailedTrial:
+        """A trial of an earlier session; its error is in the store."""
         found = self.runner.wait(asked, 0)
         return FailedTrial(*asked, found.error if isinstance(found, Failed) else "")
 

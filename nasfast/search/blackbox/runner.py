@@ -19,20 +19,20 @@ from typing import Any
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.budget import Meter
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
-from nasfast.estimators.base import Estimator, Recalling
+from nasfast.estimators.base import Estimator, StatefulEstimator
 from nasfast.estimators.latency import LatencyTable
-from nasfast.report.build import build_report
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.estimator import make_task, table_task, worker_estimator
+from nasfast.search.blackbox.found import logged_trials, write_found
 from nasfast.search.blackbox.optuna_study import StudyFile
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.history import Trial, logged_trials, write_found
 from nasfast.search.inputs import absolute_path, pin_settings
-from nasfast.search.session import Sitting, take_steps
+from nasfast.search.result import FoundInSpace
+from nasfast.search.session import Session, take_steps
 from nasfast.search.workers.open import check_picklable, open_runner, trial_meter, with_workers
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace
@@ -46,28 +46,9 @@ _KIND = "blackbox"
 _OUT = 2  # architectures out per worker: one that takes long holds up the next ones, not the other workers
 
 
-@dataclass
-class BlackBoxResult:
-    """What a run has found.
-
-    Attributes:
-        path: The run folder.
-        space: What was searched.
-        best: The best trial that keeps the constraints.
-        front: Trials that no other dominates, the best first objective first.
-        evaluations: How many architectures were evaluated.
-        failed: How many could not be.
-        was_finished: Nothing was left to do.
-    """
-
-    path: Path
-    space: Space
-    best: Trial
-    front: list[Trial]
-    evaluations: int
-    report: Path
-    was_finished: bool = False
-    failed: int = 0
+@dataclass(kw_only=True)
+class BlackBoxResult(FoundInSpace):
+    """What a black-box search has found."""
 
 
 def run_blackbox(
@@ -108,9 +89,9 @@ def run_blackbox(
     progress = progress or Progress(quiet=True)
     plan = _plan(config, space, estimator, RunFolder(out).candidates_path, progress)
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
-    with _new_folder(out, content) as run, open_search(run, plan) as sitting:
-        _save(run, sitting, plan)
-        return _finish(run, plan, sitting, progress)
+    with _new_folder(out, content) as run, open_search(run, plan) as session:
+        _save(run, session, plan)
+        return _finish(run, plan, session, progress)
 
 
 @contextmanager
@@ -156,16 +137,16 @@ def resume_blackbox(
         plan = _plan(config, space, estimator, run.candidates_path, progress)
         if budget is not None:
             run.write_config(run.read_config() | {"blackbox": config.to_dict()})
-        with open_search(run, plan) as sitting:
+        with open_search(run, plan) as session:
             if run.checkpoint_path.exists() or run.metrics.position > 0:
-                _load(run, sitting, plan)
+                _load(run, session, plan)
                 _write_study(run, plan.strategy)
             else:  # killed before the first checkpoint, which is written before the first step
-                _save(run, sitting, plan)
-            finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
+                _save(run, session, plan)
+            finished = session.over() and run.report_path.is_file() and run.architectures_path.is_file()
             if finished:
-                return _result(run, sitting.search, run.report_path, True)
-            return _finish(run, plan, sitting, progress)
+                return _result(run, session.search, True)
+            return _finish(run, plan, session, progress)
 
 
 @dataclass(frozen=True)
@@ -198,7 +179,7 @@ def _plan(
         check_device(config.device)
     strategy = make_strategy(config.strategy, config.strategy_settings())
     task = make_task(config, space, candidates, progress) if estimator is None else table_task(config, estimator)
-    if config.workers and isinstance(task.estimator, Recalling) and task.estimator.remember:
+    if config.workers and isinstance(task.estimator, StatefulEstimator) and task.estimator.remember:
         raise ConfigError(f"{task.estimator.name} answers from what it has estimated, which --workers do not share")
     problem = Problem(
         space,
@@ -217,19 +198,19 @@ def _plan(
 
 
 @contextmanager
-def open_search(run: RunFolder, plan: Plan) -> Iterator[Sitting]:
+def open_search(run: RunFolder, plan: Plan) -> Iterator[Session]:
     """The search of a plan, at its start; workers it has end with the block."""
     config, own = plan.config, plan.own
     if not config.workers:
         search = BlackBoxSearch(plan.problem, plan.strategy, config.most_evaluations, config.ask)
         gpus = float(config.device.startswith("cuda"))
-        yield Sitting(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
+        yield Session(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
         return
     make = partial(worker_estimator, config.to_dict(), *own, str(run.candidates_path.resolve()), plan.supernet)
     with open_runner(run, config, make, plan.problem.space.decode) as runner:
         out = max(config.ask, _OUT * runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
-        yield Sitting(search, config.limits(), trial_meter(config, runner), runner.running)
+        yield Session(search, config.limits(), trial_meter(config, runner), runner.running)
 
 
 def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
@@ -250,17 +231,17 @@ def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
     return config.rungs()
 
 
-def _finish(run: RunFolder, plan: Plan, sitting: Sitting, progress: Progress) -> BlackBoxResult:
+def _finish(run: RunFolder, plan: Plan, session: Session, progress: Progress) -> BlackBoxResult:
     """Take the steps that are left and write what was found."""
-    take_steps(run, sitting, progress, plan.config.checkpoint_seconds, lambda: _save(run, sitting, plan))
-    write_found(run, sitting.search)
-    _say_of_rungs(sitting.search, progress)
-    return _result(run, sitting.search, build_report(run), False)
+    take_steps(run, session, progress, plan.config.checkpoint_seconds, lambda: _save(run, session, plan))
+    write_found(run, session.search)
+    _say_of_rungs(session.search, progress)
+    return _result(run, session.search, False)
 
 
 def _say_of_rungs(search: BlackBoxSearch, progress: Progress) -> None:
     """Say where no architecture came to the longest training."""
-    strategy, top = search.strategy, search.standing.top
+    strategy, top = search.strategy, search.history.top
     if isinstance(strategy, MultiFidelity) and top is not None and strategy.rungs[-1] not in (None, top.budget):
         smaller = ", or a smaller --set first=" if isinstance(strategy, SuccessiveHalving) else ""
         progress.say(
@@ -269,23 +250,28 @@ def _say_of_rungs(search: BlackBoxSearch, progress: Progress) -> None:
         )
 
 
-def _result(run: RunFolder, search: BlackBoxSearch, report: Path, finished: bool) -> BlackBoxResult:
-    space = search.problem.space
+def _result(run: RunFolder, search: BlackBoxSearch, finished: bool) -> BlackBoxResult:
     return BlackBoxResult(
-        run.path, space, search.best(), search.front(), len(search.trials), report, finished, len(search.failed)
+        path=run.path,
+        space=search.problem.space,
+        best=search.best(),
+        front=search.front(),
+        evaluations=len(search.trials),
+        failed=len(search.failed),
+        was_finished=finished,
     )
 
 
-def _save(run: RunFolder, sitting: Sitting, plan: Plan) -> None:
+def _save(run: RunFolder, session: Session, plan: Plan) -> None:
     content = {
-        "search": json.dumps(sitting.search.state()),
+        "search": json.dumps(session.search.state()),
         "metrics_position": run.metrics.position,
         "data": plan.images,
         "supernet": plan.supernet,
-        "spent": sitting.to_state(),
+        "spent": session.to_state(),
     }
     save_checkpoint(run.checkpoint_path, _KIND, content)
-    _write_study(run, sitting.search.strategy)
+    _write_study(run, session.search.strategy)
 
 
 def _write_study(run: RunFolder, strategy: Strategy) -> None:
@@ -294,7 +280,7 @@ def _write_study(run: RunFolder, strategy: Strategy) -> None:
         StudyFile(run.study_path, strategy).write()
 
 
-def _load(run: RunFolder, sitting: Sitting, plan: Plan) -> None:
+def _load(run: RunFolder, session: Session, plan: Plan) -> None:
     """Go on from the checkpoint; trials that were logged after it go."""
     content = load_checkpoint(run.checkpoint_path, _KIND)
     if content.get("data", plan.images) != plan.images:
@@ -303,7 +289,7 @@ def _load(run: RunFolder, sitting: Sitting, plan: Plan) -> None:
         raise RunError(f"run {run.path}: the shared network of {plan.config.supernet} is not that which it began with")
     try:
         run.metrics.truncate(content["metrics_position"])
-        sitting.search.load_state(json.loads(content["search"]), logged_trials(run))
-        sitting.load_state(content["spent"])
+        session.search.load_state(json.loads(content["search"]), logged_trials(run))
+        session.load_state(content["spent"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json and log") from error

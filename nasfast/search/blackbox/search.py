@@ -14,9 +14,9 @@ import numpy as np
 
 from nasfast.config.objectives import BUDGET, total_violation
 from nasfast.errors import ConfigError, NasfastError
-from nasfast.estimators.base import Estimate, Inheriting, Recalling
+from nasfast.estimators.base import Estimate, StatefulEstimator, WarmStartEstimator
 from nasfast.search.blackbox.problem import COSTS, FailedTrial, Problem
-from nasfast.search.history import Standing, Trial
+from nasfast.search.history import History, Trial
 from nasfast.spaces.base import Ancestors
 from nasfast.strategies.base import Strategy
 
@@ -58,7 +58,7 @@ class BlackBoxSearch:
         self.trials: list[Trial] = []
         self.failed: list[FailedTrial] = []
         self.rejected = 0
-        self._standing = Standing(problem.objectives)
+        self._history = History(problem.objectives)
         self._rejected_in_a_row = 0
         self._memory: dict[_Asked, dict[str, float]] = {}
 
@@ -113,7 +113,7 @@ class BlackBoxSearch:
 
     def _estimate(self, asked: list[_Asked]) -> None:
         fresh = [pair for pair in dict.fromkeys(asked) if pair not in self._memory]
-        if isinstance(self.problem.estimator, Inheriting):
+        if isinstance(self.problem.estimator, WarmStartEstimator):
             for pair in fresh:
                 self.problem.estimator.note_ancestors(pair[0], self.ancestors_of(pair))
         for budget in dict.fromkeys(budget for _, budget in fresh):
@@ -141,11 +141,11 @@ class BlackBoxSearch:
             raise SearchStuck(f"none of the last {_MOST_REJECTED:,} proposals keeps {limits}; the last one has {last}")
 
     @property
-    def standing(self) -> Standing:
+    def history(self) -> History:
         """How the trials stand until now."""
-        for trial in self.trials[self._standing.count :]:
-            self._standing.add(trial)
-        return self._standing
+        for trial in self.trials[self._history.count :]:
+            self._history.add(trial)
+        return self._history
 
     def best(self) -> Trial:
         """The trial with the best first objective among those that keep the constraints; the first of equal ones.
@@ -153,7 +153,7 @@ class BlackBoxSearch:
         Raises:
             SearchStuck: None keeps them.
         """
-        best = self.standing.best
+        best = self.history.best
         if best is not None:
             return best
         if self.failed and not self.trials:
@@ -163,7 +163,7 @@ class BlackBoxSearch:
 
     def front(self) -> list[Trial]:
         """Trials that keep the constraints and that no other dominates, the best first objective first."""
-        return self.standing.front()
+        return self.history.front()
 
     def state(self) -> dict[str, Any]:
         """What a later step depends on besides the trials, as plain JSON values."""
@@ -174,13 +174,13 @@ class BlackBoxSearch:
         """Go on from :meth:`state` and the trials of that time."""
         if len(trials) != state["trials"]:
             raise ConfigError(f"expected {state['trials']} trials, got {len(trials)}")
-        self.trials, self._standing = list(trials), Standing(self.problem.objectives)
+        self.trials, self._history = list(trials), History(self.problem.objectives)
         self.rejected, self._rejected_in_a_row = state["rejected"]
         for trial in self.trials:
             budget = int(trial.metrics[BUDGET]) if BUDGET in trial.metrics else self.problem.budget
             known = {name: v for name, v in trial.metrics.items() if name not in (*COSTS, BUDGET)}
             self._memory[trial.row, budget] = known
-        if self.trials and isinstance(self.problem.estimator, Recalling):
+        if self.trials and isinstance(self.problem.estimator, StatefulEstimator):
             rows = np.array([trial.row for trial in self.trials], np.int64)
             self.problem.estimator.recall(rows, [trial.metrics for trial in self.trials])
         self.strategy.load_state(state["strategy"])

@@ -41,6 +41,16 @@ class SpaceResult:
         """The derived architecture's text."""
         return self.space.decode(self.rows["derived"])
 
+    def lines(self) -> list[str]:
+        """The derived architecture, and what a table says of it and of the others, a line each."""
+        found = [f"derived    {self.architecture}"]
+        for label, metrics in self.metrics.items():
+            if "score" in metrics:
+                accuracy = metrics.get("test_accuracy", metrics["score"])
+                text = self.space.decode(self.rows[label])
+                found.append(f"{label:<15} in the table: test accuracy {accuracy:.2f} %, {text}")
+        return found
+
 
 def check_table(loop: SearchLoop) -> TableEstimator | None:
     """The table that a run's architectures are looked up in; None where they are trained.

@@ -1,73 +1,69 @@
-"""Run a search by gradients, derive the architecture, retrain it beside a random one, and write the report.
+"""Run a search by gradients, derive the architecture, retrain it beside a random one, in a run folder.
 
-One run is one folder, which can be stopped and resumed at any step. ``run_search`` starts it, ``resume_search`` goes on
-with it: weights, architecture, optimizers, schedule, order of images and random generators then end with the bits of a
-run that was never stopped (on the same machine, with the same number of threads, which config.json keeps).
+One run is one folder, which can be stopped and resumed at any step. ``run_gradient`` starts it, ``resume_gradient``
+goes on with it: weights, architecture, optimizers, schedule, order of images and random generators then end with the
+bits of a run that was never stopped (on the same machine, with the same number of threads, which config.json keeps).
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nasfast.config.gradient import SearchConfig
 from nasfast.errors import ConfigError, RunError, SpaceError
-from nasfast.report.build import build_report
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
-from nasfast.search.gradient.loop import KIND, SearchError, SearchLoop
+from nasfast.search.gradient.loop import KIND, SearchLoop
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
 from nasfast.search.inputs import absolute_path, load_run_data, pin_settings
+from nasfast.search.result import RunResult, retraining_table
 from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
-from nasfast.training.genotype_trainer import RetrainConfig, RetrainResult, retrain
+from nasfast.training.genotype_trainer import RetrainResult, retrain
 from nasfast.utils.device import check_device, use_threads
 from nasfast.utils.progress import Progress
 
-__all__ = ["SearchConfig", "SearchError", "SearchResult", "resume_search", "run_search"]
-
 SEED_RANDOM = 4
-"""The seed of the random architecture is this far from the run's; see ``search_loop`` for the others."""
+"""The seed of the random architecture is this far from the run's; see ``loop.py`` for the others."""
 
 
-@dataclass
-class SearchResult:
-    """What a run has found.
+@dataclass(kw_only=True)
+class GradientResult(RunResult):
+    """What a search by gradients has found.
 
     Attributes:
-        path: The run folder.
         genotype: The derived cells; None where a space was searched.
         found: The derived architecture of a space, and the random one; None where cells were searched.
         epochs: Epochs searched.
         stopped: Why the guard stopped the search early, else None.
         results: Retraining results by label: "derived" and "random"; empty without retraining.
-        report: The report.
-        was_finished: Nothing was left to do.
     """
 
-    path: Path
-    genotype: Genotype | None
+    genotype: Genotype | None = None
+    found: SpaceResult | None = None
     epochs: int
     stopped: str | None
-    report: Path
     results: dict[str, RetrainResult] = field(default_factory=dict)
-    was_finished: bool = False
-    found: SpaceResult | None = None
+
+    def lines(self) -> list[str]:
+        stopped = f", stopped early: {self.stopped}" if self.stopped else ""
+        searched = f"searched   {self.epochs} epochs{stopped}"
+        found = [f"genotype   {self.genotype}"] if self.found is None else self.found.lines()
+        return [searched, *found, *retraining_table(list(self.results.values()))]
 
 
-def run_search(
+def run_gradient(
     config: SearchConfig,
     out: str | os.PathLike[str],
     progress: Progress | None = None,
     space: Space | None = None,
-) -> SearchResult:
-    """Search, retrain and report in a new run folder.
+) -> GradientResult:
+    """Search and retrain in a new run folder.
 
     Args:
         config: What to do; :meth:`SearchConfig.for_data` gives sensible defaults for a data set.
@@ -77,7 +73,7 @@ def run_search(
 
     Raises:
         NasfastError: Bad data, settings or folders; see the subclasses in nasfast.errors. Nothing is written then.
-        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_search` goes on.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, :func:`resume_gradient` goes on.
     """
     progress = progress or Progress(quiet=True)
     RunFolder.check_free(out)
@@ -99,9 +95,9 @@ def run_search(
         return _finish(run, loop, progress)
 
 
-def resume_search(
+def resume_gradient(
     out: str | os.PathLike[str], progress: Progress | None = None, space: Space | None = None
-) -> SearchResult:
+) -> GradientResult:
     """Go on with a run, whatever stage it was stopped in. A space of your own has to be given again.
 
     Raises:
@@ -133,44 +129,26 @@ def resume_search(
         return _finish(run, loop, progress)
 
 
-def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> SearchResult:
+def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientResult:
     """Everything that is left to do."""
     config = loop.config
     loop.run(run, progress)
     derived = loop.strategy.derive()
     if not isinstance(derived, Genotype):
-        training = replace(retrain_config(config), auxiliary=False, drop_path=0.0)
+        training = replace(config.retrain_config(), auxiliary=False, drop_path=0.0)
         found, results = finish_space(run, loop, derived, training, config.seed + SEED_RANDOM, progress)
-        return SearchResult(run.path, None, loop.epoch, loop.stopped, build_report(run), results, found=found)
+        return GradientResult(path=run.path, found=found, epochs=loop.epoch, stopped=loop.stopped, results=results)
     derived.save(run.genotype_path)
     results = {}
     if config.retrain:
         generator = torch.Generator().manual_seed(config.seed + SEED_RANDOM)
         networks = {"derived": derived, "random": random_genotype(generator, config.steps, multiplier=config.steps)}
         for label, genotype in networks.items():
-            results[label] = retrain(genotype, loop.dataset, run, retrain_config(config), label, progress=progress)
-    return SearchResult(run.path, derived, loop.epoch, loop.stopped, build_report(run), results)
+            results[label] = retrain(genotype, loop.dataset, run, config.retrain_config(), label, progress=progress)
+    return GradientResult(path=run.path, genotype=derived, epochs=loop.epoch, stopped=loop.stopped, results=results)
 
 
-def retrain_config(config: SearchConfig) -> RetrainConfig:
-    """How a run with these settings retrains."""
-    return RetrainConfig(
-        channels=config.retrain_channels,
-        layers=config.retrain_layers,
-        epochs=config.retrain_epochs,
-        batch_size=config.retrain_batch_size,
-        seed=config.seed,
-        device=config.device,
-    )
-
-
-def inherited_weights(run: RunFolder) -> dict[str, Tensor]:
-    """Weights of a run's search network, to start a retraining from."""
-    weights: dict[str, Tensor] = load_checkpoint(run.checkpoint_path, KIND)["strategy"]["network"]
-    return weights
-
-
-def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> SearchResult | None:
+def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> GradientResult | None:
     """The result of a run that has nothing left to do, from its files; None where something is left."""
     derived_path = run.genotype_path if space is None else run.architectures_path
     if not (run.report_path.is_file() and derived_path.is_file()):
@@ -182,7 +160,7 @@ def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) 
     results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
     epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
     stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
-    result = SearchResult(run.path, None, epochs, stopped, run.report_path, results, was_finished=True)
+    result = GradientResult(path=run.path, epochs=epochs, stopped=stopped, results=results, was_finished=True)
     if space is not None:
         return replace(result, found=read_result(run, space))
     return replace(result, genotype=Genotype.load(run.genotype_path))

@@ -17,13 +17,13 @@ from nasfast.estimators.latency import LatencyTable
 from nasfast.estimators.oneshot import OneShotEstimator
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.runs.folder import RunFolder, search_path
+from nasfast.search.blackbox.found import logged_trials, write_found
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.history import logged_trials, write_found
 from nasfast.search.inputs import load_run_data
 from nasfast.search.oneshot.training import TRAINING_KIND, SupernetTraining
-from nasfast.search.session import Sitting, take_steps
+from nasfast.search.session import Session, take_steps
 from nasfast.search.workers.open import on_worker, open_runner, trial_meter
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy
@@ -95,7 +95,7 @@ def _make_problem(training: SupernetTraining, estimator: OneShotEstimator) -> tu
 @contextmanager
 def open_children(
     run: RunFolder, training: SupernetTraining, own: Space | None, meter: Meter
-) -> Iterator[tuple[Sitting, OneShotEstimator]]:
+) -> Iterator[tuple[Session, OneShotEstimator]]:
     """The search among the children, at its start; workers it has end with the block.
 
     A worker gets a slice of the population, whose children share what they have in common.
@@ -104,7 +104,7 @@ def open_children(
     problem, strategy = _make_problem(training, estimator)
     if not config.workers:
         search = BlackBoxSearch(problem, strategy, config.most_evaluations, config.ask)
-        yield Sitting(search, config.limits(), meter), estimator
+        yield Session(search, config.limits(), meter), estimator
         return
     make = partial(worker_children, str(run.path.resolve()), own)
     with open_runner(run, config, make, training.space.decode) as runner:
@@ -112,38 +112,38 @@ def open_children(
         out = max(config.ask, size)
         shared = TrialSearch(problem, strategy, config.most_evaluations, out, runner, -(-out // size))
         busy = trial_meter(config, runner, meter.spent(0))
-        yield Sitting(shared, config.limits(), busy, runner.running), estimator
+        yield Session(shared, config.limits(), busy, runner.running), estimator
 
 
 def search_children(
-    run: RunFolder, training: SupernetTraining, sitting: Sitting, estimator: OneShotEstimator, progress: Progress
+    run: RunFolder, training: SupernetTraining, session: Session, estimator: OneShotEstimator, progress: Progress
 ) -> bool:
     """Take the steps of the search that are left, and write what was found; returns whether nothing was left."""
     path = search_path(run)
 
     def save() -> None:
         state = {
-            "search": json.dumps(sitting.search.state()),
+            "search": json.dumps(session.search.state()),
             "metrics_position": run.metrics.position,
-            "spent": sitting.to_state(),
+            "spent": session.to_state(),
         }
         save_checkpoint(path, SEARCH_KIND, state)
 
     if path.exists():
-        _load_search(run, sitting)
+        _load_search(run, session)
     else:
         run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
         save()
-    was_finished = sitting.over() and run.report_path.is_file() and run.architectures_path.is_file()
-    if not sitting.over():
+    was_finished = session.over() and run.report_path.is_file() and run.architectures_path.is_file()
+    if not session.over():
         progress.say(f"children are computed {estimator.way}")
-        take_steps(run, sitting, progress, training.config.checkpoint_seconds, save)
+        take_steps(run, session, progress, training.config.checkpoint_seconds, save)
     if not run.architectures_path.is_file():
-        write_found(run, sitting.search)
+        write_found(run, session.search)
     return was_finished
 
 
-def _load_search(run: RunFolder, sitting: Sitting) -> None:
+def _load_search(run: RunFolder, session: Session) -> None:
     """Go on from the search's checkpoint; trials that were logged after it go."""
     path = search_path(run)
     content = load_checkpoint(path, SEARCH_KIND)
@@ -151,6 +151,6 @@ def _load_search(run: RunFolder, sitting: Sitting) -> None:
         state = json.loads(content["search"])
         if not run.architectures_path.is_file():  # later, a retraining may have logged more
             run.metrics.truncate(content["metrics_position"])
-        sitting.search.load_state(state, logged_trials(run))
+        session.search.load_state(state, logged_trials(run))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the run's config.json and log") from error

@@ -21,7 +21,7 @@ from nasfast.supernets import SharedNetwork, make_supernet
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SupernetSpec:
     """What a search needs of a shared network.
 
     Attributes:
@@ -39,7 +39,7 @@ class Wanted:
     seed: int
 
 
-def load_network(path: str, wanted: Wanted, dataset: DataSet) -> SharedNetwork:
+def load_network(path: str, wanted: SupernetSpec, dataset: DataSet) -> SharedNetwork:
     """The shared network of a run of ``nasfast search --estimator oneshot``, in float32 on the CPU.
 
     Args:
@@ -104,7 +104,7 @@ def _open(path: str) -> RunFolder:
     return run
 
 
-def _check_space(path: str, config: OneShotConfig, wanted: Wanted) -> None:
+def _check_space(path: str, config: OneShotConfig, wanted: SupernetSpec) -> None:
     name = wanted.space.name
     if config.space != name:
         raise SpaceError(f"--supernet {path} is of the space {config.space}; expected {name}, which is searched")
@@ -116,7 +116,7 @@ def _check_space(path: str, config: OneShotConfig, wanted: Wanted) -> None:
         raise SpaceError(f"--supernet {path} is of {name} with {', '.join(differing)}, as it is searched")
 
 
-def _check_split(path: str, config: OneShotConfig, wanted: Wanted, count: int) -> None:
+def _check_split(path: str, config: OneShotConfig, wanted: SupernetSpec, count: int) -> None:
     """Raise ConfigError where the network has learned from images that the search holds out."""
     learned, _ = split_indices(count, 1 - config.held_out, config.seed)
     _, compared = split_indices(count, 1 - wanted.held_out, wanted.seed)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,16 @@ import torch
 from nasfast.config.budget import Meter, Spent
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError, NasfastError, RunError, SpaceError
-from nasfast.report.build import build_report
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder, search_path
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.history import Trial
 from nasfast.search.inputs import absolute_path, pin_settings
-from nasfast.search.oneshot.children import SEARCH_KIND, load_images, make_estimator, open_children, search_children
+from nasfast.search.oneshot.children import SEARCH_KIND, load_images, open_children, search_children
 from nasfast.search.oneshot.training import TRAINING_KIND, SupernetTraining
+from nasfast.search.result import FoundInSpace
 from nasfast.search.workers.open import check_picklable, with_workers
 from nasfast.spaces.base import Rows, Space
-from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.distributed import RankLost, Ranks, open_ranks, rank_device
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.device import check_device, use_threads
@@ -45,30 +43,12 @@ _TRAINING_SHARE = 0.8
 """Of a budget of time; the search among the children has the rest."""
 
 
-@dataclass
-class OneShotResult:
-    """What a run has found.
+@dataclass(kw_only=True)
+class OneShotResult(FoundInSpace):
+    """What a one-shot search has found. Scores are accuracies with shared weights, in percent.
 
-    Attributes:
-        path: The run folder.
-        space: What was searched.
-        best: The best trial that keeps the constraints; its score is the accuracy with shared weights, in percent.
-        front: Trials that no other dominates, the best first objective first.
-        evaluations: How many children were evaluated.
-        results: Retraining results by label: "best" and "random"; empty without retraining.
-        was_finished: Nothing was left to do.
-        failed: How many children could not be evaluated; on workers alone.
+    ``results`` are of "best" and "random".
     """
-
-    path: Path
-    space: Space
-    best: Trial
-    front: list[Trial]
-    evaluations: int
-    report: Path
-    results: dict[str, RetrainResult] = field(default_factory=dict)
-    was_finished: bool = False
-    failed: int = 0
 
 
 def run_oneshot(
@@ -245,29 +225,27 @@ def _finish(
     run: RunFolder, training: SupernetTraining, own: Space | None, meter: Meter, progress: Progress
 ) -> OneShotResult:
     """Everything that comes after the training."""
-    with open_children(run, training, own, meter) as (sitting, estimator):
-        was_finished = search_children(run, training, sitting, estimator, progress)
-    search, results, trained = sitting.search, {}, False
+    with open_children(run, training, own, meter) as (session, estimator):
+        was_finished = search_children(run, training, session, estimator, progress)
+    search, results, trained = session.search, {}, False
     if training.config.retrain:
         for label, row in _to_retrain(training, search).items():
             trained |= not _has_result(run, label)
-            config = retrain_config(training.config)
+            config = training.config.retrain_config()
             settings = training.config.space_settings()
             results[label] = retrain_row(
                 training.space, row, training.dataset, run, config, label, progress, settings=settings
             )
     was_finished &= not trained
-    report = run.report_path if was_finished else build_report(run)
     return OneShotResult(
-        run.path,
-        training.space,
-        search.best(),
-        search.front(),
-        len(search.trials),
-        report,
-        results,
-        was_finished,
-        len(search.failed),
+        path=run.path,
+        space=training.space,
+        best=search.best(),
+        front=search.front(),
+        evaluations=len(search.trials),
+        failed=len(search.failed),
+        results=results,
+        was_finished=was_finished,
     )
 
 
@@ -279,22 +257,3 @@ def _to_retrain(training: SupernetTraining, search: BlackBoxSearch) -> dict[str,
 
 def _has_result(run: RunFolder, label: str) -> bool:
     return any(row.get("kind") == "result" and row.get("label") == label for row in run.metrics.rows())
-
-
-def retrain_config(config: OneShotConfig) -> RetrainConfig:
-    return RetrainConfig(
-        epochs=config.retrain_epochs,
-        batch_size=config.retrain_batch_size,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        grad_clip=config.grad_clip,
-        drop_path=0.0,
-        auxiliary=False,
-        cutout=config.cutout,
-        seed=config.seed,
-        device=config.device,
-    )
-
-
-__all__ = ["OneShotResult", "Ranks", "make_estimator", "resume_oneshot", "run_oneshot"]

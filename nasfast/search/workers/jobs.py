@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from nasfast.errors import NasfastError
 from nasfast.spaces.base import Ancestors
 
-Asked = tuple[tuple[int, ...], int | None]
+TrialKey = tuple[tuple[int, ...], int | None]
 """A row, and the epochs it may be trained for (None: the estimator's own)."""
 
 State = Literal["finished", "crashed", "hung", "lost"]
@@ -35,7 +35,7 @@ class Job:
     ancestors: tuple[Ancestors, ...] = ()
 
     @property
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[TrialKey]:
         return [(row, self.budget) for row in self.rows]
 
     @property
@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """How far a job has come: steps done of all, and a few words."""
 
     done: int = 0
@@ -80,7 +80,7 @@ class Running:
     job: Job
     worker: str
     started: float
-    beat: Beat
+    beat: Heartbeat
 
 
 class Pool(Protocol):

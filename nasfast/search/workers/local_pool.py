@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from nasfast.search.workers.jobs import Beat, Job, Outcome, PoolError, Running, State
+from nasfast.search.workers.jobs import Heartbeat, Job, Outcome, PoolError, Running, State
 from nasfast.search.workers.worker import WorkerSpec, work
 
 _START_SECONDS = 300.0
@@ -33,7 +33,7 @@ class _Worker:
     ready: bool = False
     job: Job | None = None
     job_started: float = 0.0
-    beat: Beat = field(default_factory=Beat)
+    beat: Heartbeat = field(default_factory=Heartbeat)
     beat_at: float = 0.0
     log_from: int = 0
 
@@ -87,7 +87,7 @@ class LocalPool:
 
     def submit(self, job: Job) -> None:
         worker = next(worker for worker in self._workers if worker.ready and worker.job is None)
-        worker.job, worker.beat = job, Beat()
+        worker.job, worker.beat = job, Heartbeat()
         worker.job_started, worker.beat_at = time.time(), time.monotonic()
         worker.log_from = worker.log.stat().st_size
         with suppress(OSError):  # it has ended, which the next poll sees

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nasfast.search.workers.jobs import Beat, Job, Outcome, PoolError, Running, State
+from nasfast.search.workers.jobs import Heartbeat, Job, Outcome, PoolError, Running, State
 from nasfast.search.workers.worker import Beating, WorkerSpec, answer, error_text
 from nasfast.utils.device import use_threads
 
@@ -78,9 +78,9 @@ class _Actor:
     """The worker's side. Its methods run beside each other, so that one can be asked how far the other is."""
 
     def __init__(self, spec: WorkerSpec, index: int) -> None:
-        self._spec, self._index, self._beat = spec, index, Beat()
+        self._spec, self._index, self._beat = spec, index, Heartbeat()
 
-    def _note(self, beat: Beat) -> None:
+    def _note(self, beat: Heartbeat) -> None:
         self._beat = beat
 
     def prepare(self) -> tuple[str, str]:
@@ -97,13 +97,13 @@ class _Actor:
 
     def run(self, job: Job) -> tuple[State, Any]:
         use_threads(self._spec.threads)  # counts belong to the thread that sets them
-        self._beat = Beat()
+        self._beat = Heartbeat()
         try:
             return "finished", answer(self._estimator, job)
         except Exception as error:
             return "crashed", error_text(error)
 
-    def beat(self) -> Beat:
+    def beat(self) -> Heartbeat:
         return self._beat
 
 
@@ -118,7 +118,7 @@ class _Worker:
     job_started: float = 0.0
     running: Any = None
     beating: Any = None
-    beat: Beat = field(default_factory=Beat)
+    beat: Heartbeat = field(default_factory=Heartbeat)
     beat_at: float = 0.0  # of the last sign of progress
     asked_at: float = 0.0
 
@@ -167,7 +167,7 @@ class RayPool:
 
     def submit(self, job: Job) -> None:
         worker = next(worker for worker in self._workers if worker.ready and worker.job is None)
-        worker.job, worker.job_started, worker.beat = job, time.time(), Beat()
+        worker.job, worker.job_started, worker.beat = job, time.time(), Heartbeat()
         worker.beat_at = worker.asked_at = time.monotonic()
         worker.running = worker.actor.run.remote(job)
 

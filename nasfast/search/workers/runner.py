@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nasfast.search.workers.jobs import Asked, Job, Outcome, Pool, Running
+from nasfast.search.workers.jobs import Job, Outcome, Pool, Running, TrialKey
 from nasfast.search.workers.store import TrialStore
 from nasfast.spaces.base import Ancestors
 
@@ -28,7 +28,7 @@ class Failed:
 Result = dict[str, float] | Failed
 
 
-def _no_ancestors(asked: Asked) -> Ancestors:
+def _no_ancestors(asked: TrialKey) -> Ancestors:
     """For estimators that need none."""
     return ()
 
@@ -47,13 +47,13 @@ class TrialRunner:
 
     def __init__(self, pool: Pool, store: TrialStore, decode: Callable[[Sequence[int]], str]) -> None:
         self.pool, self.store, self._decode = pool, store, decode
-        self._results: dict[Asked, Result] = {}
+        self._results: dict[TrialKey, Result] = {}
         for record in store.records():
             if record.numbers is not None:
                 self._results[record.row, record.budget] = record.numbers
             elif record.state == "failed":
                 self._results[record.row, record.budget] = Failed(record.error)
-        self._asked: set[Asked] = set()  # no result yet
+        self._asked: set[TrialKey] = set()  # no result yet
         self._queue: deque[Job] = deque()
         self._lost: dict[Job, int] = {}
         self._worker_seconds = 0.0
@@ -61,7 +61,10 @@ class TrialRunner:
         self._started = False
 
     def submit(
-        self, asked: Sequence[Asked], together: int = 1, ancestors_of: Callable[[Asked], Ancestors] = _no_ancestors
+        self,
+        asked: Sequence[TrialKey],
+        together: int = 1,
+        ancestors_of: Callable[[TrialKey], Ancestors] = _no_ancestors,
     ) -> None:
         """Put trials at the end of the queue, those that are new.
 
@@ -79,7 +82,7 @@ class TrialRunner:
                 part = tuple(rows[start : start + together])
                 self._queue.append(Job(part, budget, ancestors=tuple(ancestors_of((row, budget)) for row in part)))
 
-    def wait(self, asked: Asked, seconds: float) -> Result | None:
+    def wait(self, asked: TrialKey, seconds: float) -> Result | None:
         """The result of a trial that was submitted; None where there is none after so many seconds.
 
         Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nasfast.errors import RunError
 from nasfast.runs.sqlite import sqlite_errors
-from nasfast.search.workers.jobs import Asked, Outcome
+from nasfast.search.workers.jobs import Outcome, TrialKey
 
 _VERSION = 1
 _APPLICATION = 0x6E617366  # "nasf"
@@ -131,7 +131,7 @@ class TrialStore:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def add(self, asked: Asked, arch: str) -> None:
+    def add(self, asked: TrialKey, arch: str) -> None:
         """A trial that waits for a worker; nothing where it is known."""
         choices, budget = _key(asked)
         with self._transaction() as connection:
@@ -151,7 +151,7 @@ class TrialStore:
                 self._record_one(connection, asked, outcome, place, final)
 
     def _record_one(
-        self, connection: sqlite3.Connection, asked: Asked, outcome: Outcome, place: int, final: bool
+        self, connection: sqlite3.Connection, asked: TrialKey, outcome: Outcome, place: int, final: bool
     ) -> None:
         trial = connection.execute("SELECT id FROM trials WHERE choices = ? AND budget = ?", _key(asked)).fetchone()[0]
         known = connection.execute("SELECT count(*) FROM attempts WHERE trial = ?", (trial,)).fetchone()[0]
@@ -191,6 +191,6 @@ class TrialStore:
         self._connection.close()
 
 
-def _key(asked: Asked) -> tuple[str, int]:
+def _key(asked: TrialKey) -> tuple[str, int]:
     row, budget = asked
     return json.dumps([int(choice) for choice in row]), _OWN_BUDGET if budget is None else budget

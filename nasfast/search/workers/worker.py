@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from nasfast.errors import NasfastError
-from nasfast.estimators.base import Estimator, Inheriting
-from nasfast.search.workers.jobs import Beat, Job
+from nasfast.estimators.base import Estimator, WarmStartEstimator
+from nasfast.search.workers.jobs import Heartbeat, Job
 from nasfast.utils.device import use_threads
 from nasfast.utils.progress import Progress, Stage
 
@@ -45,7 +45,7 @@ class WorkerSpec:
 class Beating(Progress):
     """Progress that is handed on, every half second at most."""
 
-    def __init__(self, send: Callable[[Beat], None]) -> None:
+    def __init__(self, send: Callable[[Heartbeat], None]) -> None:
         super().__init__(quiet=True)
         self._send = send
 
@@ -55,7 +55,7 @@ class Beating(Progress):
 
 
 class _BeatingStage(Stage):
-    def __init__(self, send: Callable[[Beat], None], done: int, total: int) -> None:
+    def __init__(self, send: Callable[[Heartbeat], None], done: int, total: int) -> None:
         self._send, self._done, self._total, self._note = send, done, total, ""
         self._sent = 0.0
 
@@ -64,12 +64,12 @@ class _BeatingStage(Stage):
         self._note = self._note if note is None else note
         if time.monotonic() - self._sent >= _BEAT_SECONDS:
             self._sent = time.monotonic()
-            self._send(Beat(self._done, self._total, self._note))
+            self._send(Heartbeat(self._done, self._total, self._note))
 
 
 def answer(estimator: Estimator, job: Job) -> tuple[dict[str, float], ...]:
     """What the estimator says of a job's rows."""
-    if isinstance(estimator, Inheriting):
+    if isinstance(estimator, WarmStartEstimator):
         for row, ancestors in job.lineage:
             estimator.note_ancestors(row, ancestors)
     estimates = estimator.estimate(np.array(job.rows, np.int64), job.budget)
@@ -87,7 +87,7 @@ def work(connection: Connection, spec: WorkerSpec, index: int, log: str) -> None
     """The main function of a worker process.
 
     It sends ("ready", None), or ("broken", error) and ends; then for each job that it receives any number of
-    ("beat", Beat), and ("finished", numbers) or ("crashed", error).
+    ("beat", Heartbeat), and ("finished", numbers) or ("crashed", error).
     """
     _write_output_to(Path(log))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a training saves its state and ends

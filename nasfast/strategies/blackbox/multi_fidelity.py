@@ -40,7 +40,7 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-class Asked(NamedTuple):
+class TrialKey(NamedTuple):
     """An architecture that is out for an estimate: ``token`` is the strategy's own."""
 
     row: tuple[int, ...]
@@ -77,8 +77,8 @@ class MultiFidelity(Strategy):
 
     def _begin(self) -> None:
         self._events: list[Any] = []
-        self._out: list[Asked] = []
-        self._last: list[Asked] = []
+        self._out: list[TrialKey] = []
+        self._last: list[TrialKey] = []
         self.reset()
 
     @abstractmethod
@@ -86,11 +86,11 @@ class MultiFidelity(Strategy):
         """Set up a new search, whose randomness follows from ``_seed``."""
 
     @abstractmethod
-    def next(self) -> Asked:
+    def next(self) -> TrialKey:
         """What to estimate next."""
 
     @abstractmethod
-    def result(self, asked: Asked, value: float | None) -> None:
+    def result(self, asked: TrialKey, value: float | None) -> None:
         """Take in the estimate of what was asked; None: it breaks a constraint."""
 
     def ask(self, count: int) -> Rows:
@@ -183,14 +183,14 @@ class SuccessiveHalving(MultiFidelity):
         self._drawn.add(row)
         return row
 
-    def next(self) -> Asked:
+    def next(self) -> TrialKey:
         bracket = next((b for b in self._brackets if b.queue), None)
         if bracket is None:
             bracket = _Bracket(0, deque(self._draw() for _ in range(self.first)), self.first)
             self._brackets.append(bracket)
-        return Asked(bracket.queue.popleft(), bracket.rung, bracket)
+        return TrialKey(bracket.queue.popleft(), bracket.rung, bracket)
 
-    def result(self, asked: Asked, value: float | None) -> None:
+    def result(self, asked: TrialKey, value: float | None) -> None:
         bracket: _Bracket = asked.token
         bracket.ended += 1
         if value is not None:
@@ -218,7 +218,7 @@ class ASHA(MultiFidelity):
     def reset(self) -> None:
         import optuna
 
-        self._waiting: deque[Asked] = deque()
+        self._waiting: deque[TrialKey] = deque()
         self._fixed: dict[str, Any] = {
             decision.name: optuna.distributions.CategoricalDistribution(tuple(range(len(decision.values))))
             for decision in self.space.decisions
@@ -243,14 +243,14 @@ class ASHA(MultiFidelity):
 
         return SuccessiveHalvingPruner(min_resource=1, reduction_factor=self.reduction)
 
-    def next(self) -> Asked:
+    def next(self) -> TrialKey:
         if self._waiting:
             return self._waiting.popleft()
         trial = self._study.ask(self._fixed)
         self._changed.add(trial.number)
-        return Asked(tuple(trial.params[decision.name] for decision in self.space.decisions), 0, trial)
+        return TrialKey(tuple(trial.params[decision.name] for decision in self.space.decisions), 0, trial)
 
-    def result(self, asked: Asked, value: float | None) -> None:
+    def result(self, asked: TrialKey, value: float | None) -> None:
         from optuna.trial import TrialState
 
         trial = asked.token
@@ -264,7 +264,7 @@ class ASHA(MultiFidelity):
         elif trial.should_prune():
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._waiting.append(Asked(asked.row, asked.rung + 1, trial))
+            self._waiting.append(TrialKey(asked.row, asked.rung + 1, trial))
 
     def _step(self, rung: int) -> int:
         """A rung as the pruner counts it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -150,3 +151,7 @@ class PPO(PolicyGradient):
             bounded = ratio.clamp(1 - self.clip, 1 + self.clip)
             gain = torch.minimum(ratio * advantages, bounded * advantages)
             self._step(-(gain + self.entropy * entropy).mean())
+
+
+REINFORCE_LSTM = partial(Reinforce, policy="lstm", batch=4, lr=0.01, entropy=0.1)
+"""REINFORCE with an LSTM controller, which learns from four architectures at a time."""

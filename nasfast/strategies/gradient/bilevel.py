@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nasfast.config.gradient import SearchConfig
 from nasfast.spaces.base import Space
 from nasfast.strategies.gradient.collapse_guard import CollapseGuard, GuardSettings, Observation, Verdict
 from nasfast.strategies.gradient.drnas import anchor_distance
 from nasfast.strategies.gradient.readout import Derived, architecture_of
 from nasfast.strategies.gradient.relaxations import Sampled, make_relaxation
+from nasfast.strategies.gradient.settings import BilevelSettings
 from nasfast.strategies.gradient.steps import (
     Batch,
     StepResult,
@@ -45,7 +45,7 @@ class BilevelSearch:
         space: A space of fixed wiring to search; None for the cells of DARTS.
     """
 
-    def __init__(self, config: SearchConfig, num_classes: int, in_channels: int, space: Space | None = None) -> None:
+    def __init__(self, config: BilevelSettings, num_classes: int, in_channels: int, space: Space | None = None) -> None:
         self.config = config
         with torch.random.fork_rng(devices=[]):  # the caller's global generator is left alone
             torch.manual_seed(config.seed)
@@ -141,7 +141,7 @@ class BilevelSearch:
 
 
 def _make_network(
-    config: SearchConfig, num_classes: int, in_channels: int, space: Space | None
+    config: BilevelSettings, num_classes: int, in_channels: int, space: Space | None
 ) -> SearchNetwork | MixtureNetwork:
     partial = config.strategy == "pcdarts"
     if space is not None:

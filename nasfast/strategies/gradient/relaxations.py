@@ -15,7 +15,6 @@ from nasfast.strategies.gradient.gdas import gdas_weights
 from nasfast.strategies.gradient.snas import concrete_weights, gumbel_noise
 from nasfast.supernets.relaxation import Relaxation, Softmax
 
-DIFFERENTIABLE = ("darts", "pcdarts", "gdas", "snas", "drnas")
 TEMPERATURES: dict[str, tuple[float, float]] = {"gdas": gdas.TEMPERATURES, "snas": snas.TEMPERATURES}
 """Temperatures of the first and the last epoch, for the strategies that have one."""
 

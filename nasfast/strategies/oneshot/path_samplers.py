@@ -182,5 +182,5 @@ class ControllerPaths(PathSampler):
         self.controller.load_state(own["controller"])
 
 
-SAMPLERS: dict[str, type[PathSampler]] = {"uniform": UniformPaths, "fair": FairPaths, "sandwich": SandwichPaths}
+MAKERS: dict[str, type[PathSampler]] = {"uniform": UniformPaths, "fair": FairPaths, "sandwich": SandwichPaths}
 """The samplers by name that need nothing but a space."""

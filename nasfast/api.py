@@ -1,0 +1,359 @@
+"""The public functions of nasfast: whatever the command line does, in one call each.
+
+Settings are the command's options with underscores in place of dashes, and have the same defaults; errors name them so.
+All functions raise subclasses of :class:`nasfast.errors.NasfastError`, whose message is one sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from nasfast.compare.kind import COMPARISON
+from nasfast.errors import ConfigError, NasfastError
+from nasfast.search.kinds import SEARCHES, Kind, kind_of, load
+from nasfast.search.routing import kind_for_own, route_settings
+from nasfast.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from nasfast.compare.runner import CompareResult
+    from nasfast.estimators.base import Estimator
+    from nasfast.search.result import RunResult
+    from nasfast.spaces.base import Space
+    from nasfast.training.config import RetrainResult
+
+KINDS = (*SEARCHES, COMPARISON)
+"""Every kind of run."""
+
+PathLike = str | os.PathLike[str]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def python_names(function: Callable[P, R]) -> Callable[P, R]:
+    """Make the errors of a function name settings as arguments: ``--batch-size`` is ``batch_size`` to its caller.
+
+    ``inspect.unwrap`` gives the function whose errors name the command's options.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except NasfastError as error:
+            if error.args and isinstance(error.args[0], str):
+                text = re.sub(r"--([a-z][a-z0-9-]*)", lambda option: option[1].replace("-", "_"), error.args[0])
+                error.args = (text, *error.args[1:])
+            raise
+
+    return run
+
+
+@python_names
+def run_search(
+    *,
+    out: PathLike | None = None,
+    config: PathLike | None = None,
+    progress: Progress | None = None,
+    space: str | Space = "",
+    strategy: str | None = None,
+    estimator: str | Estimator = "",
+    **settings: Any,
+) -> RunResult | None:
+    """Search an architecture, of whichever kind the space, the strategy and the estimator ask for.
+
+    Args:
+        out: The run folder to make. Default: ``runs/DATA-STRATEGY``, with a number where that exists.
+        config: A JSON or TOML file of settings, or the config.json of a run; arguments win over it.
+        progress: Where to show progress; ``Progress()`` shows a bar. Default: nowhere, but the ``logging`` logger
+            "nasfast" hears what is worth knowing.
+        space: By name, or an object. Default: the cells of DARTS, searched by gradients.
+        strategy: By name. Default: what is usual with the space and the estimator.
+        estimator: By name, or an object.
+        settings: ``data="digits"``, ``epochs=5``, ``budget="30m"`` and so on.
+
+    Returns:
+        What was found: a :class:`~nasfast.search.result.RunResult` of the kind of search, whose text is what the
+        command prints. None under torchrun on ranks other than the first.
+
+    Raises:
+        ConfigError: A setting is unknown, of another type, out of range, or does not go with the others.
+        DataError: The images or the table cannot be read.
+        RunError: The folder exists already.
+        KeyboardInterrupt: Ctrl-C; the state was saved, and :func:`resume_run` goes on.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if strategy is not None:
+        given["strategy"] = strategy
+    own: dict[str, Any] = {}
+    if isinstance(estimator, str):
+        given |= {"estimator": estimator} if estimator else {}
+    else:
+        own["estimator"] = estimator
+        given |= {"estimator": "table", "table": getattr(estimator, "name", type(estimator).__name__)}
+    if not isinstance(space, str):
+        own["space"] = space
+    elif space:
+        given["space"] = space
+    return start_run(*plan_run(given, config, own), out, progress)
+
+
+def plan_run(
+    given: Mapping[str, Any], config: PathLike | None, own: Mapping[str, Any]
+) -> tuple[Kind, Any, dict[str, Any]]:
+    """The kind of a search, its settings, and the objects of the caller's that it takes.
+
+    Raises:
+        ConfigError: They make no sense together.
+    """
+    if "space" not in own:
+        kind, values = route_settings(given, config)
+        return kind, kind.make_settings(values), _fitting(kind, own)
+    space = own["space"]
+    kind, values = kind_for_own(space, given, config)
+    settings = kind.make_settings(values)
+    return kind, replace(settings, space=space.name, space_set=()), _fitting(kind, own)
+
+
+def _fitting(kind: Kind, own: Mapping[str, Any]) -> dict[str, Any]:
+    for name in own:
+        if name not in kind.own:
+            raise ConfigError(f"{name}: a search of the kind {kind.name} takes none of your own, got {own[name]!r}")
+    return dict(own)
+
+
+def start_run(
+    kind: Kind, settings: Any, own: Mapping[str, Any], out: PathLike | None, progress: Progress | None
+) -> Any:
+    """Begin a run of any kind, and write its report when it is over."""
+    target = Path(out) if out is not None else free_folder(settings.run_name())
+    return _reported(load(kind.start)(settings, target, progress, **own))
+
+
+def free_folder(name: str) -> Path:
+    """``runs/NAME``, with a number where that exists."""
+    base = Path("runs") / name
+    number = 1
+    folder = base
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def _reported(result: Any) -> Any:
+    if result is not None and not result.was_finished:
+        build_report(result.path)
+    return result
+
+
+@python_names
+def resume_run(
+    run: PathLike,
+    *,
+    budget: str | None = None,
+    progress: Progress | None = None,
+    space: Space | None = None,
+    estimator: Estimator | None = None,
+) -> RunResult | None:
+    """Go on with a run that was stopped, of any kind; it ends with the bits of one that was never stopped.
+
+    Args:
+        run: The run folder.
+        budget: Of a black-box search: in place of the one it began with; what was spent counts.
+        progress: As for :func:`run_search`.
+        space, estimator: Of your own, where the run began with some: they have to be given again.
+
+    Returns:
+        As :func:`run_search`; ``was_finished`` is True where nothing was left to do.
+
+    Raises:
+        RunError: No run is there, it is in use, or its checkpoint cannot be read.
+        DataError: The images are no longer those that it began with.
+    """
+    from nasfast.runs.folder import RunFolder
+
+    folder = RunFolder.open(run, lock=False)
+    kind = kind_of(folder.read_config(), folder.config_path, KINDS)
+    if budget is not None and not kind.takes_budget:
+        raise ConfigError(f"--budget goes with --resume of a black-box search, which {run} is not; leave it out")
+    own = {name: value for name, value in (("space", space), ("estimator", estimator)) if value is not None}
+    given = _fitting(kind, own) | ({"budget": budget} if budget is not None else {})
+    return _reported(load(kind.resume)(run, progress, **given))  # type: ignore[no-any-return]
+
+
+@python_names
+def retrain_run(
+    run: PathLike,
+    *,
+    label: str | None = None,
+    overwrite: bool = False,
+    inherit: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> RetrainResult:
+    """Train the network that a search has found; goes on where an earlier training of this label was stopped.
+
+    Args:
+        run: The run folder.
+        label: Name of this training within the run. Default: "derived", or "best".
+        overwrite: Start again where this label was trained already.
+        inherit: Start from what the search has trained.
+        progress: As for :func:`run_search`.
+        settings: ``epochs``, ``batch_size``, ``lr``, ``cutout``, ``seed``, ``device``; of cells ``genotype`` (a file),
+            ``channels``, ``layers``, ``drop_path``, ``auxiliary``; of a space ``arch`` (its text), ``space_set``.
+
+    Returns:
+        Accuracy on the test images (``test_acc``, 0 to 1), loss, parameters, seconds.
+
+    Raises:
+        ConfigError: A setting does not go with the run.
+        RunError: The run has found nothing yet, or is in use.
+    """
+    from nasfast.retrain.from_run import retrain_stored
+
+    result = retrain_stored(run, label, settings, progress or Progress(quiet=True), overwrite, inherit)
+    build_report(run)
+    return result
+
+
+@python_names
+def evaluate_model(
+    run: PathLike, *, label: str | None = None, device: str = "cpu", progress: Progress | None = None
+) -> tuple[float, float]:
+    """Test a retrained network on the test images of its run.
+
+    Args:
+        label: Which retrained network of the run. Default: what it found.
+        device: Where to compute, as torch names it.
+
+    Returns:
+        Accuracy (0 to 1) and mean cross-entropy.
+
+    Raises:
+        RunError: The run has no such network.
+        DataError: The images have other classes or channels than the network.
+    """
+    from nasfast.retrain.from_run import read_stored_search
+    from nasfast.training.evaluate import evaluate
+    from nasfast.utils.device import check_device
+
+    check_device(device)
+    stored = read_stored_search(run)
+    images = stored.load_data(progress or Progress(quiet=True))
+    return evaluate(stored.folder, images, stored.label if label is None else label, device)
+
+
+@python_names
+def export_model(
+    run: PathLike, *, format: str = "onnx", out: PathLike | None = None, label: str | None = None, force: bool = False
+) -> Path:
+    """Export a retrained network, checked to give the same outputs before it is written.
+
+    Args:
+        format: "onnx", or "pt2" for ``torch.export.load``.
+        out: File to write. Default: ``RUN/model-LABEL.FORMAT``.
+        label: Which retrained network of the run. Default: what it found.
+        force: Overwrite the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: A package is missing, the file exists, or the outputs differ by more than 1e-4.
+        RunError: The run has no such network.
+    """
+    return export_checked(run, format=format, out=out, label=label, force=force)[0]
+
+
+def export_checked(
+    run: PathLike, *, format: str, out: PathLike | None, label: str | None, force: bool
+) -> tuple[Path, float]:
+    """As :func:`export_model`; also the largest relative difference of its outputs from PyTorch's."""
+    from nasfast.export.formats import FORMATS
+    from nasfast.retrain.from_run import read_stored_search
+
+    if format not in FORMATS:
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+    stored = read_stored_search(run)
+    name = stored.label if label is None else label
+    target = Path(out) if out is not None else Path(run) / f"model-{name}.{format}"
+    return target, FORMATS[format](stored.folder, target, name, force=force)
+
+
+@python_names
+def run_compare(*, out: PathLike | None = None, progress: Progress | None = None, **settings: Any) -> CompareResult:
+    """Compare estimators: how well each ranks architectures as the full training does, and what that costs.
+
+    Args:
+        out: Run folder to make. Default: ``runs/DATA-SPACE-compare``.
+        progress: As for :func:`run_search`.
+        settings: Those of ``nasfast compare``.
+
+    Returns:
+        Kendall's tau of each estimator with its interval, multiply-adds and seconds.
+
+    Raises:
+        NasfastError: Bad settings, data or folders. Nothing is written then.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    found: CompareResult = start_run(COMPARISON, COMPARISON.make_settings(given), {}, out, progress)
+    return found
+
+
+def build_report(run: PathLike) -> Path:
+    """Write ``report.html`` into a run folder, as far as the run has come.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: There is no run folder, its config.json cannot be read, or the report cannot be written.
+    """
+    from nasfast.report.build import build_report
+
+    return build_report(run)
+
+
+@python_names
+def make_estimator(name: str, space: Space, **settings: Any) -> Estimator:
+    """The estimator of this name for a space, as a black-box search would make it.
+
+    Args:
+        name: table, zero-cost, train, extrapolate or inherit.
+        space: Of the architectures.
+        settings: Those of ``nasfast search --estimator NAME``; ``table=FILE``, ``data="digits"``, ``epochs=5`` ...
+            ``out=FOLDER`` is where those that train keep their checkpoints.
+
+    Raises:
+        ConfigError: An unknown name or setting.
+        DataError: The table or the images cannot be read.
+    """
+    from nasfast.search.blackbox.estimator import make_task
+
+    out = settings.pop("out", None)
+    if name in ("train", "extrapolate", "inherit") and out is None:
+        raise ConfigError(f"out: {name} trains networks and needs a folder for their checkpoints, got none")
+    kind = next(kind for kind in SEARCHES if kind.name == "blackbox")
+    strategy = {"strategy": "morphism-evolution"} if name == "inherit" else {}
+    config = kind.make_settings({"estimator": name, **strategy, **settings})
+    config = replace(config, space=space.name, space_set=())
+    return make_task(config, space, Path(out or "."), Progress(quiet=True)).estimator
+
+
+__all__ = [
+    "KINDS",
+    "build_report",
+    "evaluate_model",
+    "export_model",
+    "make_estimator",
+    "resume_run",
+    "retrain_run",
+    "run_compare",
+    "run_search",
+]

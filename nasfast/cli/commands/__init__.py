@@ -1,0 +1,1 @@
+"""The commands, one file each; what they do stands in :mod:`nasfast.api`."""

@@ -1,0 +1,23 @@
+"""``nasfast evaluate``."""
+
+from __future__ import annotations
+
+import inspect
+
+from nasfast.cli.arguments import DeviceOption, LabelOption, QuietOption, RunArgument
+from nasfast.cli.errors import one_line_errors
+
+
+@one_line_errors
+def evaluate(
+    run: RunArgument, label: LabelOption = None, device: DeviceOption = "cpu", quiet: QuietOption = False
+) -> None:
+    """Test a retrained network on the test images of its run."""
+    from nasfast import api
+    from nasfast.retrain.from_run import read_stored_search
+    from nasfast.utils.progress import Progress
+
+    name = read_stored_search(run).label if label is None else label
+    test = inspect.unwrap(api.evaluate_model)
+    accuracy, loss = test(run, label=label, device=device, progress=Progress(quiet=quiet))
+    print(f"{name}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")

@@ -1,0 +1,18 @@
+"""What somebody may have meant by an unknown name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` for the name that is closest, nothing where none is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def must_be_one_of(name: str, known: Iterable[str]) -> str:
+    """``must be one of A, B, got NAME``, with a suggestion."""
+    names = list(known)
+    return f"must be one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
