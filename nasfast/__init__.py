@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from nasfast.strategies.registry import make_strategy, register_strategy
     from nasfast.supernets.batched_eval import evaluate_children
     from nasfast.utils.progress import Progress
-    from nasfast.utils.version import __version__
+
+    __version__: str
 
 __all__ = [
     "AccelerateReport",

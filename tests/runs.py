@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 import torch
 
+from nasfast.config.gradient import SearchConfig
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.search.blackbox.optuna_study import STUDY
-from nasfast.search.gradient.runner import SearchConfig
 
 TINY: dict[str, Any] = {
     "data": "digits",

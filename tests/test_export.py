@@ -18,7 +18,8 @@ from nasfast.export import formats as export
 from nasfast.export.formats import export_onnx, export_pt2
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.darts import random_genotype
-from nasfast.training.genotype_trainer import RetrainConfig, retrain
+from nasfast.training.config import RetrainConfig
+from nasfast.training.genotype_trainer import retrain
 from nasfast.training.model_file import load_model
 
 CONFIG = RetrainConfig(channels=4, layers=3, epochs=1, batch_size=32, seed=1)

@@ -20,7 +20,8 @@ from nasfast.cli.app import app
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.search.inputs import load_run_data
-from nasfast.search.oneshot.runner import make_estimator, resume_oneshot, run_oneshot
+from nasfast.search.oneshot.children import make_estimator
+from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
 from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.spaces.base import Space
 from nasfast.spaces.operations import Classifier, conv_bn

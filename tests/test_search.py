@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
+from nasfast.config.gradient import SearchConfig
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.runs.checkpoint import CheckpointError
-from nasfast.search.gradient.runner import SearchConfig, SearchError, resume_gradient, run_gradient
+from nasfast.search.gradient.loop import SearchError
+from nasfast.search.gradient.runner import resume_gradient, run_gradient
 from nasfast.spaces.darts import count_skips
 from nasfast.spaces.genotype import Genotype
 from nasfast.utils.progress import Progress, Stage

@@ -25,8 +25,9 @@ from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.genotype_network import DerivedCell, DerivedNetwork, count_parameters, drop_path, inherit_weights
 from nasfast.supernets import SearchNetwork
-from nasfast.training.evaluate import evaluate
-from nasfast.training.genotype_trainer import RetrainConfig, TrainError, retrain
+from nasfast.training.config import RetrainConfig
+from nasfast.training.evaluate import TrainError, evaluate
+from nasfast.training.genotype_trainer import retrain
 from nasfast.training.model_file import load_model, model_path
 from nasfast.utils.progress import Progress, Stage
 

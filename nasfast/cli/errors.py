@@ -40,7 +40,7 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **(extra | {"standalone_mode": False}))
         except _USAGE as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 print(str(error))

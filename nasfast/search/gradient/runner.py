@@ -24,7 +24,8 @@ from nasfast.search.result import RunResult, retraining_table
 from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
-from nasfast.training.genotype_trainer import RetrainResult, retrain
+from nasfast.training.config import RetrainResult
+from nasfast.training.genotype_trainer import retrain
 from nasfast.utils.device import check_device, use_threads
 from nasfast.utils.progress import Progress
 
