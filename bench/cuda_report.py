@@ -1,28 +1,39 @@
 """What every CUDA kernel takes on every architecture: `make cuda-report`, or `python -m bench.cuda_report`.
 
 Compiles the kernels as the extension does (objects that are up to date stay) and reads what ptxas says of each:
-registers per thread, static shared memory per block, stack frame, spilled registers. A kernel that spills, or keeps an
-array in local memory because its index is not known at compile time, is slow in a way that no test sees: either fails
-the report. Needs the CUDA toolkit, and no GPU.
+registers per thread, static shared memory per block, stack frame, spilled registers; and from their PTX, how wide they
+access memory. A kernel that spills, that keeps an array in local memory because its index is not known at compile time,
+or that moves single bytes, is slow in a way that no test sees: each fails the report. Needs the CUDA toolkit, and no
+GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.cuda_occupancy import residency
+from bench.cuda_ptx import Accesses, compile_ptx, plain_name
 from bench.tables import Row, render
 
 ROOT = Path(__file__).resolve().parent.parent
+
+RESOURCES = """\
+What a kernel takes. Dynamic shared memory is chosen by the host at each launch and is not known here: `blocks` of a
+multiprocessor are what threads, registers and static shared memory allow, and `room` the bytes of dynamic shared memory
+that a block may take for all of them to be resident. A block that takes more has fewer beside it."""
+ACCESSES = """
+Instructions that move 16 bytes at once, in the PTX; not how often they run."""
 
 
 @dataclasses.dataclass
@@ -47,14 +58,14 @@ class Kernel:
 
 
 def parse_ptxas(text: str, source: str) -> list[Kernel]:
-    """Kernels in the output of `nvcc -Xptxas -v`; names as the compiler writes them."""
+    """Kernels in the output of `nvcc -Xptxas -v`; names as the compiler writes them, but see plain_name."""
     kernels: list[Kernel] = []
     arch = ""
     for line in text.splitlines():
         if match := re.search(r"Compiling entry function '\S+' for '(sm_\w+)'", line):
             arch = match[1]
         elif match := re.search(r"Function properties for (\S+)", line):
-            kernels.append(Kernel(source, match[1], arch))
+            kernels.append(Kernel(source, plain_name(match[1]), arch))
         elif match := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             kernels[-1].stack, kernels[-1].spill_stores, kernels[-1].spill_loads = map(int, match.groups())
         elif match := re.search(r"Used (\d+) registers", line):
@@ -64,18 +75,16 @@ def parse_ptxas(text: str, source: str) -> list[Kernel]:
     return kernels
 
 
-def demangle(kernels: Sequence[Kernel]) -> None:
-    """Readable names, where c++filt is installed."""
-    if not kernels or shutil.which("c++filt") is None:
-        return
-    names = "\n".join(k.name for k in kernels)
-    readable = subprocess.run(["c++filt"], input=names, check=True, capture_output=True, text=True).stdout.splitlines()
-    for kernel, name in zip(kernels, readable, strict=True):
-        short = re.sub(r"\(anonymous namespace\)::|nasfast::|^void ", "", name)
-        kernel.name = short.split("(")[0]
+@functools.cache
+def readable(name: str) -> str:
+    """A name as it stands in the source, where c++filt is installed."""
+    if shutil.which("c++filt") is None:
+        return name
+    full = subprocess.run(["c++filt", name], check=True, capture_output=True, text=True).stdout.strip()
+    return re.sub(r"\(anonymous namespace\)::|nasfast::|^void ", "", full).split("(")[0]
 
 
-def compile_kernels() -> list[Kernel]:
+def compile_kernels() -> tuple[list[Kernel], list[Accesses]]:
     """Kernels of csrc, compiled where they changed. Raises SystemExit where they cannot be compiled."""
     setup = load_setup()
     torch, _ = setup.import_torch()
@@ -86,8 +95,8 @@ def compile_kernels() -> list[Kernel]:
     units = [setup.cuda_unit(source, cuda.home) for source in sources]
     setup.compile_stale(units)
     kernels = [k for unit in units for k in parse_ptxas(unit.log.read_text(), unit.source.name)]
-    demangle(kernels)
-    return kernels
+    lowest = min((k.arch for k in kernels), key=lambda arch: int(re.sub(r"\D", "", arch)))
+    return kernels, compile_ptx(sources, ROOT, cuda.home / "bin/nvcc", lowest)
 
 
 def load_setup() -> Any:
@@ -101,47 +110,81 @@ def load_setup() -> Any:
     return module
 
 
-def table(kernels: Sequence[Kernel]) -> str:
-    """One row per kernel: registers on each architecture, and the most it takes of memory on any."""
+def resource_table(kernels: Sequence[Kernel], threads: Mapping[str, int]) -> str:
+    """One row per kernel: what it takes on each architecture, and the most it takes of memory on any."""
     archs = list(dict.fromkeys(k.arch for k in kernels))
     by_name: dict[tuple[str, str], dict[str, Kernel]] = {}
     for k in kernels:
         by_name.setdefault((k.source, k.name), {})[k.arch] = k
     rows: list[Row] = []
     for (source, name), on in by_name.items():
-        registers = [str(on[arch].registers) if arch in on else "-" for arch in archs]
+        block = threads.get(name, 0)
+        taken: list[str] = []
+        for arch in archs:
+            taken += _taken(on[arch], block) if arch in on else ["-"] * 3
         sizes = [
             str(max(getattr(k, field) for k in on.values()))
             for field in ("shared", "stack", "spill_stores", "spill_loads")
         ]
-        rows.append((source, name, *registers, *sizes))
-    headers = ("source", "kernel", *(f"registers {arch}" for arch in archs))
-    return render((*headers, "static shared", "stack", "spill stores", "spill loads"), rows)
+        rows.append((source, readable(name), str(block or "-"), *taken, *sizes))
+    headers = [f"{what} {arch}" for arch in archs for what in ("registers", "blocks", "room")]
+    return render(
+        ("source", "kernel", "threads", *headers, "static shared", "stack", "spill stores", "spill loads"), rows
+    )
 
 
-def report(kernels: Sequence[Kernel], path: Path | None) -> int:
-    """Print the table, write it as JSON, and return the exit status: 1 where a kernel is rejected or none was found."""
+def _taken(kernel: Kernel, threads: int) -> list[str]:
+    """Registers, blocks of a multiprocessor, and the shared memory that is left to each."""
+    held = residency(kernel.arch, threads, kernel.registers, kernel.shared)
+    return [str(kernel.registers), *(("-", "-") if held is None else (str(held.blocks), str(held.room)))]
+
+
+def access_table(functions: Sequence[Accesses]) -> str:
+    kinds = ("load global", "store global", "load shared", "store shared")
+    rows = [
+        (f.source, readable(f.name), *(str(f.wide.get(kind, 0)) for kind in kinds), str(len(f.single_bytes)))
+        for f in functions
+    ]
+    return render(("source", "kernel", *kinds, "single bytes"), rows)
+
+
+def report(kernels: Sequence[Kernel], functions: Sequence[Accesses], path: Path | None) -> int:
+    """Print the tables, write them as JSON; returns the exit status: 1 where a kernel is rejected or none is found."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps([dataclasses.asdict(k) for k in kernels], indent=1) + "\n", encoding="utf-8")
+        content = {name: [dataclasses.asdict(part) for part in parts] for name, parts in _parts(kernels, functions)}
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
-    if not kernels:
+    if not kernels or not functions:
         print("cuda-report: no kernel was compiled")
         return 1
-    print(table(kernels))
-    faults = [k for k in kernels if k.fault]
-    for k in faults:
-        print(f"cuda-report: {k.source}: {k.name} on {k.arch} {k.fault}")
-    print(f"cuda-report: {len(kernels) - len(faults)} of {len(kernels)} kernels keep everything in registers")
+    print(RESOURCES, resource_table(kernels, {f.name: f.threads for f in functions}), sep="\n\n")
+    print(ACCESSES, access_table(functions), sep="\n\n")
+    faults = [f"{k.source}: {readable(k.name)} on {k.arch} {k.fault}" for k in kernels if k.fault]
+    faults += [f"{f.source}: {readable(f.name)} {f.fault}" for f in functions if f.fault]
+    unread = {(k.source, k.name) for k in kernels} - {(f.source, f.name) for f in functions}
+    faults += [f"{source}: no PTX was found of {readable(name)}" for source, name in sorted(unread)]
+    for fault in faults:
+        print(f"cuda-report: {fault}")
+    kept = sum(not k.fault for k in kernels)
+    print(f"cuda-report: {kept} of {len(kernels)} kernels keep everything in registers")
+    whole = sum(not f.fault for f in functions)
+    print(f"cuda-report: {whole} of {len(functions)} functions move no single bytes")
     return 1 if faults else 0
+
+
+def _parts(
+    kernels: Sequence[Kernel], functions: Sequence[Accesses]
+) -> tuple[tuple[str, Sequence[Kernel | Accesses]], ...]:
+    return ("kernels", kernels), ("accesses", functions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.cuda_report", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures there")
     args = parser.parse_args(argv)
-    return report(compile_kernels(), args.json)
+    return report(*compile_kernels(), args.json)
 
 
 if __name__ == "__main__":

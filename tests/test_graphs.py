@@ -9,8 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasfast.config.gradient import SearchConfig
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.search.gradient import cuda_graphs as graphs
+from nasfast.strategies.gradient.bilevel import BilevelSearch
+from nasfast.strategies.gradient.steps import Batch
+from nasfast.training.optim import set_rate
 
 NO_GPU = not torch.cuda.is_available()
 
@@ -62,15 +66,79 @@ def test_learning_rates_become_tensors_that_change_in_place(name: str) -> None:
     rate = group["lr"]
     assert isinstance(rate, torch.Tensor)
     assert group.get("capturable") or group.get("fused")
-    graphs.set_rate(optimizer, 0.25)
+    recorded = graphs.RecordedRates([optimizer])
+    set_rate(optimizer, 0.25)
     assert group["lr"] is rate
     assert rate.item() == 0.25
+    recorded.check()
 
 
 def test_a_plain_learning_rate_is_set_too() -> None:
     optimizer = OPTIMIZERS["sgd"](small().parameters())
-    graphs.set_rate(optimizer, 0.5)
+    set_rate(optimizer, 0.5)
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def search(strategy: str = "darts") -> BilevelSearch:
+    return BilevelSearch(SearchConfig(strategy=strategy, channels=4, layers=3, steps=2, epochs=3, fused=False), 3, 3)
+
+
+def test_an_epoch_of_a_search_changes_a_recorded_rate_in_place() -> None:
+    bilevel = search()
+    graphs.make_capturable(bilevel.weight_optimizer, torch.device("cpu"))
+    recorded = graphs.RecordedRates([bilevel.weight_optimizer])
+    rate = bilevel.weight_optimizer.param_groups[0]["lr"]
+    for epoch in range(2):
+        assert rate.item() == pytest.approx(bilevel.begin_epoch(epoch))
+        recorded.check()
+    assert rate.item() < bilevel.config.lr
+
+
+def test_a_replaced_rate_is_noticed() -> None:
+    optimizer = OPTIMIZERS["sgd"](small().parameters())
+    graphs.make_capturable(optimizer, torch.device("cpu"))
+    recorded = graphs.RecordedRates([optimizer])
+    optimizer.load_state_dict(optimizer.state_dict())
+    with pytest.raises(NasfastError, match="a learning rate was replaced since it was recorded"):
+        recorded.check()
+
+
+@pytest.mark.parametrize("strategy", ["gdas", "snas", "drnas"])
+def test_drawn_weights_are_refused(strategy: str) -> None:
+    bilevel = search(strategy)
+    batch = Batch(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.long))
+    optimizers = bilevel.weight_optimizer, bilevel.arch_optimizer
+    with pytest.raises(ConfigError, match="draws its weights, as gdas, snas and drnas do, cannot be recorded"):
+        graphs.capture_search_step(bilevel.network, bilevel.criterion, *optimizers, batch, batch, 5.0)
+
+
+def test_an_autocast_that_keeps_casts_is_refused() -> None:
+    graphs.refuse_kept_casts("cpu")
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        graphs.refuse_kept_casts("cpu")
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ConfigError, match="cache_enabled=False"):
+        graphs.refuse_kept_casts("cpu")
+
+
+def test_no_cast_of_a_warm_up_reaches_a_recording() -> None:
+    """An autocast within another leaves its casts behind, until the outer one ends."""
+    module, x = nn.Linear(4, 3), torch.ones(2, 4)
+
+    def step() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return module(x)
+
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        before = step()
+        with torch.no_grad():
+            module.weight.add_(1.0)
+        with graphs.fresh_casts():
+            recorded = step()
+        with torch.no_grad():
+            module.weight.add_(1.0)
+        after = step()
+    assert not torch.equal(before, recorded)
+    assert not torch.equal(recorded, after)
 
 
 def test_optimizers_that_cannot_be_recorded_are_refused() -> None:

@@ -19,7 +19,7 @@ from nasfast.search.oneshot import training as training_module
 from nasfast.search.oneshot.runner import resume_oneshot
 from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.supernets.uses import uses_of
-from nasfast.training.distributed import Ranks
+from nasfast.training.distributed import Ranks, open_ranks
 from nasfast.utils.progress import Progress
 from tests.oneshot_runs import TINY, assert_same_searches, log_of, tiny
 from tests.runs import assert_same_bits, without_times
@@ -45,7 +45,9 @@ def start(*arguments, count=2):
     return [
         subprocess.Popen(
             [sys.executable, *map(str, arguments)],
-            env=environment(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            env=environment(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -262,12 +264,26 @@ def test_bad_settings_are_named():
         tiny(sampler="sandwich", rank_paths="different")
 
 
-def test_disagreement_is_noticed(monkeypatch):
-    ranks = Ranks(0, 2)
+def test_each_rank_keeps_to_its_own_gpu_and_disagreement_is_noticed(tmp_path):
+    """NCCL hangs where two ranks meet on one GPU, which is what torch takes as long as none is named."""
+    for code, _, errors in finish(start("-m", "tests.rank_devices", tmp_path)):
+        assert code == 0, errors
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for rank, of_rank in enumerate(seen):
+        gpu = f"cuda:{rank}"
+        assert of_rank["groups"] == [["nccl", gpu, [gpu]]]  # the GPU was taken before
+        assert set(of_rank["asked"]) == {gpu}
+        assert of_rank["different"].startswith("the ranks no longer agree on the weights: digests ")
+    assert seen[0]["different"] == seen[1]["different"]
+    assert len(set(seen[0]["different"].split("digests ")[1].split(", "))) == 2
 
-    def gather(found, own):
-        found[:] = [own, "f" * 16]
 
-    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
-    with pytest.raises(NasfastError, match="the ranks no longer agree on the weights: digests"):
-        ranks.check_same("the weights", [torch.ones(3)])
+@pytest.mark.without_gpu
+def test_a_rank_without_a_gpu_of_its_own_says_so(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(NasfastError, match="rank 1 of 2: LOCAL_RANK must say which GPU"), open_ranks("cuda", 5.0):
+        pass
+    with pytest.raises(NasfastError, match=r"on cuda:1, and this machine has 0 GPUs"), open_ranks("cuda:1", 5.0):
+        pass

@@ -52,10 +52,12 @@ __device__ __forceinline__ To bit_copy(const From& from) {
   return to;
 }
 
-// One memory instruction, whatever the element type.
+// One memory instruction, whatever the element type. The word is loaded before it is copied: a copy out of memory
+// itself would be one of single bytes, as a reference says nothing of alignment.
 template <class P, class T>
 __device__ __forceinline__ P load_pack(const T* p) {
-  return bit_copy<P>(*reinterpret_cast<const typename Word<sizeof(P)>::type*>(p));
+  const typename Word<sizeof(P)>::type word = *reinterpret_cast<const typename Word<sizeof(P)>::type*>(p);
+  return bit_copy<P>(word);
 }
 template <class P, class T>
 __device__ __forceinline__ void store_pack(T* p, const P& v) {
@@ -146,7 +148,11 @@ __device__ __forceinline__ bool last_block(unsigned* counter, unsigned blocks) {
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0 && threadIdx.y == 0 && threadIdx.z == 0) {
+    // The barrier hands this thread the writes of its block; its own fences pass them on with the count, and order what
+    // other blocks wrote before what is read from here on.
+    __threadfence();
     last = atomicAdd(counter, 1u) == blocks - 1;
+    __threadfence();
     if (last) *counter = 0;
   }
   last = __syncthreads_or(last);
@@ -178,6 +184,22 @@ __device__ __forceinline__ Pack<T, N> pack(const float (&v)[N]) {
 template <class T>
 __device__ __forceinline__ float rounded(float v) {
   return to_float(from_float<T>(v));
+}
+
+// 1 / v for v of 2^-126 to 2^126, by two Newton steps from an approximation in float32; a division is a call, around
+// which registers spill.
+__device__ __forceinline__ double reciprocal(double v) {
+  double r = static_cast<double>(__fdividef(1.0f, static_cast<float>(v)));
+  r = r * (2.0 - v * r);
+  return r * (2.0 - v * r);
+}
+
+// a / b for 0 <= a < 2^50 and b > 0, exactly. A division of 64 bits is a call too, and ten times as slow as one of 32.
+__device__ __forceinline__ int64_t quotient(int64_t a, int b) {
+  if (a >> 32 == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
+  const int64_t q = static_cast<int64_t>(static_cast<double>(a) * reciprocal(static_cast<double>(b)));
+  const int64_t rest = a - q * b;
+  return rest < 0 ? q - 1 : rest >= b ? q + 1 : q;
 }
 
 // Elements of one 16-byte access.

@@ -11,7 +11,7 @@ namespace nasfast {
 
 inline constexpr int64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535;
 inline constexpr int64_t kMaxThreads = 1024;
-inline constexpr size_t kMaxSharedBytes = 163 * 1024;  // the least of sm_80, sm_90 and sm_100
+inline constexpr size_t kSharedBytes = 48 * 1024;  // of a block, that every device gives unasked
 inline constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
 
 // A grid from 64-bit counts. Throws where CUDA has no such grid; 0 stays 0, an empty launch.
@@ -35,15 +35,20 @@ inline int checked_int(const char* name, const char* what, int64_t value) {
   return static_cast<int>(value);
 }
 
-inline void check_launch(const char* name, dim3 grid, dim3 block, size_t shared) {
+inline void check_launch(const char* name, dim3 grid, dim3 block) {
   make_grid(name, grid.x, grid.y, grid.z);
   const int64_t threads = static_cast<int64_t>(block.x) * block.y * block.z;
   if (threads < 1 || threads > kMaxThreads || block.z > 64)
     throw std::runtime_error(std::string(name) + ": a block must have 1 to 1024 threads, got " +
                              std::to_string(threads));
-  if (shared > kMaxSharedBytes)
-    throw std::runtime_error(std::string(name) + ": shared memory of a block must be at most " +
-                             std::to_string(kMaxSharedBytes) + " bytes, got " + std::to_string(shared));
+}
+
+// `most`: what a block can have on the device. No plan depends on it: a kernel needs the same on every device, and runs
+// or does not.
+inline void check_shared(const char* name, size_t needed, size_t most) {
+  if (needed > most)
+    throw std::runtime_error(std::string(name) + ": a block needs " + std::to_string(needed) +
+                             " bytes of shared memory, and this device gives it at most " + std::to_string(most));
 }
 
 }  // namespace nasfast

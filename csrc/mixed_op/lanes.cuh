@@ -32,11 +32,6 @@ struct Lanes {
 
 __host__ __device__ constexpr int lane_groups(int C) { return (C + kLaneChannels - 1) / kLaneChannels; }
 
-// a / b for a >= 0; a 64-bit division takes ten times as long and is seldom needed.
-__device__ __forceinline__ int64_t quotient(int64_t a, int b) {
-  return a >> 32 == 0 ? static_cast<unsigned>(a) / static_cast<unsigned>(b) : a / b;
-}
-
 struct PixelAt {
   int n, y, x;
 };

@@ -19,9 +19,9 @@ __global__ void __launch_bounds__(kMapThreads) supernet_depthwise_kernel(Table<L
   for (int j = 0; j < kMapItems / kMapThreads; ++j) {
     const int64_t item = first + j * kMapThreads + threadIdx.x;
     if (item >= items) return;
-    const int64_t pixel = item / packs;
-    const int c = static_cast<int>(item - pixel * packs) * kPack, n = static_cast<int>(pixel / area);
-    const int rest = static_cast<int>(pixel - static_cast<int64_t>(n) * area), y = rest / w.result_w;
+    const int pixel = static_cast<int>(quotient(item, packs));  // of a group: 32 bits
+    const int c = static_cast<int>(item - static_cast<int64_t>(pixel) * packs) * kPack, n = pixel / area;
+    const int rest = pixel - n * area, y = rest / w.result_w;
     const int x = rest - y * w.result_w;
     float sum[kPack] = {};
 #pragma unroll 1  // unrolled, the loops spill
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kMapThreads) supernet_depthwise_kernel(Table<L
     if constexpr (GRADIENT)
       store_gradient(task, pixel, w.result_ld, c, sum);
     else
-      store_pack(task.out + pixel * w.result_ld + c, sum);
+      store_pack(task.out + static_cast<int64_t>(pixel) * w.result_ld + c, sum);
   }
 }
 

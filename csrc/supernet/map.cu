@@ -2,6 +2,7 @@
 //
 //   block    256 threads, 1,024 packs of four channels of a task's result, pixel after pixel
 //   sums     float32, in the order of the terms; pools in row-major order, the padding not counted
+//   bounds   name the blocks of a multiprocessor: of itself ptxas spills to make room for more of them
 //
 // Terms are normalised and activated while they are read. The gradient of a pool is gathered: every pixel asks the
 // windows that hold it, so nothing is added by two threads; a maximum goes to its first pixel, as in torch.
@@ -11,9 +12,12 @@ namespace nasfast::supernet {
 namespace {
 
 struct Place {
-  int64_t pixel;
+  int pixel;  // of a group, whose pixels fit into 32 bits
   int n, y, x, c;
 };
+
+// Where channel c of a pixel stands.
+__device__ __forceinline__ int64_t element(int pixel, int ld, int c) { return static_cast<int64_t>(pixel) * ld + c; }
 
 // f(Place) for what this thread has of its task.
 template <class F>
@@ -26,10 +30,10 @@ __device__ __forceinline__ void each_pack(const LayerTask& task, const F& f) {
     const int64_t item = first + j * kMapThreads + threadIdx.x;
     if (item >= items) return;
     Place at;
-    at.pixel = item / packs;
-    at.c = static_cast<int>(item - at.pixel * packs) * kPack;
-    at.n = static_cast<int>(at.pixel / area);
-    const int rest = static_cast<int>(at.pixel - static_cast<int64_t>(at.n) * area);
+    at.pixel = static_cast<int>(quotient(item, packs));
+    at.c = static_cast<int>(item - static_cast<int64_t>(at.pixel) * packs) * kPack;
+    at.n = at.pixel / area;
+    const int rest = at.pixel - at.n * area;
     at.y = rest / w.result_w;
     at.x = rest - at.y * w.result_w;
     f(at);
@@ -53,7 +57,7 @@ __device__ __forceinline__ void join_terms(const LayerTask& task, const Source* 
   for (int t = 0; t < task.terms && first < at.c + kPack; ++t) {
     const Source term = load_struct(terms + task.first + t);
     const int ld = leading(term.channels);
-    const float* pixel = static_cast<const float*>(term.data) + at.pixel * ld;
+    const float* pixel = static_cast<const float*>(term.data) + element(at.pixel, ld, 0);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       const int c = at.c + i - first;
@@ -66,8 +70,8 @@ __device__ __forceinline__ void join_terms(const LayerTask& task, const Source* 
   }
 }
 
-__device__ __forceinline__ int64_t source_pixel(const Window& w, int n, int y, int x) {
-  return (static_cast<int64_t>(n) * w.source_h + y) * w.source_w + x;
+__device__ __forceinline__ int source_pixel(const Window& w, int n, int y, int x) {
+  return (n * w.source_h + y) * w.source_w + x;
 }
 
 __device__ __forceinline__ void pool(const LayerTask& task, const Place& at, float (&out)[kPack]) {
@@ -96,7 +100,7 @@ __device__ __forceinline__ void pool(const LayerTask& task, const Place& at, flo
   for (int i = 0; i < kPack; ++i) out[i] /= static_cast<float>(count);
 }
 
-__global__ void __launch_bounds__(kMapThreads) supernet_map_kernel(Table<LayerTask> table, const Source* terms) {
+__global__ void __launch_bounds__(kMapThreads, 4) supernet_map_kernel(Table<LayerTask> table, const Source* terms) {
   const LayerTask task = task_of_block(table);
   each_pack(task, [&](const Place& at) {
     float v[kPack] = {};
@@ -106,7 +110,7 @@ __global__ void __launch_bounds__(kMapThreads) supernet_map_kernel(Table<LayerTa
       join_terms(task, terms, at, v);
     else
       pool(task, at, v);
-    store_pack(task.out + at.pixel * task.window.result_ld + at.c, v);
+    store_pack(task.out + element(at.pixel, task.window.result_ld, at.c), v);
   });
 }
 
@@ -129,8 +133,7 @@ __device__ __forceinline__ void holds_maximum(const LayerTask& task, const Place
       const int y = qy * w.stride - w.pad + ky, x = qx * w.stride - w.pad + kx;
       if (y < 0 || y >= w.result_h || x < 0 || x >= w.result_w) continue;
       float v[kPack];
-      read_pixel<float>(task.gate, (static_cast<int64_t>(at.n) * w.result_h + y) * w.result_w + x, w.result_ld, at.c,
-                        v);
+      read_pixel<float>(task.gate, (at.n * w.result_h + y) * w.result_w + x, w.result_ld, at.c, v);
       const bool here = y == at.y && x == at.x;
 #pragma unroll
       for (int i = 0; i < kPack; ++i) {
@@ -144,12 +147,13 @@ __device__ __forceinline__ void holds_maximum(const LayerTask& task, const Place
 
 __device__ __forceinline__ void pool_grad(const LayerTask& task, const Place& at, float (&out)[kPack]) {
   const Window& w = task.window;
+  const float* gradient = static_cast<const float*>(task.x.data);
   for (int ky = 0; ky < w.kernel; ++ky)
     for (int kx = 0; kx < w.kernel; ++kx) {
       const int qy = tap_source<true>(w, at.y, ky, w.source_h), qx = tap_source<true>(w, at.x, kx, w.source_w);
       if (qy < 0 || qx < 0) continue;
       float g[kPack];
-      read_pixel<float>(task.x, source_pixel(w, at.n, qy, qx), w.source_ld, at.c, g);
+      load_pack(gradient + element(source_pixel(w, at.n, qy, qx), w.source_ld, at.c), g);
       if (task.kind == MapKind::kMaximumGrad) {
         bool mine[kPack] = {};
         holds_maximum(task, at, qy, qx, mine);
@@ -166,7 +170,7 @@ __device__ __forceinline__ void pool_grad(const LayerTask& task, const Place& at
 
 __device__ __forceinline__ void norm_grad(const LayerTask& task, const Place& at) {
   const int ld = task.window.result_ld;
-  const int64_t p = at.pixel * ld + at.c;
+  const int64_t p = element(at.pixel, ld, at.c);
   float g[kPack], y[kPack], z[kPack];
   load_pack(static_cast<const float*>(task.x.data) + p, g);
   load_pack(static_cast<const float*>(task.gate.data) + p, y);
@@ -192,7 +196,7 @@ __device__ __forceinline__ void norm_grad(const LayerTask& task, const Place& at
   store_pack(task.out + p, g);
 }
 
-__global__ void __launch_bounds__(kMapThreads) supernet_map_grad_kernel(Table<LayerTask> table) {
+__global__ void __launch_bounds__(kMapThreads, 3) supernet_map_grad_kernel(Table<LayerTask> table) {
   const LayerTask task = task_of_block(table);
   each_pack(task, [&](const Place& at) {
     if (task.kind == MapKind::kNormGrad) return norm_grad(task, at);
@@ -200,11 +204,11 @@ __global__ void __launch_bounds__(kMapThreads) supernet_map_grad_kernel(Table<La
     const float* g = static_cast<const float*>(task.x.data);
     float v[kPack] = {};
     if (task.kind == MapKind::kPassGrad) {
-      load_pack(g + at.pixel * w.source_ld + at.c, v);
+      load_pack(g + element(at.pixel, w.source_ld, at.c), v);
     } else if (task.kind == MapKind::kPartGrad) {
 #pragma unroll
       for (int i = 0; i < kPack; ++i)
-        if (at.c + i < task.channels) v[i] = gload(g + at.pixel * w.source_ld + task.first + at.c + i);
+        if (at.c + i < task.channels) v[i] = gload(g + element(at.pixel, w.source_ld, task.first + at.c + i));
     } else {
       pool_grad(task, at, v);
     }

@@ -5,6 +5,7 @@
 //   images    strided [N, C, H, W] to values of the groups, and back as readers see them
 //   running   one block per normalisation: its uses one after the other, as in a loop over the groups
 //   block     256 threads, one element each
+//   bounds    of running name the blocks of a multiprocessor: of itself ptxas spills to make room for more of them
 #include "read.cuh"
 
 namespace nasfast::supernet {
@@ -26,19 +27,21 @@ __global__ void __launch_bounds__(kFlatThreads) supernet_pack_kernel(Table<PackT
   if (task.kind == PackKind::kDense || task.kind == PackKind::kTransposed) {
     const bool swap = task.kind == PackKind::kTransposed;
     const int inner = swap ? task.in_ld : task.out_ld, outer = swap ? task.out_ld : task.in_ld;
-    const int at = static_cast<int>(i % inner), row = static_cast<int>(i / inner % outer);
-    tap = static_cast<int>(i / inner / outer);
+    const int64_t line = quotient(i, inner);
+    tap = static_cast<int>(quotient(line, outer));
+    const int at = static_cast<int>(i - line * inner);
+    const int row = static_cast<int>(line - static_cast<int64_t>(tap) * outer);
     o = swap ? row : at;
     c = swap ? at : row;
     all = static_cast<int64_t>(taps) * inner * outer;
   } else if (task.kind == PackKind::kDepthwise) {
-    o = static_cast<int>(i % task.out_ld);
+    tap = static_cast<int>(quotient(i, task.out_ld));
     c = 0;
-    tap = static_cast<int>(i / task.out_ld);
+    o = static_cast<int>(i - static_cast<int64_t>(tap) * task.out_ld);
     all = static_cast<int64_t>(taps) * task.out_ld;
   } else {
-    c = static_cast<int>(i % task.in_ld);
-    o = static_cast<int>(i / task.in_ld);
+    o = static_cast<int>(quotient(i, task.in_ld));
+    c = static_cast<int>(i - static_cast<int64_t>(o) * task.in_ld);
     tap = 0;
     all = static_cast<int64_t>(task.c_out) * task.in_ld;
   }
@@ -66,13 +69,12 @@ __device__ __forceinline__ int64_t packed_at(const PartTask& part, const int (&s
 
 __global__ void __launch_bounds__(kFlatThreads) supernet_params_kernel(Table<ParamTask> table, const PartTask* parts) {
   const ParamTask task = task_of_block(table);
-  int64_t i = element_of(task);
+  const int64_t i = element_of(task);
   if (i >= static_cast<int64_t>(task.size[0]) * task.size[1] * task.size[2] * task.size[3]) return;
-  const int o = static_cast<int>(i % task.size[0]);  // neighbours in packed gradients
-  i /= task.size[0];
-  const int c = static_cast<int>(i % task.size[1]);
-  i /= task.size[1];
-  const int x = static_cast<int>(i % task.size[3]), y = static_cast<int>(i / task.size[3]);
+  const int64_t line = quotient(i, task.size[0]);
+  const int tap = static_cast<int>(quotient(line, task.size[1])), y = tap / task.size[3], x = tap - y * task.size[3];
+  const int o = static_cast<int>(i - line * task.size[0]);  // neighbours in packed gradients
+  const int c = static_cast<int>(line - static_cast<int64_t>(tap) * task.size[1]);
   float sum = 0;
   for (int k = 0; k < task.parts; ++k) {
     const PartTask part = load_struct(parts + task.first + k);
@@ -85,12 +87,12 @@ __global__ void __launch_bounds__(kFlatThreads) supernet_params_kernel(Table<Par
 template <bool IN>
 __global__ void __launch_bounds__(kFlatThreads) supernet_images_kernel(Table<ImagesTask> table, ImagesArgs args) {
   const ImagesTask task = task_of_block(table);
-  const int64_t i = element_of(task), area = static_cast<int64_t>(args.H) * args.W;
-  const int width = IN ? args.ld : args.C;
-  if (i >= args.count * area * width) return;
-  const int c = static_cast<int>(i % width);
-  const int64_t pixel = i / width, n = pixel / area;
-  const int y = static_cast<int>((pixel - n * area) / args.W), x = static_cast<int>(pixel - n * area - y * args.W);
+  const int64_t i = element_of(task);
+  const int area = args.H * args.W, width = IN ? args.ld : args.C;
+  if (i >= static_cast<int64_t>(args.count) * area * width) return;
+  const int64_t pixel = quotient(i, width), n = quotient(pixel, area);
+  const int c = static_cast<int>(i - pixel * width), rest = static_cast<int>(pixel - n * area);
+  const int y = rest / args.W, x = rest - y * args.W;
   float* image =
       args.images + (task.first + n) * args.stride[0] + c * args.stride[1] + y * args.stride[2] + x * args.stride[3];
   if constexpr (IN) {
@@ -106,14 +108,7 @@ __global__ void __launch_bounds__(kFlatThreads) supernet_images_kernel(Table<Ima
   }
 }
 
-// 1 / v by two Newton steps from float32; a division of float64 is a call, around which registers spill.
-__device__ __forceinline__ double reciprocal(double v) {
-  double r = static_cast<double>(1.0f / static_cast<float>(v));
-  r = r * (2.0 - v * r);
-  return r * (2.0 - v * r);
-}
-
-__global__ void __launch_bounds__(kRunningThreads)
+__global__ void __launch_bounds__(kRunningThreads, 8)
     supernet_running_kernel(Table<RunningTask> table, const BatchStatistics* uses) {
   const RunningTask task = load_struct(table.tasks + blockIdx.x);
   const int64_t before = gload(task.batches);

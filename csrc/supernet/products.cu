@@ -26,8 +26,8 @@ class TapReader {
 #pragma unroll
     for (int j = 0; j < kRows; ++j) {
       const int64_t p = first + row(j);
-      n_[j] = p < pixels ? static_cast<int>(p / area) : -1;
-      const int rest = static_cast<int>(p - p / area * area);
+      const int n = static_cast<int>(p) / area, rest = static_cast<int>(p) - n * area;  // a group's pixels: 32 bits
+      n_[j] = p < pixels ? n : -1;
       y_[j] = rest / w.result_w;
       x_[j] = rest - y_[j] * w.result_w;
     }

@@ -135,7 +135,7 @@ __device__ __forceinline__ void join(Joined& a, const Joined& b) {
     a.second += b.second;
   } else {
     if (b.count == 0) return;
-    const double total = a.count + b.count, share = b.count / total, delta = b.first - a.first;
+    const double total = a.count + b.count, share = b.count * reciprocal(total), delta = b.first - a.first;
     a.first += delta * share;
     a.second += b.second + delta * delta * a.count * share;
     a.count = total;

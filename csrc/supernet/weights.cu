@@ -26,16 +26,16 @@ struct Chunk {
 
 // A pixel of the result of a member.
 struct MemberPixel {
-  int member, n, y, x;
-  int64_t pixel;  // of the member
+  int member, pixel;  // pixel of the member
+  int n, y, x;
   __device__ __forceinline__ MemberPixel(const WeightTask& task, int64_t at) {
     const Window& w = task.window;
     const int area = w.result_h * w.result_w;
-    const int64_t of_member = static_cast<int64_t>(task.images) * area;
-    member = static_cast<int>(at / of_member);
-    pixel = at - member * of_member;
-    n = static_cast<int>(pixel / area);
-    const int rest = static_cast<int>(pixel - static_cast<int64_t>(n) * area);
+    const int of_member = task.images * area;
+    member = static_cast<int>(quotient(at, of_member));
+    pixel = static_cast<int>(at - static_cast<int64_t>(member) * of_member);
+    n = pixel / area;
+    const int rest = pixel - n * area;
     y = rest / w.result_w;
     x = rest - y * w.result_w;
   }
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kProductThreads)
       if (p0 + k < range.last && n0 + n < w.result_ld) {
         const MemberPixel at(task, p0 + k);
         const float* dy = gload(&members[task.first + at.member].dy);
-        v = gload_vec<float, kPack>(dy + at.pixel * w.result_ld + n0 + n);
+        v = gload_vec<float, kPack>(dy + static_cast<int64_t>(at.pixel) * w.result_ld + n0 + n);
       }
       b.store_vec(Product::at_b(k, n), v);
     }
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kLanesThreads)
     if (y < 0) continue;
     const Member member = load_struct(members + task.first + at.member);
     float g[kPack];
-    load_pack(member.dy + at.pixel * ld + c, g);
+    load_pack(member.dy + static_cast<int64_t>(at.pixel) * ld + c, g);
 #pragma unroll
     for (int kx = 0; kx < KERNEL; ++kx) {
       const int x = tap_source<false>(w, at.x, kx, w.source_w);

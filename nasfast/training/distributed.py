@@ -28,10 +28,11 @@ class Ranks:
 
     Attributes:
         index, count: Which rank this is, and how many there are.
+        device: Where this rank's messages are: NCCL sends what is on the rank's own GPU.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, timeout: float = 600.0) -> None:
-        self.index, self.count, self.timeout = index, count, timeout
+    def __init__(self, index: int = 0, count: int = 1, timeout: float = 600.0, device: str = "cpu") -> None:
+        self.index, self.count, self.timeout, self.device = index, count, timeout, device
 
     @property
     def is_first(self) -> bool:
@@ -63,11 +64,14 @@ class Ranks:
         digest = hashlib.blake2b(digest_size=8)
         for tensor in tensors:
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        found: list[str | None] = [None] * self.count
+        own = torch.tensor([int.from_bytes(digest.digest(), signed=True)], dtype=torch.int64, device=self.device)
+        gathered = [torch.empty_like(own) for _ in range(self.count)]
         with self._reaching_all():
-            dist.all_gather_object(found, digest.hexdigest())
+            dist.all_gather(gathered, own)
+        found = [tensor.item() for tensor in gathered]
         if len(set(found)) > 1:
-            raise NasfastError(f"the ranks no longer agree on {what}: digests {', '.join(map(str, found))}")
+            digests = ", ".join(int(value).to_bytes(8, signed=True).hex() for value in found)
+            raise NasfastError(f"the ranks no longer agree on {what}: digests {digests}")
 
     def wait(self) -> None:
         """Go on when every rank has come here."""
@@ -96,19 +100,38 @@ def open_ranks(device: str, timeout: float) -> Iterator[Ranks]:
 
     Raises:
         RankLost: Not all ranks came together.
+        NasfastError: A rank on a GPU does not say which, or names one that this machine does not have.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()
         return
-    ranks = Ranks(int(os.environ["RANK"]), count, timeout)
-    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+    ranks = Ranks(int(os.environ["RANK"]), count, timeout, device)
+    gpu = torch.device(device) if torch.device(device).type == "cuda" else None
+    if gpu is not None:
+        _take_gpu(ranks, gpu)
     with ranks._reaching_all():
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        backend = "gloo" if gpu is None else "nccl"
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout), device_id=gpu)
     try:
         yield ranks
     finally:
         dist.destroy_process_group()
+
+
+def _take_gpu(ranks: Ranks, gpu: torch.device) -> None:
+    """Make a GPU this process's own: what names none, in torch and in NCCL, is on it and not on the first."""
+    present = torch.cuda.device_count()
+    if gpu.index is None:
+        raise NasfastError(
+            f"rank {ranks.index} of {ranks.count}: LOCAL_RANK must say which GPU is its own; see torchrun"
+        )
+    if gpu.index >= present:
+        raise NasfastError(
+            f"rank {ranks.index} of {ranks.count} computes on {gpu}, and this machine has {present} GPUs: "
+            "start as many ranks on it as it has"
+        )
+    torch.cuda.set_device(gpu)
 
 
 def rank_device(device: str) -> str:

@@ -1,11 +1,11 @@
-"""The optimizer of weights, the same for a search and for the network it found."""
+"""The optimizer of weights, the same for a search and for the network it found, and its learning rate."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class SGDOptions(Protocol):
@@ -30,3 +30,12 @@ def weight_optimizer(network: nn.Module, options: SGDOptions) -> torch.optim.SGD
         weight_decay=options.weight_decay,
         foreach=True,
     )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group; one that is a tensor in place, so that recorded steps see it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -26,7 +26,7 @@ from nasfast.spaces.genotype_network import count_parameters
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.evaluate import TrainError, evaluate_network
 from nasfast.training.model_file import model_path
-from nasfast.training.optim import weight_optimizer
+from nasfast.training.optim import set_rate, weight_optimizer
 from nasfast.utils.files import atomic_write
 from nasfast.utils.interrupt import deferred_interrupt
 from nasfast.utils.progress import Progress
@@ -186,8 +186,7 @@ class ScratchTrainer(ABC):
     def _schedule(self) -> None:
         """Learning rate and drop path of the current epoch."""
         share = self.epoch / self.config.epochs
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * (1 + math.cos(math.pi * share)) / 2
+        set_rate(self.optimizer, self.config.lr * (1 + math.cos(math.pi * share)) / 2)
         self.network.drop_path_prob = self.config.drop_path * share
 
     def _train_step(self) -> None:
@@ -219,7 +218,7 @@ class ScratchTrainer(ABC):
 
     def _end_epoch(self) -> str:
         """Test, log the epoch's row, and return a note for the progress bar."""
-        epoch, lr = self.epoch - 1, self.optimizer.param_groups[0]["lr"]
+        epoch, lr = self.epoch - 1, float(self.optimizer.param_groups[0]["lr"])
         self._check_finite(epoch)
         loss, correct = self.sums.tolist()
         count = self.sampler.batches_per_epoch * self.config.batch_size

@@ -153,7 +153,7 @@ void Machine::prepare(const char* name, dim3 grid_size, dim3 block, size_t share
     for (unsigned y = 0; y < block.y; ++y)
       for (unsigned x = 0; x < block.x; ++x) indices_.push_back({x, y, z});
   if (!shared_cells_) {
-    void* p = mmap(nullptr, nasfast::kMaxSharedBytes * sizeof(Cell), PROT_READ | PROT_WRITE,
+    void* p = mmap(nullptr, kMaxSharedBytes * sizeof(Cell), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     shared_cells_ = static_cast<Cell*>(p);

@@ -1,6 +1,7 @@
 // Runs a grid: blocks, fibers, barriers, warp operations.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -11,6 +12,8 @@ namespace simt {
 
 inline constexpr int kWarp = 32;
 inline constexpr int kMaxThreads = 1024;
+// Of a block: the least of sm_80, sm_90 and sm_100, so that what runs here runs on all of them.
+inline constexpr size_t kMaxSharedBytes = 163 * 1024;
 inline constexpr int kSlotBytes = 32;  // largest value a lane gives to a warp operation
 
 struct Index3 {

@@ -33,6 +33,7 @@ using std::max;
 using std::min;
 
 inline float rsqrtf(float v) { return 1.0f / sqrtf(v); }
+inline float __fdividef(float a, float b) { return a / b; }
 
 // ---- synchronisation ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ buffers, learning rates live in tensors, and nothing in the step may wait for th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +70,43 @@ def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> N
             state["step"] = state["step"].to(device)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group in place, so that recorded steps see it."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+class RecordedRates:
+    """The tensors that a recording reads learning rates from."""
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers = tuple(optimizers)
+        self._rates = self._present()
+
+    def _present(self) -> list[Any]:
+        return [group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def check(self) -> None:
+        """Raise NasfastError where an optimizer has another rate now, which the recording would not see."""
+        present = self._present()
+        if len(present) != len(self._rates) or any(a is not b for a, b in zip(present, self._rates, strict=True)):
+            raise NasfastError(
+                "captured step: a learning rate was replaced since it was recorded, as an assignment or "
+                "load_state_dict does; change rates with nasfast.training.optim.set_rate, record again after loading"
+            )
+
+
+def refuse_kept_casts(device_type: str) -> None:
+    """Raise ConfigError under an autocast that keeps its casts of weights: a recording would read them for ever."""
+    if torch.is_autocast_enabled(device_type) and torch.is_autocast_cache_enabled():
+        raise ConfigError(
+            "graphs: the autocast around a step to record must not keep casts of weights: "
+            "use torch.autocast(..., cache_enabled=False)"
+        )
+
+
+@contextmanager
+def fresh_casts() -> Iterator[None]:
+    """In the block, no cast of a weight is one that an autocast kept before; afterwards, none is one of the block's."""
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
 
 
 @dataclass(frozen=True)
@@ -85,17 +116,19 @@ class CapturedStep:
     Attributes:
         inputs: the buffers it reads; a call copies its arguments into them.
         outputs: what the step returned. Every call overwrites the tensors in it: clone what is to be kept.
+        rates: where it reads learning rates.
     """
 
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Tensor, ...]
     outputs: Any
+    rates: RecordedRates
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Run the step on new inputs of the recorded shapes and dtypes. Does not wait for the GPU.
 
         Raises:
-            NasfastError: another number of inputs, or another shape or dtype.
+            NasfastError: another number of inputs, another shape or dtype, or a learning rate that was replaced.
         """
         if len(inputs) != len(self.inputs):
             raise NasfastError(f"captured step: takes {len(self.inputs)} inputs, got {len(inputs)}")
@@ -105,6 +138,7 @@ class CapturedStep:
                     f"captured step: input {i} must be {buffer.dtype} {tuple(buffer.shape)} as recorded, "
                     f"got {value.dtype} {tuple(value.shape)}"
                 )
+        self.rates.check()
         for buffer, value in zip(self.inputs, inputs, strict=True):
             buffer.copy_(value, non_blocking=True)
         self.graph.replay()
@@ -127,16 +161,17 @@ def capture(
 
     Args:
         step: a function of tensors that updates modules and optimizers; it must not read a value back from the GPU,
-            nor depend on Python state that changes from step to step.
+            nor depend on Python state that changes from step to step, nor draw from a generator of its own.
         inputs: example inputs on a CUDA device.
         modules, optimizers: what the step changes; optimizers are made capturable (see `make_capturable`).
         state: tensors that it changes besides, as architecture parameters that are not parameters of a module.
 
     Raises:
         NasfastError: torch sees no CUDA device, or an input is not on one.
-        ConfigError: an optimizer cannot be recorded.
+        ConfigError: an optimizer cannot be recorded, or the autocast around keeps casts of weights.
     """
     device = _cuda_device(inputs)
+    refuse_kept_casts(device.type)
     for optimizer in optimizers:
         make_capturable(optimizer, device)
     changed = [t for module in modules for t in (*module.parameters(), *module.buffers())]
@@ -152,9 +187,9 @@ def capture(
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with fresh_casts(), torch.cuda.graph(graph):
         outputs = step(*buffers)
-    return CapturedStep(graph, buffers, outputs)
+    return CapturedStep(graph, buffers, outputs, RecordedRates(optimizers))
 
 
 def capture_search_step(
@@ -169,17 +204,24 @@ def capture_search_step(
     """A whole first-order DARTS step as one graph: the architecture on `valid`, then the weights on `train`.
 
     Args:
-        network: one whose weights are not drawn one-hot (as GDAS draws them), which takes a look at the draw.
+        network: one whose weights are not drawn (as by GDAS, SNAS and DrNAS): a recording would keep the temperature,
+            and draws come from a generator that it does not know.
         train, valid: example batches on the GPU; later ones must have their shapes.
         clip: largest norm of the weights' gradient.
 
     Returns:
         A step to call with (train inputs, train targets, valid inputs, valid targets); it returns the `StepResult` of
-        the weights' step and that of the architecture's. Learning rates change with `set_rate`.
+        the weights' step and that of the architecture's. Learning rates change with `nasfast.training.optim.set_rate`.
 
     Raises:
-        NasfastError, ConfigError: as `capture`.
+        NasfastError: as `capture`.
+        ConfigError: as `capture`, or the network's weights are drawn.
     """
+    if network.relaxation.drawn:
+        raise ConfigError(
+            "graphs: a search step that draws its weights, as gdas, snas and drnas do, cannot be recorded; "
+            "run the step as it is, or search with darts or pcdarts"
+        )
 
     def step(inputs: Tensor, targets: Tensor, valid_inputs: Tensor, valid_targets: Tensor) -> tuple[StepResult, ...]:
         arch = first_order_step(network, criterion, arch_optimizer, Batch(valid_inputs, valid_targets))

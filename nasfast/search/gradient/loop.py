@@ -176,7 +176,7 @@ class SearchLoop:
             "train_acc": train_right / (steps * batch),
             "valid_loss": valid_loss / valid_steps if valid_steps else None,
             "valid_acc": valid_right / (valid_steps * batch) if valid_steps else None,
-            "lr": self.strategy.weight_optimizer.param_groups[0]["lr"],
+            "lr": float(self.strategy.weight_optimizer.param_groups[0]["lr"]),
             "seconds": self.seconds,
             "images_per_second": (steps + valid_steps) * batch / self.seconds,
             "peak_memory_bytes": peak_memory(self.config.device),

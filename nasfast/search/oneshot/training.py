@@ -26,12 +26,12 @@ from nasfast.nn.memory_format import training_layout
 from nasfast.search.inputs import augmentation_of
 from nasfast.search.oneshot.step import accumulate_paths, average_over_ranks
 from nasfast.spaces.base import Rows, Space
-from nasfast.strategies.gradient.steps import cosine_rate, set_rate
+from nasfast.strategies.gradient.steps import cosine_rate
 from nasfast.strategies.oneshot.path_samplers import ControllerPaths
 from nasfast.supernets import SharedNetwork, make_supernet
 from nasfast.supernets.path_forward import PathForward
 from nasfast.training.distributed import Ranks
-from nasfast.training.optim import weight_optimizer
+from nasfast.training.optim import set_rate, weight_optimizer
 from nasfast.utils.memory import peak_memory
 
 TRAINING_KIND = "oneshot"

@@ -20,12 +20,11 @@ from nasfast.strategies.gradient.steps import (
     cosine_rate,
     first_order_step,
     second_order_step,
-    set_rate,
     weight_step,
 )
 from nasfast.supernets.cell_network import SearchNetwork
 from nasfast.supernets.mixture import MixtureNetwork
-from nasfast.training.optim import weight_optimizer
+from nasfast.training.optim import set_rate, weight_optimizer
 
 _SEED_DRAWS = 5
 """The generator of drawn weights has a seed this far from the run's, as the generators of the loop have theirs."""

@@ -48,12 +48,6 @@ def cosine_rate(epoch: int, epochs: int, highest: float, lowest: float) -> float
     return lowest + 0.5 * (highest - lowest) * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 def weight_step(
     network: Network, criterion: Criterion, optimizer: torch.optim.Optimizer, batch: Batch, clip: float
 ) -> StepResult:

@@ -111,9 +111,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("grid_for", [](const std::string& name, int64_t items, int64_t per_block) {
     return nasfast::grid_for(name.c_str(), items, per_block).x;
   });
-  m.def("check_launch", [](const std::string& name, unsigned threads, size_t shared) {
-    nasfast::check_launch(name.c_str(), dim3(1), dim3(threads), shared);
-  });
+  m.def("check_launch",
+        [](const std::string& name, unsigned threads) { nasfast::check_launch(name.c_str(), dim3(1), dim3(threads)); });
+  m.def("check_shared",
+        [](const std::string& name, size_t needed, size_t most) { nasfast::check_shared(name.c_str(), needed, most); });
+  m.def("quotient", &nasfast::quotient);
   m.def("checked_int", [](const std::string& name, const std::string& what, int64_t value) {
     return nasfast::checked_int(name.c_str(), what.c_str(), value);
   });
