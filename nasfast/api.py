@@ -147,7 +147,7 @@ def free_folder(name: str) -> Path:
 
 
 def _reported(result: Any) -> Any:
-    if result is not None and not result.was_finished:
+    if result is not None and not (result.was_finished and result.report.is_file()):
         build_report(result.path)
     return result
 

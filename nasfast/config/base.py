@@ -6,6 +6,7 @@ The command line is made from these fields, so an option, its help and its check
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, field
@@ -106,7 +107,7 @@ def convert_value(name: str, hint: Any, value: Any) -> Any:
     return value
 
 
-def read_content(path: str | Path) -> dict[str, Any]:
+def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The object that a JSON or TOML file holds.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
@@ -261,7 +262,7 @@ def _convert(name: str, value: Any) -> Any:
     return convert_value(name, _TYPES[name], value)
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Settings by name from a JSON or TOML file, or from the config.json of a run. Dashes in names are underscores.
 
     Raises:

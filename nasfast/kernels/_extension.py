@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from nasfast.errors import NasfastError
 _REBUILD = "build it again for this torch with `pip install --no-build-isolation --force-reinstall --no-deps .`"
 
 
+@functools.cache
 def load_extension() -> ModuleType:
     """The module nasfast._C, checked to be built for the torch that runs.
 

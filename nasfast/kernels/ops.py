@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 
 from nasfast.errors import ConfigError
-from nasfast.kernels import _fakes  # noqa: F401  registers what the ops give for meta tensors
 from nasfast.kernels._arrays import Array, as_tensor, as_tensors, like
 from nasfast.kernels._extension import load_extension
+from nasfast.kernels._library import require_ops
 from nasfast.kernels.primitives import ALL_PRIMITIVES
-
-_C = load_extension()
 
 # The numbers of csrc/mixed_op/graph.h.
 _PRIMITIVE_CODES = {
@@ -154,6 +152,7 @@ def mixed_op(
 
     Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019.
     """
+    require_ops()
     op = "mixed_op"
     out, used = torch.ops.nasfast.mixed_op(
         as_tensors(op, "states", states),
@@ -198,6 +197,7 @@ def relu_conv_bn(
         y = F.conv2d(F.relu(x), weights[0])
         out = F.batch_norm(y, None, None, *affine, training=True, eps=eps)
     """
+    require_ops()
     op = "relu_conv_bn"
     out, used = torch.ops.nasfast.relu_conv_bn(
         as_tensor(op, "x", x),
@@ -230,6 +230,7 @@ def shuffle_channels(mixed: Array, passed: Array, groups: int) -> Array:
 
     Xu et al., "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", ICLR 2020.
     """
+    require_ops()
     op = "shuffle_channels"
     out = torch.ops.nasfast.shuffle_channels(as_tensor(op, "mixed", mixed), as_tensor(op, "passed", passed), groups)
     return like(mixed, out)
@@ -256,6 +257,7 @@ def update_running_stats_(
         running_var[k].lerp_(stats[k, 1] * count / (count - 1), momentum)
         batches[k] += 1
     """
+    require_ops()
     op = "update_running_stats_"
     torch.ops.nasfast.update_running_stats_(
         as_tensor(op, "stats", stats),
@@ -307,6 +309,7 @@ def supernet_paths(
 
     Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", ECCV 2020.
     """
+    require_ops()
     return torch.ops.nasfast.supernet_paths(images, index, params, running, graph.code, graph.eps, per_operation)
 
 
@@ -336,6 +339,7 @@ def supernet_update_running_(
         norm.running_var.lerp_(batch_var * count / (count - 1), momentum)
         norm.num_batches_tracked += 1
     """
+    require_ops()
     torch.ops.nasfast.supernet_update_running_(
         stats, index, mean, var, batches, sizes, graph.code, per_operation, momentum
     )
@@ -343,9 +347,9 @@ def supernet_update_running_(
 
 def build_info() -> dict[str, object]:
     """How the extension was built and which instruction set runs: torch, compiler, openmp, cuda, isa, ..."""
-    return _C.build_info()
+    return load_extension().build_info()
 
 
 def empty_cache() -> int:
     """Give the CPU buffers kept between steps back to the system. Returns their bytes."""
-    return _C.empty_buffer_cache()
+    return load_extension().empty_buffer_cache()

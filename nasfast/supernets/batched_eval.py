@@ -24,8 +24,6 @@ from nasfast.supernets.elastic import ElasticNetwork, has_residual
 from nasfast.supernets.lowering import Lowering
 from nasfast.supernets.shared import SharedNetwork
 
-_C = load_extension()
-
 # Numbers of NodeKind in csrc/child_eval/plan.h.
 _KINDS = {"input": 0, "op": 1, "sum": 2, "concat": 3, "join": 3}
 
@@ -140,10 +138,10 @@ class ChildPlanner:
         if self._template is None:
             graphs = [self.network.space.graph(row, self.network.num_classes, in_channels) for row in rows]
             entries = self._lower_graphs(graphs)
-            merged = _C.ChildPopulation.from_graphs(*self.tables(), in_channels, *entries)
+            merged = load_extension().ChildPopulation.from_graphs(*self.tables(), in_channels, *entries)
         else:
             sizes = torch.from_numpy(self.network.space.sizes)
-            merged = _C.ChildPopulation.from_rows(
+            merged = load_extension().ChildPopulation.from_rows(
                 *self.tables(), in_channels, *self._template, sizes, torch.from_numpy(rows)
             )
         return ChildPlan(self, rows, merged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from rich.text import Text
 from nasfast.utils.clock import clock
 
 _PLAIN_SECONDS = 10.0
+_LOG = logging.getLogger("nasfast")
 
 
 class _RateColumn(ProgressColumn):
@@ -123,6 +125,7 @@ class Progress:
             plain.show()
 
     def say(self, text: str) -> None:
-        """Print one line of plain information, beside the bars."""
+        """Print one line of plain information, beside the bars; the logger "nasfast" hears it in any case."""
+        _LOG.info(text)
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)

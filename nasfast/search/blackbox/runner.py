@@ -143,7 +143,7 @@ def resume_blackbox(
                 _write_study(run, plan.strategy)
             else:  # killed before the first checkpoint, which is written before the first step
                 _save(run, session, plan)
-            finished = session.over() and run.report_path.is_file() and run.architectures_path.is_file()
+            finished = session.over() and run.architectures_path.is_file()
             if finished:
                 return _result(run, session.search, True)
             return _finish(run, plan, session, progress)

@@ -152,7 +152,7 @@ def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientRes
 def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> GradientResult | None:
     """The result of a run that has nothing left to do, from its files; None where something is left."""
     derived_path = run.genotype_path if space is None else run.architectures_path
-    if not (run.report_path.is_file() and derived_path.is_file()):
+    if not derived_path.is_file():
         return None
     rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
     if config.retrain and not config.table and not {"derived", "random"} <= set(rows):

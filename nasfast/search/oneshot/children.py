@@ -134,7 +134,7 @@ def search_children(
     else:
         run.metrics.append({"kind": "estimator", "name": estimator.name, "way": estimator.way})
         save()
-    was_finished = session.over() and run.report_path.is_file() and run.architectures_path.is_file()
+    was_finished = session.over() and run.architectures_path.is_file()
     if not session.over():
         progress.say(f"children are computed {estimator.way}")
         take_steps(run, session, progress, training.config.checkpoint_seconds, save)
