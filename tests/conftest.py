@@ -19,6 +19,9 @@ from require_cuda import (  # noqa: F401  hooks of pytest
 )
 
 from nasfast import _C
+from nasfast.kernels._library import require_ops
+
+require_ops()  # tests call torch.ops.nasfast directly
 
 
 def simt_build() -> Any:

@@ -241,6 +241,7 @@ class ChildPlan:
         self, images: Tensor, *, calibration: Tensor | None = None, memory_bound: int = MEMORY_BOUND
     ) -> ChildResults:
         """Logits of every child; see :func:`evaluate_children`."""
+        require_ops()
         calibration = None if calibration is None else calibration.detach()
         try:
             logits, usage = torch.ops.nasfast.child_eval(images.detach(), calibration, *self.arguments(), memory_bound)
