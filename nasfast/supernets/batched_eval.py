@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.kernels._extension import load_extension
+from nasfast.kernels._library import require_ops
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
 from nasfast.supernets.bounds import Bounds
