@@ -1,5 +1,6 @@
 """The command line: what it prints, and one clear line and an exit code for everything that is wrong."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import nasfast
 from nasfast.cli.app import app
+from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
-from nasfast.config.gradient import SearchConfig
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
 from tests.runs import tiny_config, tiny_options
@@ -66,15 +68,68 @@ def unfinished(finished, tmp_path):
     return run
 
 
-def test_every_option_is_explained():
-    result = RUNNER.invoke(app, ["search", "--help"], env={"COLUMNS": "250", "TERM": "dumb"})
-    assert result.exit_code == 0
-    for name in SearchConfig.__dataclass_fields__:
-        assert option_name(name) in result.stdout
-    assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in result.stdout
-    for command in ("search", "retrain", "evaluate", "export", "report", "info"):
-        assert command in RUNNER.invoke(app, ["--help"]).stdout
-        assert RUNNER.invoke(app, [command, "--help"]).exit_code == 0
+def help_of(*arguments):
+    result = RUNNER.invoke(app, list(arguments), env={"COLUMNS": "250", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def options_in(text):
+    """The long options that a help text lists, without their negation."""
+    return {word for line in text.splitlines() for word in line.split()[1:2] if word.startswith("--")}
+
+
+def test_help_shows_what_most_people_need_and_names_the_rest():
+    shown = options_in(help_of("search", "--help"))
+    assert shown == {option_name(name) for name in COMMON} | {"--help-for", "--help"}
+    assert "gradient (" in help_of("search", "--help")
+    for command in ("search", "compare", "retrain", "evaluate", "export", "report", "info"):
+        assert command in help_of("--help")
+        assert help_of(command, "-h")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_for_a_kind_lists_its_options_and_no_other(kind):
+    text = help_of("search", "--help-for", kind)
+    own = {option_name(f.name) for f in dataclasses.fields(KINDS[kind])}
+    assert options_in(text) - {"--out", "--resume", "--config", "--quiet", "--plugin", "--help-for", "--help"} == own
+    if kind == "gradient":
+        assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["serch"], "Did you mean 'search'"),
+        (["search", "--epohcs", "3"], "--epochs"),
+        (["search", "--help-for", "gradeint"], "did you mean gradient?"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_was_meant(arguments, close):
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("nasfast: error: ")
+    assert close in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["--strategy", "dartz"], "did you mean darts?"),
+        (["--space", "nasbench202"], "did you mean nasbench201?"),
+        (["--space", "nasbench201", "--estimator", "oneshoot"], "did you mean oneshot?"),
+    ],
+)
+def test_an_unknown_name_gets_a_suggestion(arguments, close, tmp_path):
+    result = invoke("search", *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert close in result.stderr
+
+
+def test_version():
+    assert help_of("--version") == f"nasfast {nasfast.__version__}\n"
 
 
 def test_search_prints_the_derived_network_beside_the_random_one(tmp_path):

@@ -55,13 +55,13 @@ class InheritEstimator(TrainEstimator):
         super().__init__(space, dataset, folder, settings, fidelity, progress)
         if first_epochs < 1:
             raise ConfigError(f"first_epochs must be at least 1, got {first_epochs}")
+        if inherited_lr is not None and not inherited_lr > 0:
+            raise ConfigError(f"inherited_lr must be above 0, got {inherited_lr}")
         self.first_epochs, self.inherited_lr = first_epochs, inherited_lr
         self.supernet: SharedNetwork | None = None
         if supernet is not None:
             self.start_from(supernet)
         self._ancestors: dict[tuple[int, ...], Ancestors] = {}
-        if inherited_lr is not None:
-            replace(self.settings, lr=inherited_lr)
 
     def start_from(self, supernet: SharedNetwork) -> None:
         """Start architectures without a parent from a trained shared network, as the argument ``supernet`` does.
