@@ -1,4 +1,4 @@
-# Needs Python >= 3.11, g++ and make; everything else goes into .venv.
+# Needs Python >= 3.11, g++ and make; everything else goes into .venv, CMake and Ninja too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,7 @@ export GOMP_SPINCOUNT ?= 1000
 
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu')
 SIMT := $(shell find tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+DEFINITION := setup.py pyproject.toml CMakeLists.txt csrc/CMakeLists.txt $(wildcard csrc/cmake/*.py)
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
@@ -32,8 +33,10 @@ $(INSTALLED): requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(PIP_ARGS) -r requirements-dev.txt
 	@touch $@
 
-$(BUILT): $(INSTALLED) setup.py pyproject.toml $(CSRC)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+$(BUILT): $(INSTALLED) $(DEFINITION) $(CSRC)
+	@what=$$(test -d build && echo "what changed" || echo "from nothing"); start=$$(date +%s); \
+	$(BIN)/python setup.py --quiet build_ext --inplace && \
+	echo "nasfast: built $$what in $$(($$(date +%s) - start)) s"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 

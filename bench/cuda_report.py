@@ -87,20 +87,25 @@ def readable(name: str) -> str:
 def compile_kernels() -> tuple[list[Kernel], list[Accesses]]:
     """Kernels of csrc, compiled where they changed. Raises SystemExit where they cannot be compiled."""
     setup = load_setup()
-    torch, _ = setup.import_torch()
-    sources = sorted(setup.CSRC.rglob("*.cu"))
-    cuda = setup.decide_cuda(torch.version.cuda, bool(sources))
-    if cuda.home is None:
-        raise SystemExit(f"cuda-report: no CUDA build here: {cuda.reason}")
-    units = [setup.cuda_unit(source, cuda.home) for source in sources]
-    setup.compile_stale(units)
-    kernels = [k for unit in units for k in parse_ptxas(unit.log.read_text(), unit.source.name)]
+    objects = setup.folder() / "csrc/CMakeFiles/kernels_cuda.dir"
+    for path in objects.rglob("*.o"):
+        if not path.with_name(f"{path.name}.log").exists():
+            path.unlink()  # compiled again, for what ptxas says of it
+    try:
+        folder = setup.build("kernels_cuda", cuda="1")
+    except (setup.CompileError, setup.SetupError) as error:
+        raise SystemExit(f"cuda-report: {error}") from error
+    csrc = ROOT / "csrc"
+    logs = {path: objects / f"{path.relative_to(csrc)}.o.log" for path in sorted(csrc.rglob("*.cu"))}
+    kernels = [k for path, log in logs.items() for k in parse_ptxas(log.read_text(), path.name)]
+    nvcc = re.search(r"^CMAKE_CUDA_COMPILER:\w+=(.+)$", (folder / "CMakeCache.txt").read_text(), re.MULTILINE)
+    assert nvcc is not None
     lowest = min((k.arch for k in kernels), key=lambda arch: int(re.sub(r"\D", "", arch)))
-    return kernels, compile_ptx(sources, ROOT, cuda.home / "bin/nvcc", lowest)
+    return kernels, compile_ptx(list(logs), ROOT, Path(nvcc[1]), lowest)
 
 
 def load_setup() -> Any:
-    """setup.py, which knows how the extension is compiled."""
+    """setup.py, which knows how to run CMake."""
     spec = importlib.util.spec_from_file_location("nasfast_setup", ROOT / "setup.py")
     assert spec is not None
     assert spec.loader is not None

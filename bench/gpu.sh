@@ -58,7 +58,7 @@ list_sources() {
   if git rev-parse --git-dir >/dev/null 2>&1; then
     git ls-files --cached --others --exclude-standard -z -- . ':!bench/results' ':!*.md'
   else
-    find setup.py pyproject.toml csrc nasfast tests bench -type f -not -path '*/results/*' \
+    find setup.py CMakeLists.txt pyproject.toml csrc nasfast tests bench -type f -not -path '*/results/*' \
       -not -path '*/__pycache__/*' -not -name '*.so' -print0
   fi
 }

@@ -2,7 +2,7 @@
 #include <omp.h>
 #include <torch/extension.h>
 
-#ifdef NASFAST_WITH_CUDA
+#if NASFAST_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
 
@@ -40,7 +40,7 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = pybind11::none();
 #endif
-#ifdef NASFAST_WITH_CUDA
+#if NASFAST_WITH_CUDA
   info["cuda"] = std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
   info["cuda_archs"] = NASFAST_CUDA_ARCHS;
 #else

@@ -239,7 +239,8 @@ def stand_ins(folder: Path) -> Path:
     shutil.copy(ROOT / "bench/gpu.sh", root / "bench/gpu.sh")
     shutil.copy(ROOT / "tests/devtools.py", root / "tests/devtools.py")
     (root / "setup.py").write_text("print('BUILT')\n")
-    (root / "pyproject.toml").touch()
+    for name in ("CMakeLists.txt", "pyproject.toml"):
+        (root / name).touch()
     for name in ("nvcc", "compute-sanitizer", "chromium"):
         (root / "bin" / name).write_text(f"#!/bin/sh\necho {name.upper()} $2\n")
         (root / "bin" / name).chmod(0o755)

@@ -11,7 +11,7 @@
 #include "../core/pointwise.h"
 #include "child_eval_kernels.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline child_eval_cpu {
 
 using child_eval::Act;
 using child_eval::Affine;
@@ -240,4 +240,4 @@ inline void depthwise(const ConvShape& s, const float* x, const Affine& before, 
   }
 }
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline child_eval_cpu

@@ -8,7 +8,7 @@
 
 #include "conv_cpu.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline child_eval_cpu {
 
 struct HiddenTile {
   float* h;        // [hidden][images][Hp][Wp][8]
@@ -110,4 +110,4 @@ inline void inverted_residual(const ConvShape& s, const float* x, const child_ev
   }
 }
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline child_eval_cpu

@@ -9,7 +9,7 @@
 #include "../core/pointwise.h"
 #include "mixed_op_kernels.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline mixed_op_cpu {
 
 NASFAST_INLINE bool reads_in_place(const ConvGeometry& g) {
   return g.front == Front::kTaps && g.taps == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == 0 &&
@@ -296,4 +296,4 @@ void conv_backward(const ConvGeometry& g, const acc_t<S>* x, const GradSource<S>
   if (depthwise && want_gd) depthwise_backward(g, x, weights, padded_dy, gx, add, grads.depthwise);
 }
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline mixed_op_cpu

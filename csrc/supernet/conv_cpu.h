@@ -12,7 +12,7 @@
 #include "../core/pointwise.h"
 #include "finish.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline supernet_cpu {
 
 inline constexpr int kMaxTaps = 49;
 
@@ -317,4 +317,4 @@ void conv_weight_grad(const ConvShape& s, const Read<A>& x, const A* dy, int fir
   }
 }
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline supernet_cpu

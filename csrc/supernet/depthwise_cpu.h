@@ -5,7 +5,7 @@
 #include "../core/depthwise.h"
 #include "conv_cpu.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline supernet_cpu {
 
 template <class A>
 void depthwise(const ConvShape& s, const Read<A>& x, const A* w, A* scratch, A* out) {
@@ -73,4 +73,4 @@ void depthwise_weight_grad(const ConvShape& s, const Read<A>& x, const A* dy, in
   }
 }
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline supernet_cpu

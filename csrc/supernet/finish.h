@@ -6,7 +6,7 @@
 #include "../core/simd.h"
 #include "supernet_kernels.h"
 
-namespace nasfast::NASFAST_ISA {
+namespace nasfast::NASFAST_ISA::inline supernet_cpu {
 
 using child_eval::Act;
 using child_eval::block_stride;
@@ -79,4 +79,4 @@ struct GradInto {
   }
 };
 
-}  // namespace nasfast::NASFAST_ISA
+}  // namespace nasfast::NASFAST_ISA::inline supernet_cpu
