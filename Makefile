@@ -48,7 +48,8 @@ bench: setup
 	$(BIN)/python -m bench --quick $(ARGS)
 
 docs: setup
-	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs $(ARGS)
+	rm -rf docs/reference/generated
+	$(BIN)/python -m sphinx -W --keep-going -E -b html docs build/docs $(ARGS)
 
 cuda-report: $(INSTALLED)
 	$(BIN)/python -m bench.cuda_report --json build/cuda-report.json $(ARGS)
