@@ -14,12 +14,13 @@ DEFINITION := setup.py pyproject.toml CMakeLists.txt csrc/CMakeLists.txt $(wildc
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
-.PHONY: help setup search test bench cuda-report lint format clean distclean
+.PHONY: help setup search test bench docs cuda-report lint format clean distclean
 
 help:
 	@echo "make search     search an architecture on handwritten digits, retrain it and a random one, write a report"
 	@echo "make test       run the tests"
 	@echo "make bench      time the fused kernels beside plain PyTorch"
+	@echo "make docs       the documentation pages, into build/docs"
 	@echo "make cuda-report  registers, shared memory and spills of every CUDA kernel (needs the toolkit, no GPU)"
 	@echo "make lint       ruff, clang-format, mypy        make format   apply ruff and clang-format"
 	@echo "make setup      .venv with pinned dependencies and the built extension (the others do it when needed)"
@@ -48,6 +49,10 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m bench --quick $(ARGS)
+
+docs: setup
+	rm -rf docs/reference/generated
+	$(BIN)/python -m sphinx -W --keep-going -E -b html docs build/docs $(ARGS)
 
 cuda-report: $(INSTALLED)
 	$(BIN)/python -m bench.cuda_report --json build/cuda-report.json $(ARGS)

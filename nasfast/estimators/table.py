@@ -1,12 +1,14 @@
 """Scores looked up in a file: a published benchmark, or a table of your own.
 
 Read are
+
 - NAS-Bench-201 as ``.npz``: arrays ``arch_str`` [N] and ``{val,test}_acc_DATASET_eEPOCHS`` [N];
 - NAS-Bench-Macro as ``.json``: {"archs": {"22212220": [accuracies of each run ..., mean, params, flops]}};
 - ``.json``: {architecture: score}, or {architecture: {"score": ..., any further numbers}}, or with scores after several
   numbers of epochs {architecture: {"9": ..., "81": ...}}, the same for all;
 - ``.csv``: the same in columns: ``arch``, ``score`` and any further numbers, or ``arch`` and one column per number of
   epochs;
+
 where an architecture is the text that the space's ``decode`` writes. Reading never executes code.
 """
 

@@ -56,7 +56,7 @@ class Family:
         source: Where it was proposed for learning curves, or its origin.
         kind: Which of a and b are free: "affine" both, "scale" b (a is 0), "shift" a (b is 1).
         theta: Parameters of the shape.
-        shape: g(t, *theta), of arrays that broadcast.
+        shape: ``g(t, *theta)``, of arrays that broadcast.
         gradient: dg/dtheta, one array for each parameter.
     """
 
