@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from require_cuda import (  # noqa: F401  hooks of pytest
+
+from nasfast import _C
+from tests.helpers.require_cuda import (  # noqa: F401  hooks of pytest
     pytest_collection_modifyitems,
     pytest_make_collect_report,
     pytest_runtest_makereport,
 )
-
-from nasfast import _C
 
 
 def simt_build() -> Any:
