@@ -20,6 +20,8 @@ from tests.helpers.require_cuda import (  # noqa: F401  hooks of pytest
     pytest_runtest_makereport,
 )
 
+pytest_plugins = ["tests.helpers.require"]
+
 
 def simt_build() -> Any:
     """tests/simt/build.py, which builds the modules that run CUDA sources on the CPU."""

@@ -1,10 +1,14 @@
 """What the bench of the collapse reads from the log of a search."""
 
+# ruff: noqa: E402
+
 import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("matplotlib")
+from tests.helpers.require import require
+
+require("matplotlib")  # before what imports it
 
 from bench.collapse import judge, shrink, verdict
 from nasfast.data import load_data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def test_the_report_fails_on_a_spill_and_says_where(tmp_path: Path, capsys: pyte
     assert cuda_report.report([], None) == 1
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.needs("nvcc")
 def test_compiled_kernels_that_spill_or_use_local_memory_are_found(tmp_path: Path) -> None:
     source = tmp_path / "bad.cu"
     source.write_text(SPILLING)

@@ -1,11 +1,14 @@
 """The bench of learning curves: its data, its scores, and what it concludes."""
 
+# ruff: noqa: E402
+
 import numpy as np
 import pytest
 
 from tests.helpers.learning_curves import SLICE, naap
+from tests.helpers.require import require
 
-pytest.importorskip("matplotlib")
+require("matplotlib")  # before what imports it
 
 from bench import curve_mcmc
 from bench.curve_data import FEWEST_ANCHORS, Curves, folds, read_lcdb, read_naap

@@ -1,11 +1,15 @@
 """What the bench of searches at several fidelities counts."""
 
+# ruff: noqa: E402
+
 import json
 
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib")
+from tests.helpers.require import require
+
+require("matplotlib")  # before what imports it
 
 from bench.fidelity import Curves, Networks, at, misses, run_naap, search, summary, trace
 from nasfast.search.history import Trial

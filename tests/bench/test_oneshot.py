@@ -1,12 +1,16 @@
 """What the bench of one-shot estimates computes from a shared network and from tables."""
 
+# ruff: noqa: E402
+
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib")
+from tests.helpers.require import require
+
+require("matplotlib")  # before what imports it
 
 from bench.oneshot import draw_children, kendall, score, train
 from bench.oneshot_baselines import macro_runs, stored_supernets

@@ -1,9 +1,12 @@
 """What the bench of the strategies computes from its searches."""
 
-import numpy as np
-import pytest
+# ruff: noqa: E402
 
-pytest.importorskip("matplotlib")
+import numpy as np
+
+from tests.helpers.require import require
+
+require("matplotlib")  # before what imports it
 
 from bench.strategies import beats_random, hypervolume, marks
 

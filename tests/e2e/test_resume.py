@@ -1,7 +1,6 @@
 """kill -9 at random moments: the resumed run ends with the bits of one that was never stopped."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 
 import pytest
 
+from tests.helpers.chance import chance
 from tests.helpers.runs import assert_same_runs, tiny_options
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -52,12 +52,12 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("kills", [1, 3])
 def test_killed_run_resumes_with_the_same_bits(whole, tmp_path, kills):
     run, (expected, seconds) = tmp_path / "run", whole
-    chance = random.Random()
+    draw = chance()
     process = start(*tiny_options(checkpoint_steps=2, epochs=3), "--out", run)
     wait_for_steps(process, run)
     moments = []
     for number in range(kills):
-        moments.append(chance.uniform(0, seconds / (number + 1)))
+        moments.append(draw.uniform(0, seconds / (number + 1)))
         time.sleep(moments[-1])
         process.kill()
         process.communicate()

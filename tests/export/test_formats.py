@@ -20,6 +20,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.spaces.darts import random_genotype
 from nasfast.training.genotype_trainer import RetrainConfig, retrain
 from nasfast.training.model_file import load_model
+from tests.helpers.require import require
 
 CONFIG = RetrainConfig(channels=4, layers=3, epochs=1, batch_size=32, seed=1)
 
@@ -56,9 +57,9 @@ def test_pt2_gives_the_same_outputs(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_onnx_gives_the_same_outputs(run: RunFolder, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    onnx = require("onnx")
+    onnxruntime = require("onnxruntime")
+    require("onnxscript")
     path = tmp_path / "net.onnx"
     assert export_onnx(run.path, path) <= export.TOLERANCE
     onnx.checker.check_model(str(path))

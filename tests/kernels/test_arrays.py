@@ -11,6 +11,7 @@ from nasfast.kernels import ops
 from nasfast.kernels._arrays import as_tensor, like
 from nasfast.nn.fused import ParamList
 from tests.helpers.op_cases import EDGES
+from tests.helpers.require import require
 
 
 def nhwc(n: int, c: int, h: int, w: int) -> np.ndarray:
@@ -90,7 +91,7 @@ def test_what_is_no_array_is_named() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cupy_in_cupy_out() -> None:
-    cupy = pytest.importorskip("cupy")
+    cupy = require("cupy")
     x = cupy.asarray(nhwc(2, 6, 4, 4))
     weight = cupy.ones((4, 6, 1, 1), dtype=cupy.float32)
     out, _ = ops.relu_conv_bn(x, [weight])

@@ -20,7 +20,8 @@ from nasfast.report.build import build_report
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks, tick_labels
 from nasfast.spaces.genotype import Genotype
-from tests.helpers.devtools import Page, find_chromium, open_page
+from tests.helpers.devtools import Page, open_page
+from tests.helpers.require import require
 
 NORMAL = (
     ("sep_conv_3x3", 0),
@@ -281,10 +282,7 @@ CUT_OFF = """
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with open_page(chromium) as opened:
+    with open_page(require("chromium")) as opened:
         yield opened
 
 

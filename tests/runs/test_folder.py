@@ -17,6 +17,7 @@ from nasfast.runs.checkpoint import FORMAT, CheckpointError, load_checkpoint, sa
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.metrics import MetricsLog
 from nasfast.utils.files import atomic_write
+from tests.helpers.require import require
 
 
 @contextmanager
@@ -238,7 +239,7 @@ def test_open_sweeps_temporary_files_of_a_killed_process(tmp_path):
 
 
 def test_tensorboard_holds_the_scalars(tmp_path):
-    pytest.importorskip("tensorboard")
+    require("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with RunFolder.create(tmp_path / "run", {}) as run:

@@ -16,13 +16,14 @@ from nasfast.spaces.population import (
     one_hot,
     unique_rows,
 )
+from tests.helpers.require import require
 
 SIZES = np.array([3, 1, 5, 2])
 
 
 @pytest.fixture(params=["numpy", "cupy"])
 def xp(request):
-    return pytest.importorskip(request.param)
+    return np if request.param == "numpy" else require(request.param)
 
 
 def on_host(array):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,10 +24,11 @@ from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.genotype_network import DerivedCell, DerivedNetwork, count_parameters, drop_path, inherit_weights
 from nasfast.supernets import SearchNetwork
-from nasfast.training.evaluate import evaluate
-from nasfast.training.genotype_trainer import RetrainConfig, TrainError, retrain
+from nasfast.training.evaluate import TrainError, evaluate
+from nasfast.training.genotype_trainer import RetrainConfig, retrain
 from nasfast.training.model_file import load_model, model_path
 from nasfast.utils.progress import Progress, Stage
+from tests.helpers.chance import chance
 from tests.helpers.paths import ROOT
 
 DARTS_V2 = Genotype.parse(
@@ -279,7 +279,7 @@ def test_kill_and_resume_end_with_the_same_bits(digits: DataSet, run: RunFolder,
     torch.set_num_threads(1)
     try:
         run.close()
-        step = 1 + int.from_bytes(os.urandom(2)) % 11
+        step = chance().randint(1, 11)
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(run.path), str(step), str(ROOT)], capture_output=True
         )

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 import numpy as np
-import optuna
 import pytest
 
 from nasfast.config.blackbox import BlackBoxConfig
@@ -19,8 +18,10 @@ from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import make_strategy
+from tests.helpers.require import require
 from tests.helpers.runs import logged, study_of
 
+optuna = require("optuna")
 SPACE = NASBenchMacro()
 RUNGS = (3, 9, 27)
 OPTUNAS = ("asha", "hyperband", "bohb")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.spaces.base import Space
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.utils.progress import Progress
+from tests.helpers.chance import chance
 from tests.helpers.oneshot_runs import TINY, assert_same_searches, log_of, tiny, training_of
 
 RUNNER = CliRunner()
@@ -181,7 +181,7 @@ def test_a_process_that_is_asked_to_stop_and_one_that_is_killed_go_on(whole, tmp
     process = start("search", "--resume", run, "--quiet")
     while process.poll() is None and (run / "checkpoint.pt").stat().st_mtime_ns == began:
         time.sleep(0.01)
-    time.sleep(random.Random().uniform(0, 1))
+    time.sleep(chance().uniform(0, 1))
     process.kill()
     process.communicate()
     process = start("search", "--resume", run, "--quiet")

@@ -11,6 +11,7 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError
 from nasfast.search.blackbox.runner import run_blackbox
 from nasfast.search.workers import Failed, PoolError, TrialRunner, TrialStore, WorkerSpec
+from tests.helpers.require import require
 from tests.helpers.runs import search_state
 from tests.helpers.trial_workers import (
     FINE,
@@ -25,7 +26,7 @@ from tests.helpers.trial_workers import (
     wait_for,
 )
 
-ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
+ray = require("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
