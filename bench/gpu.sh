@@ -145,7 +145,7 @@ sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$nvcc")/compute-san
 if [ ! -x "$sanitizer" ]; then
   missing+=("compute-sanitizer is neither on PATH nor in $(dirname "$nvcc")")
 fi
-if ! PYTHONPATH=tests "$python" -c 'import sys, devtools; sys.exit(devtools.find_chromium() is None)'; then
+if ! "$python" -c 'import sys; from tests.helpers import devtools; sys.exit(devtools.find_chromium() is None)'; then
   missing+=("no Chromium for the tests of the report, of which none may be skipped")
 fi
 if [ ${#missing[@]} -gt 0 ]; then

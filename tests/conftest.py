@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from require_cuda import (  # noqa: F401  hooks of pytest
+
+from nasfast import _C
+from nasfast.kernels._library import require_ops
+from tests.helpers.require_cuda import (  # noqa: F401  hooks of pytest
     pytest_collection_modifyitems,
     pytest_make_collect_report,
     pytest_runtest_makereport,
 )
 
-from nasfast import _C
-from nasfast.kernels._library import require_ops
-
+pytest_plugins = ["tests.helpers.require"]
 require_ops()  # tests call torch.ops.nasfast directly
 
 

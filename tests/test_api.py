@@ -11,7 +11,7 @@ from nasfast.api import KINDS
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators import Estimate
 from nasfast.spaces.mobilenet import MobileNetSpace
-from tests.runs import TINY
+from tests.helpers.runs import TINY
 
 
 class Counting:

@@ -1,0 +1,332 @@
+"""The command line: what it prints, and one clear line and an exit code for everything that is wrong."""
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import nasfast
+from nasfast.cli.app import app
+from nasfast.cli.options import COMMON, KINDS
+from nasfast.config.base import option_name
+from nasfast.runs.checkpoint import FORMAT
+from nasfast.search.gradient.runner import run_gradient
+from tests.helpers.runs import tiny_config, tiny_options
+
+RUNNER = CliRunner()
+
+
+def invoke(*arguments):
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+def expect_error(message, *arguments, code=1):
+    """One line on stderr that says it, nothing on stdout, the exit code."""
+    result = invoke(*arguments)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("read images:")]
+    assert result.exit_code == code, result.output
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("nasfast: error: ")
+    assert message in lines[0]
+    assert result.stdout == ""
+
+
+def write_images(folder, classes=("cat", "dog"), count=4, size=(8, 8)):
+    generator = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with both retrainings."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    run_gradient(tiny_config(), run)
+    return run
+
+
+@pytest.fixture
+def unfinished(finished, tmp_path):
+    """A run whose search stage is over, to be damaged."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "metrics.jsonl", "checkpoint.pt", "genotype.json"):
+        (run / name).write_bytes((finished / name).read_bytes())
+    return run
+
+
+def help_of(*arguments):
+    result = RUNNER.invoke(app, list(arguments), env={"COLUMNS": "250", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def options_in(text):
+    """The long options that a help text lists, without their negation."""
+    return {word for line in text.splitlines() for word in line.split()[1:2] if word.startswith("--")}
+
+
+def test_help_shows_what_most_people_need_and_names_the_rest():
+    shown = options_in(help_of("search", "--help"))
+    assert shown == {option_name(name) for name in COMMON} | {"--help-for", "--help"}
+    assert "gradient (" in help_of("search", "--help")
+    for command in ("search", "compare", "retrain", "evaluate", "export", "report", "info"):
+        assert command in help_of("--help")
+        assert help_of(command, "-h")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_for_a_kind_lists_its_options_and_no_other(kind):
+    text = help_of("search", "--help-for", kind)
+    own = {option_name(f.name) for f in dataclasses.fields(KINDS[kind])}
+    assert options_in(text) - {"--out", "--resume", "--config", "--quiet", "--plugin", "--help-for", "--help"} == own
+    if kind == "gradient":
+        assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["serch"], "Did you mean 'search'"),
+        (["search", "--epohcs", "3"], "--epochs"),
+        (["search", "--help-for", "gradeint"], "did you mean gradient?"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_was_meant(arguments, close):
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("nasfast: error: ")
+    assert close in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["--strategy", "dartz"], "did you mean darts?"),
+        (["--space", "nasbench202"], "did you mean nasbench201?"),
+        (["--space", "nasbench201", "--estimator", "oneshoot"], "did you mean oneshot?"),
+    ],
+)
+def test_an_unknown_name_gets_a_suggestion(arguments, close, tmp_path):
+    result = invoke("search", *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert close in result.stderr
+
+
+def test_version():
+    assert help_of("--version") == f"nasfast {nasfast.__version__}\n"
+
+
+def test_search_prints_the_derived_network_beside_the_random_one(tmp_path):
+    result = invoke("search", *tiny_options(), "--out", tmp_path / "run", "--quiet")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "searched   2 epochs"
+    assert lines[1].startswith("genotype   Genotype(normal=[(")
+    assert [line.split()[0] for line in lines[3:5]] == ["derived", "random"]
+    assert lines[5] == f"report     {tmp_path}/run/report.html"
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(tmp_path):
+    result = invoke("search", *tiny_options(retrain=False), "--out", tmp_path / "run")
+    assert "search: 10/10" in result.stderr
+    assert "step/s" in result.stderr
+
+
+def test_config_file_and_options_over_it(tmp_path):
+    (tmp_path / "a.toml").write_text('data = "digits"\nepochs = 7\nbatch-size = 16\n')
+    (tmp_path / "b.json").write_text(json.dumps({"epochs": 7, "lr": 1}))
+    for name, values in (("a.toml", {"batch_size": 16}), ("b.json", {"lr": 1.0})):
+        out = tmp_path / f"run-{name}"
+        options = tiny_options(retrain=False)
+        for option in ("--batch-size", "--epochs"):
+            at = options.index(option)
+            del options[at : at + 2]
+        result = invoke("search", *options, "--config", tmp_path / name, "--out", out, "--epochs", 1, "--quiet")
+        assert result.exit_code == 0, result.output
+        stored = json.loads((out / "config.json").read_text())["search"]
+        assert stored["epochs"] == 1
+        assert stored | values == stored
+
+
+def test_run_config_repeats_a_run(finished, tmp_path):
+    config = finished / "config.json"
+    result = invoke("search", "--config", config, "--no-retrain", "--out", tmp_path / "again", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "again" / "genotype.json").read_bytes() == (finished / "genotype.json").read_bytes()
+
+
+def test_default_run_folder_is_a_free_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert invoke("search", *tiny_options(retrain=False, epochs=1), "--quiet").exit_code == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["digits-darts", "digits-darts-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 'many'", "setting 'epochs' must be of type int, got 'many'"),
+        ("epoch = 3", "unknown setting 'epoch'; did you mean 'epochs'?"),
+        ("epochs = [", "is not valid"),
+    ],
+)
+def test_bad_config_file(tmp_path, text, message):
+    (tmp_path / "c.toml").write_text(text)
+    expect_error(message, "search", "--config", tmp_path / "c.toml", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_config_file(tmp_path):
+    expect_error("cannot read config file", "search", "--config", tmp_path / "gone.json")
+
+
+def test_bad_data_writes_nothing(tmp_path):
+    out = ("--out", tmp_path / "run")
+    expect_error("gone does not exist; expected digits, cifar10", "search", "--data", tmp_path / "gone", *out)
+    (tmp_path / "empty").mkdir()
+    expect_error("empty holds no images; expected one folder", "search", "--data", tmp_path / "empty", *out)
+    one = write_images(tmp_path / "one", classes=["cat"])
+    expect_error("holds one class (cat)", "search", "--data", one, *out)
+    mixed = write_images(tmp_path / "mixed")
+    Image.new("RGB", (10, 6)).save(mixed / "dog" / "1.png")
+    expect_error("1.png is 10x6, but", "search", "--data", mixed, *out)
+    odd = write_images(tmp_path / "odd", size=(9, 10), count=20)
+    expect_error("images of 9x10 pixels do not go through", "search", "--data", odd, "--batch-size", 2, *out)
+    good = write_images(tmp_path / "good")
+    expect_error("batch size 64 is larger than the train half, which holds 3", "search", "--data", good, *out)
+    expect_error("CIFAR-10 is not in", "search", "--data", "cifar10", "--data-root", tmp_path / "root", *out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupt_image_is_named_and_skipped_only_on_request(tmp_path):
+    data = write_images(tmp_path / "data", count=40)
+    bad = data / "dog" / "17.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    options = tiny_options(data=data, batch_size=8, retrain=False, epochs=1)
+    expect_error(f"cannot read image {bad}: ", "search", *options, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    result = invoke("search", *options, "--skip-bad", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f"left out 1 unreadable image, {bad} is the first" in result.stderr
+
+
+def test_run_folder_that_exists(finished, tmp_path):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    expect_error(f"exists already; continue it with --resume {finished}", "search", *tiny_options(), "--out", finished)
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_wrong_usage_is_exit_code_2(finished):
+    assert invoke("search", "--epochs", "many").exit_code == 2
+    assert invoke("search", "--no-such-option").exit_code == 2
+    result = invoke("search", "--resume", finished, "--epochs", 3)
+    assert result.exit_code == 2
+    assert "leave out --epochs" in " ".join(result.stderr.split())
+    expect_error("--strategy must be one of darts, pcdarts, gdas, snas, drnas, spos", "search", "--strategy", "enos")
+
+
+def test_resume_of_nothing(tmp_path):
+    expect_error("no run folder at", "search", "--resume", tmp_path / "gone")
+    expect_error("is no run folder: it has no config.json", "search", "--resume", tmp_path)
+
+
+def test_resume_with_damaged_checkpoints(unfinished):
+    path = unfinished / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    expect_error("checkpoint.pt is truncated or damaged", "search", "--resume", unfinished)
+    torch.save({"format": FORMAT + 1, "nasfast": "9.9", "kind": "search"}, path)
+    expect_error(f"has checkpoint format {FORMAT + 1} (nasfast 9.9)", "search", "--resume", unfinished)
+    path.write_bytes(pickle.dumps({"format": FORMAT, "kind": "search", "code": os.system}))
+    expect_error("holds pickled Python code, which nasfast never loads", "search", "--resume", unfinished)
+    path.unlink()
+    expect_error("no checkpoint at", "search", "--resume", unfinished)
+    (unfinished / "config.json").write_text('{"format": 99}')
+    expect_error("has format 99", "search", "--resume", unfinished)
+
+
+def test_genotype_with_an_unknown_primitive(unfinished):
+    text = (unfinished / "genotype.json").read_text()
+    for name in ("sep_conv_3x3", "max_pool_3x3", "skip_connect", "avg_pool_3x3", "dil_conv_3x3", "sep_conv_5x5"):
+        text = text.replace(name, "conv_9x9")
+    (unfinished / "genotype.json").write_text(text)
+    expect_error("unknown primitive 'conv_9x9'; expected one of none, max_pool_3x3", "retrain", unfinished, "--quiet")
+    assert not list(unfinished.glob("retrain-*"))
+
+
+def test_evaluate_repeats_the_retraining_result(finished):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["kind"] == "result":
+            result = invoke("evaluate", finished, "--label", row["label"], "--quiet")
+            assert result.stdout == (
+                f"{row['label']}: test accuracy {100 * row['test_acc']:.2f} %, test loss {row['test_loss']:.4f}\n"
+            )
+
+
+def test_retrain_with_another_name_and_inherited_weights(finished, unfinished):
+    result = invoke("retrain", unfinished, "--label", "warm", "--inherit", "--epochs", 1, "--no-auxiliary", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split()[0] == "warm"
+    assert (unfinished / "model-warm.safetensors").is_file()
+    assert invoke("evaluate", unfinished, "--label", "warm", "--quiet").exit_code == 0
+    expect_error("derived", "evaluate", unfinished, "--quiet")
+
+
+def test_export_writes_a_checked_file(finished, tmp_path):
+    result = invoke("export", finished, "--format", "pt2", "--out", tmp_path / "net.pt2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"wrote {tmp_path}/net.pt2; its outputs differ from PyTorch's by at most")
+    expect_error("--format must be onnx or pt2, got 'caffe'", "export", finished, "--format", "caffe")
+
+
+def test_report_is_written_again(finished):
+    (finished / "report.html").unlink()
+    assert invoke("report", finished).stdout == f"{finished}/report.html\n"
+    assert (finished / "report.html").is_file()
+
+
+def test_info_shows_versions_and_build():
+    text = invoke("info").stdout
+    for word in ("torch", "threads", "cuda", "extension isa"):
+        assert word in text
+    assert json.loads(invoke("info", "--json").stdout)["torch"] == torch.__version__
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = invoke("--debug", "search", "--resume", tmp_path / "gone")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_full_disk_in_a_real_process(tmp_path):
+    """Writes beyond 64 KiB fail: the first checkpoint is not made, nothing half-written stays, the run can go on."""
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); from nasfast.cli.app import main; main()"
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "search", *tiny_options(), "--out", str(run), "--quiet"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"nasfast: error: cannot write {run}/checkpoint.pt: File too large\n"
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json"]
+    assert invoke("search", "--resume", run, "--quiet").exit_code == 0

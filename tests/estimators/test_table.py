@@ -1,0 +1,153 @@
+"""Tables: published ones, one's own, and one clear line for what is none."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasfast.errors import DataError
+from nasfast.estimators.table import TableEstimator
+from nasfast.spaces.nasbench201 import NASBench201
+from nasfast.spaces.nasbench_macro import NASBenchMacro
+from tests.helpers.paths import GOLDEN
+
+DATA = GOLDEN
+NB201, MACRO = DATA / "nasbench201_slice.npz", DATA / "nasbench_macro_slice.json"
+
+
+def test_nasbench201_scores_by_budget():
+    space = NASBench201()
+    table = TableEstimator(NB201, space)
+    with np.load(NB201, allow_pickle=False) as file:
+        content = dict(file)
+    assert table.budgets == [12, 200]
+    assert len(table) == len(content["arch_str"])
+    for budget, epochs in ((None, 200), (200, 200), (12, 12)):
+        for estimate, i in zip(table.estimate(content["ops"].astype(int), budget), range(10_000), strict=False):
+            assert estimate.score == float(content[f"val_acc_cifar10_e{epochs}"][i])
+            assert estimate.metrics["test_accuracy"] == float(content["test_acc_cifar10_e200"][i])
+
+
+def test_macro_scores_are_the_means():
+    space = NASBenchMacro()
+    table = TableEstimator(MACRO, space)
+    (best,) = table.estimate(space.check(space.encode("22212220")))
+    assert best.score == best.metrics["test_accuracy"] == pytest.approx(93.1267)
+
+
+def test_equal_functions_are_found_under_another_name(tmp_path):
+    space = NASBenchMacro()
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"00000001": 64.0}))
+    table = TableEstimator(path, space)
+    assert table.estimate(space.check(space.encode("00000010")))[0].score == 64.0
+    with pytest.raises(DataError, match="has no score for 00000011; it holds 1 of 6,561 architectures"):
+        table.estimate(space.check(space.encode("00000011")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "arch,score,latency\n22212220,93.5,7\n00000000,45.25,1.5\n"),
+        (
+            "t.json",
+            json.dumps({"22212220": {"score": 93.5, "latency": 7}, "00000000": {"score": 45.25, "latency": 1.5}}),
+        ),
+    ],
+)
+def test_table_of_ones_own(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    space = NASBenchMacro()
+    table = TableEstimator(tmp_path / name, space)
+    found = table.estimate(np.stack([space.encode("00000000"), space.encode("22212220")]))
+    assert [(e.score, e.metrics) for e in found] == [(45.25, {"latency": 1.5}), (93.5, {"latency": 7.0})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "arch,acc\n22212220,1\n", "line 1: expected the columns arch, score .*; got arch, acc"),
+        ("t.csv", "arch;score\n22212220;1\n", "line 1: expected the columns arch, score .*; got arch;score"),
+        ("t.csv", "arch,score,score\n22212220,1,2\n", "each once; got arch, score, score"),
+        ("t.csv", "arch,9,late\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, late"),
+        ("t.csv", "arch\n22212220\n", "line 1: expected the columns .*; got arch"),
+        ("t.csv", "", "line 1: expected the columns .*; got none"),
+        ("t.csv", "arch,9,81\n22212220,1,2\n\n00000000,,2\n", "line 4: 9 must be a number, got ''"),
+        ("t.csv", "arch,score\n22212220,1\n\n22212220,2\n", "line 4: 22212220 stands in an earlier line too"),
+        (
+            "t.csv",
+            "arch,score\n22212220,1\n\n3333,1\n",
+            "no table of nasbench-macro: line 4: nasbench-macro: expected 8",
+        ),
+        ("t.json", '{"22212220": 1, "22212220": 2}', "22212220 stands there more than once"),
+        ("t.csv", "arch,score\n22212220,high\n", "line 2: score must be a number, got 'high'"),
+        ("t.csv", "arch,score\n22212220,nan\n", "must be a finite number, got 'nan'"),
+        ("t.csv", "arch,score\n22212220\n", "line 2: another number of columns"),
+        ("t.csv", "score,arch\n93\n", "line 2: another number of columns"),
+        ("t.csv", "arch,9,09\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, 09"),
+        ("t.csv", "arch,score\n", "holds no architecture"),
+        ("t.json", "[1, 2]", "expected an object"),
+        ("t.json", "{", "cannot be read as a table"),
+        ("t.json", '{"22212220": true}', "must be a finite number, got True"),
+        ("t.json", '{"22212220": {"accuracy": 3}}', "22212220 has no score"),
+        ("t.json", '{"archs": {"22212220": [1, 2]}}', "must have"),
+        ("t.npz", "nothing", "cannot be read as a table"),
+        ("t.txt", "", r"must be a file of type .npz, .json, .csv"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        TableEstimator(tmp_path / name, NASBenchMacro())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "\ufeffarch,81,9\r\n22212220,93.5,60\r\n00000000,45.25,50\r\n"),  # as a spreadsheet writes it
+        ("t.json", json.dumps({"22212220": {"81": 93.5, "9": 60}, "00000000": {"81": 45.25, "9": 50}})),
+    ],
+)
+def test_table_of_ones_own_tells_epochs_apart(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    space = NASBenchMacro()
+    table, rows = TableEstimator(tmp_path / name, space), np.stack([space.encode("00000000"), space.encode("22212220")])
+    assert table.budgets == [9, 81]
+    for budget, scores in ((None, [45.25, 93.5]), (81, [45.25, 93.5]), (9, [50.0, 60.0])):
+        assert [estimate.score for estimate in table.estimate(rows, budget)] == scores
+
+
+def test_all_that_a_table_lacks_is_counted(tmp_path):
+    space = NASBenchMacro()
+    (tmp_path / "t.csv").write_text("arch,score\n22212220,93.5\n")
+    rows = np.stack([space.encode(text) for text in ("22212220", "11111111", "12121212")])
+    with pytest.raises(DataError, match="no score for 2 of 3 architectures, such as 11111111; it holds 1 of 6,561"):
+        TableEstimator(tmp_path / "t.csv", space).estimate(rows)
+
+
+def test_missing_file_budget_and_data_set():
+    space = NASBench201()
+    with pytest.raises(DataError, match=r"no table at gone.json"):
+        TableEstimator("gone.json", space)
+    with pytest.raises(DataError, match="val_acc_mnist_eEPOCHS; it has data sets cifar10"):
+        TableEstimator(NB201, space, "mnist")
+    with pytest.raises(DataError, match="no scores for a budget of 7 epochs; there are 12, 200"):
+        TableEstimator(NB201, space).estimate(space.sample(np.random.default_rng(0), 1), 7)
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path("/tmp/nasfast-trap").touch, ())
+
+
+def test_reading_a_table_runs_no_code(tmp_path):
+    trap = Path("/tmp/nasfast-trap")
+    trap.unlink(missing_ok=True)
+    np.savez(tmp_path / "t.npz", arch_str=np.array([Trap()], object), val_acc_cifar10_e200=np.ones(1))
+    (tmp_path / "p.npz").write_bytes(pickle.dumps(Trap()))
+    for name in ("t.npz", "p.npz"):
+        with pytest.raises(DataError, match="cannot be read as a table"):
+            TableEstimator(tmp_path / name, NASBench201())
+    assert not trap.exists()
