@@ -31,15 +31,9 @@ def parse(
             torch.compile.
         arguments: instead of the command line's.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
-    add_common(parser, cuda)
+    parser = make_parser(name, description, cuda)
     if traffic:
-        parser.add_argument(
-            "--traffic",
-            type=Path,
-            metavar="FILE",
-            help="with --device cuda: bytes of every kernel, as python -m bench.cuda_traffic --json FILE counts them",
-        )
+        add_traffic(parser)
     if compiles:
         parser.add_argument(
             "--compile",
@@ -48,12 +42,10 @@ def parse(
             dest="compile_limit",
             help="time torch.compile too, giving each compilation this long",
         )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     default_plot = Path("runs/bench") / f"{name}.svg"
     if plot:
         parser.add_argument("--plot", type=Path, metavar="FILE", help=f"svg or png (default {default_plot}); CPU only")
-    options = parser.parse_args(arguments)
-    check(parser, options)
+    options = finish(parser, arguments)
     if plot:
         if options.device == "cuda" and options.plot:
             parser.error("--plot goes with --device cpu: how cost grows is not measured on a GPU")
@@ -61,10 +53,45 @@ def parse(
     return options
 
 
-def add_common(parser: argparse.ArgumentParser, cuda: bool) -> None:
+def make_parser(name: str, description: str | None, cuda: bool = False, device: str = "cpu") -> argparse.ArgumentParser:
+    """With the options that every bench takes; a bench of its own ones adds them, and calls `finish`."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
+    add_common(parser, cuda, device)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    return parser
+
+
+def finish(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options given, checked."""
+    options = parser.parse_args(arguments)
+    check(parser, options)
+    return options
+
+
+def add_traffic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--traffic",
+        type=Path,
+        metavar="FILE",
+        help="with --device cuda: bytes of every kernel, as python -m bench.cuda_traffic --json FILE counts them",
+    )
+
+
+def add_rounds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=at_least_one, metavar="N", help="samples of every time")
+
+
+def at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def add_common(parser: argparse.ArgumentParser, cuda: bool, device: str = "cpu") -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: a look, not a measurement")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's")
-    parser.add_argument("--device", choices=["cpu", "cuda"] if cuda else ["cpu"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"] if cuda else ["cpu"], default=device)
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

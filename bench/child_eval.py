@@ -17,7 +17,7 @@ import argparse
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arguments
+from bench.autocast import DTYPES
 from bench.memory import process_memory
 from bench.tables import Row, megabytes, percent, section, times
 from bench.timing import Timing, compare, speedup
@@ -311,7 +312,8 @@ def run_cases(options: argparse.Namespace) -> list[Result]:
     results = []
     for i, (case, calibrated) in enumerate([(case, flag) for case in cases for flag in (False, True)], 1):
         arguments.progress(i, 2 * len(cases), f"timing {case.name}, {case.count or 'all'} children, batch {case.batch}")
-        results.append(measure(case, calibrated, 1 if options.quick else 3, sampled=64 if options.quick else 256))
+        rounds = options.rounds or (1 if options.quick else 3)
+        results.append(measure(case, calibrated, rounds, sampled=64 if options.quick else 256))
         print(section("Children per second", HEADERS, [results[-1].row()]), flush=True)
     print(section(f"Children per second, {options.threads} threads", HEADERS, [r.row() for r in results]), flush=True)
     return results
@@ -382,8 +384,30 @@ def run_memory(options: argparse.Namespace) -> list[dict[str, object]]:
     return results
 
 
+def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = arguments.make_parser("child_eval", __doc__, cuda=True)
+    arguments.add_rounds(parser)
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), metavar="DTYPE", help="with --device cuda")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="CASE", help="with --device cuda: 'POPULATION, CHILDREN, BATCH' to time alone"
+    )
+    options = arguments.finish(parser, given)
+    if options.device == "cpu":
+        if options.dtypes or options.cases:
+            parser.error("--dtypes and --cases go with --device cuda")
+        return options
+    from bench.child_eval_cuda import cases_for, label
+
+    known = [label(case) for case in cases_for(options.quick)]
+    for name in options.cases or ():
+        if name not in known:
+            parser.error(f"--cases: there is no {name!r}; expected some of {known}")
+    options.dtypes = options.dtypes or list(DTYPES)
+    return options
+
+
 def main() -> None:
-    options = arguments.parse("child_eval", __doc__, plot=False, cuda=True, compiles=False)
+    options = parse()
     if options.device == "cuda":
         from bench import child_eval_cuda
 

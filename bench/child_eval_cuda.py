@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -42,9 +42,19 @@ def cases_for(quick: bool) -> list[Case]:
     ]
 
 
-def in_dtype(dtype: str, step: Callable[[], list[int]]) -> Callable[[], list[int]]:
+def label(case: Case) -> str:
+    """What --cases calls it: population, children, batch."""
+    return f"{case.name}, {case.count}, {case.batch}"
+
+
+def chosen(options: argparse.Namespace) -> list[Case]:
+    cases = cases_for(options.quick)
+    return [case for case in cases if not options.cases or label(case) in options.cases]
+
+
+def in_dtype(dtype: str, device: str, step: Callable[[], list[int]]) -> Callable[[], list[int]]:
     def run() -> list[int]:
-        with autocast("cuda", DTYPES[dtype]):
+        with autocast(device, DTYPES[dtype]):
             return step()
 
     return run
@@ -63,7 +73,7 @@ def validate(what: str, dtype: str, loop: Loop, batched: Batched) -> dict[str, f
     errors = {"batched": 0.0, "loop": 0.0}
     for place, child in enumerate(children.tolist()):
         expected = exact.logits(place)
-        with autocast("cuda", DTYPES[dtype]):
+        with autocast(expected.device.type, DTYPES[dtype]):
             looped = loop.logits(child)
         errors["loop"] = max(errors["loop"], relative_error(looped, expected))
         errors["batched"] = max(errors["batched"], relative_error(results.logits_of(child), expected))
@@ -72,20 +82,22 @@ def validate(what: str, dtype: str, loop: Loop, batched: Batched) -> dict[str, f
     return errors
 
 
-def measure(case: Case, dtype: str, calibrated: bool, rounds: int) -> tuple[dict[str, object], Row]:
+def measure(
+    case: Case, dtype: str, calibrated: bool, rounds: int, device: str = "cuda"
+) -> tuple[dict[str, object], Row]:
     """All that was found, and its row of the table."""
     space = case.space()
-    network, rows = make_network(space, case.pixels, "cuda"), case.rows(space)
-    images = make_images(case.batch, case.pixels, seed=2).cuda()
-    calibration: Tensor | None = make_images(case.batch, case.pixels, seed=3).cuda() if calibrated else None
-    labels = torch.arange(case.batch, device="cuda") % CLASSES
+    network, rows = make_network(space, case.pixels, device), case.rows(space)
+    images = make_images(case.batch, case.pixels, seed=2).to(device)
+    calibration: Tensor | None = make_images(case.batch, case.pixels, seed=3).to(device) if calibrated else None
+    labels = torch.arange(case.batch, device=device) % CLASSES
     loop = Loop(network, rows, images, labels, calibration)
     own = [None if x is None else x.to(DTYPES[dtype]) for x in (images, calibration)]
     assert own[0] is not None
     batched = Batched(network, rows, own[0], labels, own[1])
     with cuda.exact_float32():
         errors = validate(f"{case.name}, {dtype}", dtype, loop, batched)
-    steps = {"loop": in_dtype(dtype, loop.step), "batched": batched.step}
+    steps = {"loop": in_dtype(dtype, device, loop.step), "batched": batched.step}
     memory = {name: cuda.step_memory(step) for name, step in steps.items()}
     timings = cuda.compare(steps, rounds)
     launches = {
@@ -131,18 +143,32 @@ def table_row(
 
 def run(options: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = True
-    facts = arguments.print_environment(options) | {"clock": cuda.clock(), "cuda": torch.version.cuda}
+    facts = arguments.print_environment(options) | {"clock": cuda.CLOCK, "cuda": torch.version.cuda}
     card = cuda.measure_card()
     print(section("This card", cuda.CARD_HEADERS, [card.row()]))
-    print(f"\nTimed with {cuda.clock()}. {METHOD}")
-    cases = cases_for(options.quick)
-    runs = [(case, dtype, calibrated) for case in cases for dtype in DTYPES for calibrated in (False, True)]
-    measured, rows = [], []
+    print(f"\nTimed with {cuda.CLOCK}. {METHOD}")
+    cases = chosen(options)
+    runs = [(case, dtype, calibrated) for case in cases for dtype in options.dtypes for calibrated in (False, True)]
+    results: dict[str, object] = {"bench": "child_eval", "environment": facts, "card": asdict(card)}
+    measured: list[dict[str, object]] = []
+    rows: list[Row] = []
     for i, (case, dtype, calibrated) in enumerate(runs, 1):
-        arguments.progress(i, len(runs), f"timing {case.name}, {case.count} children, batch {case.batch}, {dtype}")
-        found, row = measure(case, dtype, calibrated, rounds=3 if options.quick else 7)
+        arguments.progress(i, len(runs), f"timing {label(case)}, {dtype}")
+        rounds = options.rounds or (3 if options.quick else 7)
+        found, row = measure(case, dtype, calibrated, rounds, options.device)
         measured.append(found)
         rows.append(row)
-    print(section("Children per second", HEADERS, rows), flush=True)
-    results: dict[str, object] = {"bench": "child_eval", "environment": facts, "card": asdict(card), "cases": measured}
-    arguments.write_json(options.json, results)
+        print(section("Children per second", HEADERS, [row]), flush=True)  # what is there if the rest is cut
+        arguments.write_json(options.json, results | {"cases": measured, "key_figures": key_figures(rows)})
+    print(section("Children per second, all", HEADERS, rows), flush=True)
+
+
+def key_figures(rows: Sequence[Row]) -> dict[str, str]:
+    """What a look at the results is for."""
+    figures = {}
+    for row in rows:
+        found = dict(zip(HEADERS, row, strict=True))
+        names = [found[name] for name in ("population", "children", "batch", "dtype")]
+        names += ["recalibrated"] if found["recalibrated"] == "yes" else []
+        figures[", ".join(names)] = f"{found['batched, children/s']} children/s, {found['speedup']} the loop's"
+    return figures

@@ -3,15 +3,13 @@
 `python -m bench.cuda` prints the card's name as results are filed under it, or what is missing for a measurement.
 
 A step is timed with events on torch's current stream, one step between two of them and the GPU idle before: what the
-GPU waits for Python in between counts, as it does in a training loop that is bound by launches. CuPy's
-`cupyx.profiler.benchmark` does that where CuPy is installed, and CUDA events of torch where it is not.
+GPU waits for Python in between counts, as it does in a training loop that is bound by launches.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import re
 import statistics
 import sys
@@ -26,6 +24,7 @@ from bench.tables import Row
 from bench.timing import Step, Timing
 from nasfast.utils.device import describe_cuda
 
+CLOCK = "CUDA events"
 COPY_BYTES = 1 << 30
 """One buffer of the copy: far larger than any card's cache."""
 _WARMUP = 3
@@ -84,26 +83,8 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def clock() -> str:
-    """What times the steps."""
-    return "cupyx.profiler" if importlib.util.find_spec("cupyx") else "CUDA events"
-
-
 def sample(step: Step, repeats: int) -> list[float]:
     """Seconds of `repeats` steps, one by one, after a few that do not count."""
-    return _sample_cupy(step, repeats) if clock() == "cupyx.profiler" else _sample_events(step, repeats)
-
-
-def _sample_cupy(step: Step, repeats: int) -> list[float]:
-    import cupy
-    from cupyx.profiler import benchmark
-
-    with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
-        found = benchmark(step, n_repeat=repeats, n_warmup=_WARMUP)
-    return [float(seconds) for seconds in found.gpu_times[0]]
-
-
-def _sample_events(step: Step, repeats: int) -> list[float]:
     for _ in range(_WARMUP):
         step()
     torch.cuda.synchronize()

@@ -37,10 +37,10 @@ def begin(options: argparse.Namespace, bench: str) -> tuple[dict[str, object], c
     """Results so far, the card, and what was counted."""
     torch.backends.cudnn.benchmark = True
     traffic = prediction.load(options.traffic) if options.traffic else []
-    facts = arguments.print_environment(options) | {"clock": cuda.clock(), "cuda": torch.version.cuda}
+    facts = arguments.print_environment(options) | {"clock": cuda.CLOCK, "cuda": torch.version.cuda}
     card = cuda.measure_card()
     print(section("This card", cuda.CARD_HEADERS, [card.row()]))
-    print(f"\nTimed with {cuda.clock()}. {METHOD}")
+    print(f"\nTimed with {cuda.CLOCK}. {METHOD}")
     if not traffic:
         print(f"\n{NO_TRAFFIC}")
     return {"bench": bench, "environment": facts, "card": asdict(card)}, card, traffic

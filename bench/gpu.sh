@@ -3,7 +3,10 @@
 # are written to bench/results/ under the card's name.
 #
 #   bench/gpu.sh [--quick] [--fresh]
+#   bench/gpu.sh --minutes N --out FOLDER
 #
+# --minutes: what a GPU can show in that time, the most useful first (bench/gpu_minutes.py). It installs nothing and
+# needs no network; all it says is in at most eight files of FOLDER. NASFAST_PYTHON is python3 by default.
 # --quick: smaller measurements, kept out of bench/results/. --fresh: nothing is taken as done before.
 # NASFAST_PYTHON=PATH: a Python that has what requirements-dev.txt lists; by default .venv is made with them.
 #
@@ -11,6 +14,11 @@
 # the script says what is missing. A step that was done for the present sources is not done again, so a run that was
 # stopped goes on where it was.
 set -Eeuo pipefail
+for argument in "$@"; do
+  case $argument in
+    --minutes* | --out*) exec "${NASFAST_PYTHON:-python3}" -P "$(dirname "$0")/gpu_minutes.py" "$@" ;;
+  esac
+done
 cd "$(dirname "$0")/.."
 
 quick=()
@@ -19,7 +27,7 @@ for argument in "$@"; do
   case $argument in
     --quick) quick=(--quick) ;;
     --fresh) fresh=1 ;;
-    *) echo "bench/gpu.sh: unknown argument $argument; expected --quick or --fresh" >&2; exit 2 ;;
+    *) echo "bench/gpu.sh: unknown argument $argument; expected --quick or --fresh, or --minutes N --out FOLDER" >&2; exit 2 ;;
   esac
 done
 

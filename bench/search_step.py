@@ -6,13 +6,16 @@ time does not depend on what they show. The projection is the step's time over t
 loading, logs, checkpoints and what follows the search. On a GPU steps are also recorded as one CUDA graph
 (nasfast.search.gradient.cuda_graphs);
 bfloat16 (autocast) is measured too. On a CPU the whole size takes minutes; --quick is smaller.
+Whatever --ways leaves out, results are compared with eager's before anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -37,6 +40,8 @@ AUGMENTATION = Augmentation(pad=4, flip=True)
 ALLOWED = {"float32": 2e-3, "bfloat16": 5e-2}
 
 Take = Callable[[Batch, Batch], tuple[StepResult, StepResult]]
+WAYS = ("eager", "channels_last", "fused")
+CAPTURED = ("channels_last, captured", "fused, captured")  # on a GPU
 HEADERS = ("way", "dtype", "step, ms", "with its batches, ms", "spread", "over fused", f"{EPOCHS} epochs")
 
 
@@ -115,22 +120,24 @@ def captured_step(search: BilevelSearch, device: str, dtype: str, example: tuple
     return take
 
 
-def build_ways(size: Size, device: str, dtype: str) -> dict[str, Take]:
-    """Each with a network and optimizers of its own."""
-    last = build_search(size, fused=False, device=device)
-    last.network.to(memory_format=torch.channels_last)
-    ways = {
-        "eager": plain_step(build_search(size, False, device), device, dtype, contiguous=True),
-        "channels_last": plain_step(last, device, dtype),
-        "fused": plain_step(build_search(size, True, device), device, dtype),
-    }
-    if device == "cuda":
-        example = Batches(size, device).draw()
-        plain = build_search(size, fused=False, device=device)
-        plain.network.to(memory_format=torch.channels_last)
-        ways["channels_last, captured"] = captured_step(plain, device, dtype, example)
-        ways["fused, captured"] = captured_step(build_search(size, True, device), device, dtype, example)
-    return ways
+def ways_of(device: str) -> tuple[str, ...]:
+    """All that can be timed on a device."""
+    return (*WAYS, *CAPTURED) if device == "cuda" else WAYS
+
+
+def build_way(name: str, size: Size, device: str, dtype: str) -> Take:
+    """With a network and optimizers of its own."""
+    kind, _, captured = name.partition(", ")
+    search = build_search(size, kind == "fused", device)
+    if kind == "channels_last":
+        search.network.to(memory_format=torch.channels_last)
+    if captured:
+        return captured_step(search, device, dtype, Batches(size, device).draw())
+    return plain_step(search, device, dtype, contiguous=kind == "eager")
+
+
+def build_ways(size: Size, device: str, dtype: str, names: Sequence[str] | None = None) -> dict[str, Take]:
+    return {name: build_way(name, size, device, dtype) for name in names or ways_of(device)}
 
 
 def validate(ways: Mapping[str, Take], size: Size, device: str, dtype: str) -> float:
@@ -162,24 +169,22 @@ def projection(seconds: float, steps: int) -> str:
 
 
 def rows(size: Size, dtype: str, alone: Mapping[str, Timing], whole: Mapping[str, Timing]) -> list[Row]:
-    fused = whole["fused"].median
+    fused = whole["fused"].median if "fused" in whole else None
     return [
         (
-            *(name, dtype, milliseconds(alone[name].median), milliseconds(timing.median)),
-            *(percent(timing.spread), times(timing.median / fused), projection(timing.median, size.steps)),
+            *(name, dtype, milliseconds(alone[name].median), milliseconds(timing.median), percent(timing.spread)),
+            *(times(timing.median / fused) if fused else "-", projection(timing.median, size.steps)),
         )
         for name, timing in whole.items()
     ]
 
 
-def measure(size: Size, device: str, dtype: str, rounds: int) -> dict[str, object]:
+def measure(size: Size, device: str, dtype: str, rounds: int, names: Sequence[str]) -> dict[str, Any]:
     arguments.progress(1, 2, f"comparing results, {dtype}")
-    if device == "cuda":
-        with cuda.exact_float32():
-            error = validate(build_ways(size, device, dtype), size, device, dtype)
-    else:
-        error = validate(build_ways(size, device, dtype), size, device, dtype)
-    ways = build_ways(size, device, dtype)
+    compared = dict.fromkeys(("eager", *names))
+    with cuda.exact_float32() if device == "cuda" else contextlib.nullcontext():
+        error = validate(build_ways(size, device, dtype, list(compared)), size, device, dtype)
+    ways = build_ways(size, device, dtype, names)
     batches = Batches(size, device)
     fixed = batches.draw()
     arguments.progress(2, 2, f"timing, {dtype}")
@@ -200,21 +205,47 @@ def measure(size: Size, device: str, dtype: str, rounds: int) -> dict[str, objec
     }
 
 
+def key_figures(measured: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a look at the results is for."""
+    figures = {}
+    for found in measured:
+        for name, alone in found["step"].items():
+            whole = found["with_batches"][name]["median_seconds"]
+            figures[f"{name}, {found['dtype']}"] = (
+                f"{milliseconds(alone['median_seconds'])} ms a step, {milliseconds(whole)} ms with its batches; "
+                f"{EPOCHS} epochs {projection(found['search_seconds'][name], 1)}"
+            )
+    return figures
+
+
 def run(options: argparse.Namespace) -> None:
     size = Size(batch=8, cells=3) if options.quick else Size()
     results: dict[str, object] = {"bench": "search_step", "environment": arguments.print_environment(options)}
-    dtypes = list(DTYPES)
     if options.device == "cuda":
         torch.backends.cudnn.benchmark = True
-        print(f"\nTimed with {cuda.clock()}.")
-    else:
-        dtypes = ["float32"]
-    measured = [measure(size, options.device, dtype, rounds=3 if options.quick else 5) for dtype in dtypes]
-    arguments.write_json(options.json, results | {"size": asdict(size), "steps": size.steps, "measured": measured})
+        print(f"\nTimed with {cuda.CLOCK}.")
+    dtypes = options.dtypes or (list(DTYPES) if options.device == "cuda" else ["float32"])
+    rounds = options.rounds or (3 if options.quick else 5)
+    names = options.ways or ways_of(options.device)
+    measured = [measure(size, options.device, dtype, rounds, names) for dtype in dtypes]
+    results |= {"size": asdict(size), "steps": size.steps, "measured": measured, "key_figures": key_figures(measured)}
+    arguments.write_json(options.json, results)
+
+
+def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = arguments.make_parser("search_step", __doc__, cuda=True)
+    arguments.add_rounds(parser)
+    parser.add_argument("--ways", nargs="+", choices=(*WAYS, *CAPTURED), metavar="WAY", help="time these alone")
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), metavar="DTYPE", help="and these")
+    options = arguments.finish(parser, given)
+    missing = sorted(set(options.ways or ()) - set(ways_of(options.device)))
+    if missing:
+        parser.error(f"--ways {missing[0]!r} goes with --device cuda")
+    return options
 
 
 def main() -> None:
-    run(arguments.parse("search_step", __doc__, plot=False, cuda=True, traffic=False, compiles=False))
+    run(parse())
 
 
 if __name__ == "__main__":

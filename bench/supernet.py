@@ -10,15 +10,17 @@ channels_last, and its graphs are built before it is timed:
   that chose it, and puts the results back together; batch statistics are those of these images, in both.
 
 Before anything is timed, loss and gradients must agree with the same loop in float64, within 1e-4 or three times what
-the float32 loop itself is off. Peak memory is that of a process of its own, above what it held before its first step.
+the float32 loop itself is off. Peak memory is that of a process of its own, above what it held before its first step;
+on a GPU, that of torch's allocator, above what it had given out before the step.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import arguments
+from bench import arguments, cuda
 from bench.child import run_child
 from bench.memory import process_memory
 from bench.tables import Row, megabytes, milliseconds, percent, section, times
@@ -67,6 +69,7 @@ class Case:
         return np.stack([generator.permutation(size) for size in space.sizes.tolist()], 1).astype(np.int64)
 
     def images(self) -> Tensor:
+        """The same numbers on every device."""
         generator = torch.Generator().manual_seed(1)
         images = torch.randn(self.batch, 3, self.pixels, self.pixels, generator=generator)
         return images.to(memory_format=torch.channels_last)
@@ -86,7 +89,7 @@ class Loop:
             loss = F.cross_entropy(self._per_sample(), self.labels)
             loss.backward()
             return loss.detach()
-        total = torch.zeros((), dtype=self.images.dtype)
+        total = torch.zeros((), dtype=self.images.dtype, device=self.images.device)
         parts = zip(self.graphs, self.images.chunk(len(self.rows)), self.labels.chunk(len(self.rows)), strict=True)
         for graph, images, labels in parts:
             loss = self._loss(graph, images, labels)
@@ -114,9 +117,10 @@ class Loop:
                 chosen = torch.from_numpy(self.rows[:, place.decision])
                 picked, parts = [], []
                 for choice, node in enumerate(place.nodes):
-                    index = (chosen == choice).nonzero()[:, 0]
+                    index = (chosen == choice).nonzero()[:, 0]  # on the CPU: how many there are is asked for
                     if not len(index):
                         continue
+                    index = index.to(read[0].device)
                     x, op = read[0].index_select(0, index), node.op
                     assert op is not None
                     y = x if op.is_identity else torch.zeros_like(x) if op.is_zero else network.compute(node, x)
@@ -145,12 +149,12 @@ class Kernels:
 WAYS: dict[str, type[Loop] | type[Kernels]] = {"loop": Loop, "kernels": Kernels}
 
 
-def make_way(case: Case, way: str, dtype: torch.dtype = torch.float32) -> Loop | Kernels:
+def make_way(case: Case, way: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Loop | Kernels:
     torch.manual_seed(0)
     space = SPACES[case.space]()
-    network = SharedNetwork(space, CLASSES).to(dtype).to(memory_format=torch.channels_last).train()
-    labels = torch.arange(case.batch) % CLASSES
-    return WAYS[way](case, network, case.rows(space), case.images().to(dtype), labels)
+    network = SharedNetwork(space, CLASSES).to(device, dtype).to(memory_format=torch.channels_last).train()
+    labels = torch.arange(case.batch, device=device) % CLASSES
+    return WAYS[way](case, network, case.rows(space), case.images().to(device, dtype), labels)
 
 
 def peak_of(case: dict[str, object], way: str, threads: int) -> int:
@@ -204,10 +208,11 @@ def results_of(made: Loop | Kernels) -> list[Tensor]:
     return [loss, torch.cat([grad.flatten() for grad in given])]
 
 
-def validate(case: Case) -> Errors:
+def validate(case: Case, device: str = "cpu") -> Errors:
     """Raises MismatchError where the kernels are further off than they may be."""
-    found = {way: results_of(make_way(case, way)) for way in WAYS}
-    exact = results_of(make_way(case, "loop", torch.float64))
+    with cuda.exact_float32() if device == "cuda" else contextlib.nullcontext():
+        found = {way: results_of(make_way(case, way, device=device)) for way in WAYS}
+        exact = results_of(make_way(case, "loop", torch.float64, device))
     error = check_against_exact(f"{case.space}, {case.paths}", found, exact, ["loop"])
     difference = torch.linalg.vector_norm(found["loop"][1].double() - exact[1])
     return Errors(error, float(difference / torch.linalg.vector_norm(exact[1])))
@@ -225,39 +230,81 @@ def count_operations(case: Case) -> tuple[int, int]:
     return len(asked), len(set(asked))
 
 
-def measure(case: Case, rounds: int, threads: int) -> Result:
-    errors = validate(case)
-    made = {way: copy.deepcopy(make_way(case, way)) for way in WAYS}
-    timings = compare({way: step.step for way, step in made.items()}, rounds, warmup=2)
-    peaks = {}
-    for way in WAYS:
-        peak = run_child("bench.supernet:peak_of", {"case": asdict(case), "way": way, "threads": threads}, MEMORY_LIMIT)
-        peaks[way] = int(peak or 0)
+def measure(case: Case, rounds: int, threads: int, device: str = "cpu") -> Result:
+    errors = validate(case, device)
+    made = {way: copy.deepcopy(make_way(case, way, device=device)) for way in WAYS}
+    steps = {way: step.step for way, step in made.items()}
+    if device == "cuda":
+        timings = cuda.compare(steps, rounds)
+        held = {way: cuda.step_memory(step) for way, step in steps.items()}
+        peaks = {way: memory.peak - memory.before for way, memory in held.items()}
+    else:
+        timings = compare(steps, rounds, warmup=2)
+        peaks = {way: _process_peak(case, way, threads) for way in WAYS}
     return Result(case, timings, errors, *count_operations(case), peaks)
 
 
-def run_cases(options: argparse.Namespace) -> list[Result]:
-    batches = {"single path": (64, 16), "fair": (60, 15), "per sample": (64, 16)}
+def _process_peak(case: Case, way: str, threads: int) -> int:
+    peak = run_child("bench.supernet:peak_of", {"case": asdict(case), "way": way, "threads": threads}, MEMORY_LIMIT)
+    return int(peak or 0)
+
+
+def run_cases(options: argparse.Namespace, keep: Callable[[list[Result]], None]) -> None:
+    """`keep` gets the results after every case, so that they are there if the rest is cut."""
+    batches: dict[str, tuple[int, ...]] = {"single path": (64, 16), "fair": (60, 15), "per sample": (64, 16)}
     cases = []
-    for space, make in SPACES.items():
+    for space in options.spaces or SPACES:
+        candidates = int(SPACES[space]().sizes.max())
         for paths, sizes in batches.items():
-            for batch in sizes[1:] if options.quick else sizes:
-                candidates = int(make().sizes.max())
+            for batch in _some(sizes, options):
                 cases.append(Case(space, paths, batch // candidates * candidates if paths == "fair" else batch))
-    results = []
+    results: list[Result] = []
     for i, case in enumerate(cases, 1):
         arguments.progress(i, len(cases), f"timing {case.space}, {case.paths}, {case.batch} images")
-        results.append(measure(case, 3 if options.quick else 9, options.threads))
+        rounds = options.rounds or (3 if options.quick else 9)
+        results.append(measure(case, rounds, options.threads, options.device))
         print(section("Training step", HEADERS, [results[-1].row()]), flush=True)
-    print(section(f"Training step, {options.threads} threads", HEADERS, [r.row() for r in results]), flush=True)
-    return results
+        keep(results)
+    where = f"{options.threads} threads" if options.device == "cpu" else "all"
+    print(section(f"Training step, {where}", HEADERS, [r.row() for r in results]), flush=True)
+
+
+def _some(sizes: Sequence[int], options: argparse.Namespace) -> Sequence[int]:
+    """Of two batches the small one for a look; on a GPU, where a step of it is nothing but launches, the large one."""
+    if options.device == "cuda":
+        return sizes[:1]
+    return sizes[1:] if options.quick else sizes
+
+
+def key_figures(results: Sequence[Result]) -> dict[str, str]:
+    """What a look at the results is for."""
+    return {
+        f"{r.case.space}, {r.case.paths}, {r.case.batch} images": (
+            f"{milliseconds(r.timings['kernels'].median)} ms, {times(speedup(r.timings, 'loop', 'kernels'))} the loop's"
+        )
+        for r in results
+    }
+
+
+def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = arguments.make_parser("supernet", __doc__, cuda=True)
+    arguments.add_rounds(parser)
+    parser.add_argument("--spaces", nargs="+", choices=list(SPACES), metavar="SPACE", help="train these alone")
+    return arguments.finish(parser, given)
 
 
 def main() -> None:
-    options = arguments.parse("supernet", __doc__, plot=False)
+    options = parse()
     results: dict[str, object] = {"bench": "supernet", "environment": arguments.print_environment(options)}
-    results["cases"] = [result.to_json() for result in run_cases(options)]
-    arguments.write_json(options.json, results)
+    if options.device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        print(f"\nTimed with {cuda.CLOCK}.")
+
+    def keep(found: list[Result]) -> None:
+        cases = {"cases": [result.to_json() for result in found], "key_figures": key_figures(found)}
+        arguments.write_json(options.json, results | cases)
+
+    run_cases(options, keep)
 
 
 if __name__ == "__main__":

@@ -320,7 +320,7 @@ def test_with_a_gpu_the_script_goes_through_all_steps_and_on_where_it_was(tmp_pa
 def test_the_script_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     result = run_script(stand_ins(tmp_path), "card", "--fast")
     assert result.returncode == 2
-    assert "unknown argument --fast; expected --quick or --fresh" in result.stderr
+    assert "unknown argument --fast; expected --quick or --fresh, or --minutes N --out FOLDER" in result.stderr
 
 
 def test_numbers_in_counts_are_plain_json(tmp_path: Path) -> None:
