@@ -10,7 +10,7 @@ export GOMP_SPINCOUNT ?= 1000
 
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu')
 SIMT := $(shell find tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-DEFINITION := setup.py pyproject.toml CMakeLists.txt csrc/CMakeLists.txt $(wildcard csrc/cmake/*.py)
+DEFINITION := setup.py CMakeLists.txt csrc/CMakeLists.txt $(wildcard csrc/cmake/*.py)
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
@@ -22,7 +22,7 @@ help:
 	@echo "make bench      time the fused kernels beside plain PyTorch"
 	@echo "make docs       the documentation pages, into build/docs"
 	@echo "make cuda-report  registers, shared memory and spills of every CUDA kernel (needs the toolkit, no GPU)"
-	@echo "make lint       ruff, clang-format, mypy        make format   apply ruff and clang-format"
+	@echo "make lint       ruff, clang-format, import-linter, mypy        make format   apply ruff and clang-format"
 	@echo "make setup      .venv with pinned dependencies and the built extension (the others do it when needed)"
 	@echo "make clean      remove what was built           make distclean   remove .venv too"
 
@@ -61,6 +61,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CSRC) $(SIMT)
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 
 format: $(INSTALLED)

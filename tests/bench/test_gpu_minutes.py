@@ -19,7 +19,7 @@ import pytest
 from bench import cuda, gpu_minutes
 from bench.gpu_minutes import CLOSING, LEAST, STOP_SECONDS, Ended, Minutes, Output, Stage, StageTableError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = gpu_minutes.read_stages()
 BY_NAME = {stage.name: stage for stage in STAGES}
 HANGS = "import time\ntime.sleep(600)"

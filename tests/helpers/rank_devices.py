@@ -1,4 +1,4 @@
-"""One of two ranks on GPUs, for tests/test_ranks.py: what it asks of torch and NCCL, told on a machine without them.
+"""A rank that tells what it does with its devices: `python -m tests.helpers.rank_devices FOLDER`; see test_ranks.py.
 
     RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python -m tests.helpers.rank_devices OUT
 
