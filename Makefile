@@ -13,11 +13,11 @@ SIMT := $(shell find tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
-.PHONY: help setup search test bench cuda-report lint format clean distclean
+.PHONY: help setup search test test-all bench cuda-report lint format clean distclean
 
 help:
 	@echo "make search     search an architecture on handwritten digits, retrain it and a random one, write a report"
-	@echo "make test       run the tests"
+	@echo "make test       run the tests of everything at small sizes      make test-all   run every test"
 	@echo "make bench      time the fused kernels beside plain PyTorch"
 	@echo "make cuda-report  registers, shared memory and spills of every CUDA kernel (needs the toolkit, no GPU)"
 	@echo "make lint       ruff, clang-format, mypy        make format   apply ruff and clang-format"
@@ -41,6 +41,9 @@ search: setup
 	$(BIN)/nasfast search --data digits $(ARGS)
 
 test: setup
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
@@ -61,7 +64,7 @@ format: $(INSTALLED)
 	$(BIN)/clang-format -i $(CSRC) $(SIMT)
 
 clean:
-	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
