@@ -14,11 +14,11 @@ DEFINITION := setup.py CMakeLists.txt csrc/CMakeLists.txt $(wildcard csrc/cmake/
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
-.PHONY: help setup search test bench docs cuda-report lint format clean distclean
+.PHONY: help setup search test test-all bench docs cuda-report lint format clean distclean
 
 help:
 	@echo "make search     search an architecture on handwritten digits, retrain it and a random one, write a report"
-	@echo "make test       run the tests"
+	@echo "make test       run the tests of everything at small sizes      make test-all   run every test"
 	@echo "make bench      time the fused kernels beside plain PyTorch"
 	@echo "make docs       the documentation pages, into build/docs"
 	@echo "make cuda-report  registers, shared memory and spills of every CUDA kernel (needs the toolkit, no GPU)"
@@ -45,6 +45,9 @@ search: setup
 	$(BIN)/nasfast search --data digits $(ARGS)
 
 test: setup
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
@@ -70,7 +73,7 @@ format: $(INSTALLED)
 	$(BIN)/clang-format -i $(CSRC) $(SIMT)
 
 clean:
-	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info nasfast/_C*.so $(BUILT) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -21,7 +21,7 @@ from tests.helpers.require_cuda import (  # noqa: F401  hooks of pytest
     pytest_runtest_makereport,
 )
 
-pytest_plugins = ["tests.helpers.require"]
+pytest_plugins = ["tests.helpers.properties", "tests.helpers.require", "tests.helpers.slow"]
 require_ops()  # tests call torch.ops.nasfast directly
 
 

@@ -43,6 +43,26 @@ RUNS = [(names, found.runner) for names, found in routes.table() if found.runner
 REFUSED = [(names, found.reason) for names, found in routes.table() if not found.runner]
 
 
+def pairs_of(names, runner):
+    """What a run tries together. A strategy sees scores, whatever estimator and space they are of."""
+    space, strategy, estimator = names
+    return {("estimator in space", estimator, space), ("strategy in runner", strategy, runner)}
+
+
+def reason_of(names, reason):
+    return {reason, ("strategy", names[1]), ("estimator", names[2])}
+
+
+def marked(cases, covers):
+    """All cases as parameters: `slow`, but for a few that cover together what all do, drawn greedily and in order."""
+    left = set().union(*(covers(*case) for case in cases))
+    chosen = []
+    while left:
+        chosen.append(max(cases, key=lambda case: len(covers(*case) & left)))
+        left -= covers(*chosen[-1])
+    return [pytest.param(*case, marks=() if case in chosen else pytest.mark.slow) for case in cases]
+
+
 def label(value):
     return "-".join(part or "cells" for part in value) if isinstance(value, tuple) else ""
 
@@ -98,7 +118,7 @@ def options(names, runner, tables):
     return [*given, *CELLS]
 
 
-@pytest.mark.parametrize(("names", "runner"), RUNS, ids=label)
+@pytest.mark.parametrize(("names", "runner"), marked(RUNS, pairs_of), ids=label)
 def test_runs_end_to_end(names, runner, tables, tmp_path):
     run = tmp_path / "run"
     result = RUNNER.invoke(app, [*options(names, runner, tables), "--out", str(run)])
@@ -123,7 +143,7 @@ def test_runs_end_to_end(names, runner, tables, tmp_path):
     assert key in json.loads((run / "config.json").read_text())
 
 
-@pytest.mark.parametrize(("names", "reason"), REFUSED, ids=label)
+@pytest.mark.parametrize(("names", "reason"), marked(REFUSED, reason_of), ids=label)
 def test_refusals_say_why_in_one_line(names, reason, tmp_path):
     space, strategy, estimator = names
     given = ["search", "--strategy", strategy, "--estimator", estimator, "--out", str(tmp_path / "run")]
@@ -134,6 +154,13 @@ def test_refusals_say_why_in_one_line(names, reason, tmp_path):
     assert lines[0] == f"nasfast: error: --strategy {strategy} {reason}"
     assert len(reason) > 20
     assert not (tmp_path / "run").exists()
+
+
+def test_a_few_runs_cover_what_all_do():
+    few = [case.values for case in marked(RUNS, pairs_of) if not case.marks]
+    assert set().union(*(pairs_of(*case) for case in few)) == set().union(*(pairs_of(*case) for case in RUNS))
+    assert len(few) < len(RUNS) / 5
+    assert {runner for _, runner in few} == {"cells", "gradient", "blackbox", "oneshot"}
 
 
 def test_the_table_is_whole():
@@ -150,6 +177,14 @@ def test_the_table_is_whole():
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_is_searched_with_a_shared_network(space, strategy):
     assert routes.route(space, strategy, "oneshot").runner == "oneshot"
+
+
+def test_every_refusal_has_a_reason_of_one_line():
+    """The whole table; the command says it of a few, and of all of them among the slow tests."""
+    assert len(REFUSED) + len(RUNS) == len(list(routes.table()))
+    for names, reason in REFUSED:
+        assert len(reason) > 20, names
+        assert "\n" not in reason, names
 
 
 def test_unknown_names_are_named():
