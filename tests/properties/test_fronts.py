@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasfast.config.objectives import BUDGET, Objective
-from nasfast.search.history import Standing, Trial
+from nasfast.search.history import History, Trial
 from nasfast.spaces.population import dominates, non_dominated, non_dominated_ranks, unique_rows
 
 # Few values, so that many are equal; the largest and smallest numbers beside them.
@@ -78,14 +78,14 @@ def test_a_search_stands_as_all_its_trials_say(trials: list[Trial], texts: tuple
     def values(trial: Trial) -> tuple[float, ...]:
         return tuple(objective.value(trial.metrics) for objective in objectives)
 
-    standing = Standing(objectives)
+    history = History(objectives)
     for count, trial in enumerate(trials, 1):
-        standing.add(trial)
+        history.add(trial)
         kept = [other for other in trials[:count] if other.violation == 0]
         most = max((other.metrics[BUDGET] for other in kept), default=0)
         kept = [other for other in kept if other.metrics[BUDGET] == most]
         first = [other for i, other in enumerate(kept) if other.row not in [before.row for before in kept[:i]]]
         front = [one for one in first if not any(beats(values(other), values(one)) for other in first)]
         best = max(kept, key=lambda other: (values(other)[0], -other.number), default=None)
-        assert standing.best is best
-        assert standing.front() == sorted(front, key=lambda other: (-values(other)[0], other.number))
+        assert history.best is best
+        assert history.front() == sorted(front, key=lambda other: (-values(other)[0], other.number))
