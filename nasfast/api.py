@@ -184,7 +184,7 @@ def resume_run(
         raise ConfigError(f"--budget goes with --resume of a black-box search, which {run} is not; leave it out")
     own = {name: value for name, value in (("space", space), ("estimator", estimator)) if value is not None}
     given = _fitting(kind, own) | ({"budget": budget} if budget is not None else {})
-    return _reported(load(kind.resume)(run, progress, **given))  # type: ignore[no-any-return]
+    return _reported(load(kind.resume)(run, progress, **given))
 
 
 @python_names

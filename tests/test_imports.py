@@ -68,31 +68,6 @@ def test_an_import_changes_no_environment():
     assert python(code).returncode == 0
 
 
-def test_every_module_can_be_imported_first():
-    """No import hides a cycle that another order would show."""
-    modules = [m.name for m in pkgutil.walk_packages(nasfast.__path__, "nasfast.") if not m.name.endswith("__main__")]
-    assert len(modules) > 200
-    code = """
-import importlib, os, sys
-import numpy, torch
-failed = []
-for name in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        try:
-            importlib.import_module(name)
-        except BaseException as error:
-            print(name, repr(error), flush=True)
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        failed.append(name)
-sys.exit(bool(failed))
-"""
-    found = python(code, *modules)
-    assert found.returncode == 0, found.stdout + found.stderr
-
-
 def test_info_says_why_there_is_no_extension():
     found = python(WITHOUT_EXTENSION, "info")
     assert found.returncode == 0, found.stderr

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from nasfast.config.base import named_texts, option_name
@@ -80,7 +79,7 @@ class StoredSearch:
             raise RunError(f"{path} cannot be read as architectures of {self.space}: {error}") from error
 
 
-def read_stored_search(path: str | Path) -> StoredSearch:
+def read_stored_search(path: str | os.PathLike[str]) -> StoredSearch:
     """The search of a run folder.
 
     Raises:

@@ -15,7 +15,7 @@ from nasfast.morphism import MorphNetwork, from_shared
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.loop import KIND
-from nasfast.search.oneshot.pretrained import own_network
+from nasfast.search.pretrained import own_network
 from nasfast.spaces.joint import architectures_of
 from nasfast.strategies.registry import MULTI_FIDELITY
 

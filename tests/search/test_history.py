@@ -7,9 +7,9 @@ import pytest
 
 from nasfast.config.objectives import BUDGET, Constraint, Objective
 from nasfast.estimators.base import Estimate
+from nasfast.search.blackbox.dashboard import note
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.dashboard import note
 from nasfast.search.history import History, Trial
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.spaces.population import non_dominated

@@ -23,7 +23,7 @@ from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.estimators.zero_cost import ZeroCostEstimator
 from nasfast.runs.folder import RunFolder
 from nasfast.search.inputs import check_space_size, load_run_data
-from nasfast.search.oneshot.pretrained import SupernetSpec, load_network, network_fingerprint
+from nasfast.search.pretrained import SupernetSpec, load_network, network_fingerprint
 from nasfast.search.workers.open import on_worker
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import architectures_of
@@ -71,7 +71,7 @@ def make_task(
         ConfigError: The settings do not go with the space.
         DataError: Its table or its images cannot be read.
         NasfastError: The shared network that it starts from does not fit; see
-            :func:`nasfast.search.oneshot.pretrained.load_network`.
+            :func:`nasfast.search.pretrained.load_network`.
         SpaceError: The space does not take images of this size.
     """
     if not config.sees_images:

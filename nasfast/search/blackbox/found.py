@@ -7,8 +7,8 @@ from typing import Any
 
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.blackbox.session import numbers_of
 from nasfast.search.history import Trial
-from nasfast.search.session import numbers_of
 from nasfast.utils.files import atomic_write
 
 FORMAT_NAME = "nasfast.architectures"

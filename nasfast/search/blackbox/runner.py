@@ -30,9 +30,9 @@ from nasfast.search.blackbox.optuna_study import StudyFile
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.blackbox.session import Session, take_steps
 from nasfast.search.inputs import absolute_path, pin_settings
 from nasfast.search.result import FoundInSpace
-from nasfast.search.session import Session, take_steps
 from nasfast.search.workers.open import check_picklable, open_runner, trial_meter, with_workers
 from nasfast.spaces.base import Space
 from nasfast.spaces.joint import JointSpace

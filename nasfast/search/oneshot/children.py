@@ -21,9 +21,10 @@ from nasfast.search.blackbox.found import logged_trials, write_found
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
+from nasfast.search.blackbox.session import Session, take_steps
 from nasfast.search.inputs import load_run_data
-from nasfast.search.oneshot.training import TRAINING_KIND, SupernetTraining
-from nasfast.search.session import Session, take_steps
+from nasfast.search.oneshot.training import SupernetTraining
+from nasfast.search.pretrained import TRAINING_KIND
 from nasfast.search.workers.open import on_worker, open_runner, trial_meter
 from nasfast.spaces.base import Space
 from nasfast.strategies.base import Strategy

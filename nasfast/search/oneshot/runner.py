@@ -28,7 +28,8 @@ from nasfast.runs.folder import RunFolder, search_path
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.inputs import absolute_path, pin_settings
 from nasfast.search.oneshot.children import SEARCH_KIND, load_images, open_children, search_children
-from nasfast.search.oneshot.training import TRAINING_KIND, SupernetTraining
+from nasfast.search.oneshot.training import SupernetTraining
+from nasfast.search.pretrained import TRAINING_KIND
 from nasfast.search.result import FoundInSpace
 from nasfast.search.workers.open import check_picklable, with_workers
 from nasfast.spaces.base import Rows, Space

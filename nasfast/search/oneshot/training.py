@@ -34,9 +34,6 @@ from nasfast.training.distributed import Ranks
 from nasfast.training.optim import set_rate, weight_optimizer
 from nasfast.utils.memory import peak_memory
 
-TRAINING_KIND = "oneshot"
-"""Of the checkpoints of a training."""
-
 # Each generator of a run has a seed of its own, this far from the run's, so that no two draw the same numbers.
 _SEED_TRAIN, _SEED_HELD_OUT, _SEED_PATHS = 1, 2, 3
 _SEED_STRIDE = 1_000_003  # between the augmentations of two steps; more than there may be ranks

@@ -12,7 +12,7 @@ from nasfast.data.fingerprint import data_fingerprint
 from nasfast.errors import ConfigError, RunError
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.search.blackbox.estimator import worker_estimator
-from nasfast.search.oneshot.pretrained import SupernetSpec, load_network, network_fingerprint
+from nasfast.search.pretrained import SupernetSpec, load_network, network_fingerprint
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import assert_same_bits, logged, search_state
 from tests.search.blackbox.test_inherit import COUNT, SIZES, SPACE, options, origins, run, weights

@@ -6,8 +6,8 @@ import pytest
 
 from nasfast.errors import ConfigError
 from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox.session import Session
 from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
-from nasfast.search.session import Session
 from nasfast.search.workers import LocalPool, TrialStore
 from tests.helpers.oneshot_runs import assert_same_searches, tiny
 from tests.helpers.runs import logged

@@ -14,10 +14,12 @@ from nasfast.data import DataSet, split_indices
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint
 from nasfast.runs.folder import RunFolder, search_path
-from nasfast.search.oneshot.training import TRAINING_KIND
 from nasfast.spaces.base import Space
 from nasfast.spaces.registry import SPACES, resolve_settings
 from nasfast.supernets import SharedNetwork, make_supernet
+
+TRAINING_KIND = "oneshot"
+"""Of the checkpoints of the training of a shared network."""
 
 
 @dataclass(frozen=True)

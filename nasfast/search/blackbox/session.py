@@ -10,9 +10,9 @@ from typing import Any
 from nasfast.config.budget import Budget, Meter, Spent
 from nasfast.config.objectives import BUDGET
 from nasfast.runs.folder import RunFolder
+from nasfast.search.blackbox.dashboard import board, note
 from nasfast.search.blackbox.problem import FailedTrial
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.dashboard import board, note
 from nasfast.search.history import Trial
 from nasfast.search.workers import Running
 from nasfast.utils.interrupt import deferred_interrupt

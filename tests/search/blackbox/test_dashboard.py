@@ -13,9 +13,9 @@ from rich.console import Console
 
 from nasfast.config.objectives import Objective
 from nasfast.estimators.base import Estimate
+from nasfast.search.blackbox.dashboard import board, note
 from nasfast.search.blackbox.problem import FailedTrial, Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.dashboard import board, note
 from nasfast.search.workers import Heartbeat, Job, Running
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import make_strategy
