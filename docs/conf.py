@@ -24,6 +24,7 @@ extensions = [
     "made",
 ]
 templates_path = ["_templates"]
+smartquotes = False  # two dashes are an option's, and stay two
 exclude_patterns = ["_ext", "_templates"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
