@@ -19,6 +19,7 @@ from nasfast.errors import ConfigError, NasfastError
 from nasfast.search.kinds import SEARCHES, Kind, kind_of, load
 from nasfast.search.routing import kind_for_own, route_settings
 from nasfast.utils.progress import Progress
+from nasfast.utils.suggest import must_be_one_of
 
 if TYPE_CHECKING:
     from nasfast.compare.runner import CompareResult
@@ -279,7 +280,7 @@ def export_checked(
     from nasfast.retrain.from_run import read_stored_search
 
     if format not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+        raise ConfigError(f"--format {must_be_one_of(format, FORMATS)}")
     stored = read_stored_search(run)
     name = stored.label if label is None else label
     target = Path(out) if out is not None else Path(run) / f"model-{name}.{format}"

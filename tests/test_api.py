@@ -80,7 +80,7 @@ def test_a_space_is_searched_by_evaluations_with_an_estimator_of_ones_own(tmp_pa
 
 
 def test_errors_name_the_argument_and_the_command_names_the_option(tmp_path):
-    with pytest.raises(ConfigError, match=r"^batch_size must be at least 1") as caught:
+    with pytest.raises(ConfigError, match=r"^batch_size must be at least 2") as caught:
         nasfast.run_search(out=tmp_path / "run", data="digits", batch_size=0)
     assert "--" not in str(caught.value)
     with pytest.raises(ConfigError, match="unknown setting 'epohcs'; did you mean 'epochs'"):

@@ -74,7 +74,9 @@ def make_space(name: str, settings: Mapping[str, Any] | None = None) -> Space:
         SpaceError: There is none of this name, or a setting is unknown, of another type or out of range.
     """
     found = resolve_settings(name, settings)
-    return SPACES[name](**found)
+    space = SPACES[name](**found)
+    space.name = name  # a space that was registered is known by the name it was given
+    return space
 
 
 def resolve_settings(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

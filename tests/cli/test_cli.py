@@ -18,6 +18,7 @@ import nasfast
 from nasfast.cli.app import app
 from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
 from tests.helpers.runs import tiny_config, tiny_options
@@ -55,6 +56,7 @@ def finished(tmp_path_factory):
     """A finished run with both retrainings."""
     run = tmp_path_factory.mktemp("finished") / "run"
     run_gradient(tiny_config(), run)
+    build_report(run)
     return run
 
 
@@ -63,8 +65,10 @@ def unfinished(finished, tmp_path):
     """A run whose search stage is over, to be damaged."""
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("config.json", "metrics.jsonl", "checkpoint.pt", "genotype.json"):
+    for name in ("config.json", "checkpoint.pt", "genotype.json"):
         (run / name).write_bytes((finished / name).read_bytes())
+    lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"result"' not in line))
     return run
 
 
@@ -293,7 +297,7 @@ def test_export_writes_a_checked_file(finished, tmp_path):
     result = invoke("export", finished, "--format", "pt2", "--out", tmp_path / "net.pt2")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"wrote {tmp_path}/net.pt2; its outputs differ from PyTorch's by at most")
-    expect_error("--format must be onnx or pt2, got 'caffe'", "export", finished, "--format", "caffe")
+    expect_error("--format must be one of onnx, pt2, got 'caffe'", "export", finished, "--format", "caffe")
 
 
 def test_report_is_written_again(finished):
