@@ -123,8 +123,10 @@ __device__ __forceinline__ void finish_unit(const ProductArgs& args, const Produ
   }
 }
 
+// With 8 channels a thread, the blocks of a multiprocessor are named: of itself ptxas spills to make room for more.
 template <class S, int V>
-__global__ void __launch_bounds__(kLaneThreads) products_kernel(const NASFAST_GRID_CONSTANT ProductArgs args) {
+__global__ void __launch_bounds__(kLaneThreads, V == 8 ? 3 : 0)
+    products_kernel(const NASFAST_GRID_CONSTANT ProductArgs args) {
   SharedArena arena;
   const ProductShared shared(arena);
   const ProductUnit& unit = args.unit[entry_of_block(args.unit, args.units)];

@@ -89,7 +89,8 @@ def test_an_epoch_of_a_search_changes_a_recorded_rate_in_place() -> None:
     recorded = graphs.RecordedRates([bilevel.weight_optimizer])
     rate = bilevel.weight_optimizer.param_groups[0]["lr"]
     for epoch in range(2):
-        assert rate.item() == pytest.approx(bilevel.begin_epoch(epoch))
+        expected = bilevel.begin_epoch(epoch)
+        assert rate.item() == pytest.approx(expected)
         recorded.check()
     assert rate.item() < bilevel.config.lr
 
