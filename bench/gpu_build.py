@@ -19,11 +19,10 @@ LINKS = ROOT / "build/cudart"
 
 
 def toolkit(nvcc: str | None) -> Path | None:
-    """Folder of the toolkit that this compiler belongs to."""
-    home = os.environ.get("CUDA_HOME")
-    if home:
-        return Path(home)
-    return Path(nvcc).resolve().parent.parent if nvcc else None
+    """Folder of the toolkit that is built with: the first of those that have its headers."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), nvcc and Path(nvcc).resolve().parent.parent]
+    found = (Path(home) for home in (*homes, "/usr/local/cuda") if home)
+    return next((home for home in found if (home / "include/cuda_runtime.h").exists()), None)
 
 
 def runtime_library(home: Path, wheels: Sequence[Path]) -> Path | None:

@@ -84,10 +84,10 @@ def judge(case: Case) -> Verdict:
     try:
         first, second = [[t.detach().cpu() for t in case.found()] for _ in range(2)]
         expected = [t.detach().cpu() for t in case.expected()]
+        same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        return Verdict(case, max(_error(a, e) for a, e in zip(first, expected, strict=True)), same)
     except Exception as error:  # whatever it is, the other ops are to be seen too
-        return Verdict(case, died=f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}")
-    same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    return Verdict(case, max(_error(a, e) for a, e in zip(first, expected, strict=True)), same)
+        return Verdict(case, died=f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
 
 
 def _error(got: Tensor, expected: Tensor) -> float:
@@ -321,7 +321,7 @@ def run(options: argparse.Namespace) -> bool:
         print(verdicts[-1].line(), flush=True)
     failed = [verdict.case.title() for verdict in verdicts if not verdict.good]
     figures = {}
-    for name in dtypes:
+    for name in dict.fromkeys(verdict.case.dtype for verdict in verdicts):
         worst = max((v for v in verdicts if v.case.dtype == name), key=lambda v: v.error / v.case.allowed)
         figures[f"largest error, {name}"] = f"{worst.error:.1e} of {worst.case.allowed:g}"
     figures["ops that are right"] = f"{len(verdicts) - len(failed)} of {len(verdicts)}"

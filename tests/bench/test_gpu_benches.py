@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(autouse=True)
+def one_thread(threads: Callable[[int], None]) -> None:
+    """Tensors are tiny: threads would only wait for each other."""
+    threads(1)
+
+
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What asks a GPU for time and memory, by means of the CPU; the steps that are measured are the real ones."""
@@ -56,7 +64,9 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_public_op_is_right_and_gives_the_same_bits_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert gpu_smoke.run(gpu_smoke.parse(["--device", "cpu", "--quick", "--json", str(tmp_path / "f.json")]))
+    assert gpu_smoke.run(
+        gpu_smoke.parse(["--device", "cpu", "--threads", "1", "--quick", "--json", str(tmp_path / "f.json")])
+    )
     lines = capsys.readouterr().out.splitlines()
     found = read(tmp_path / "f.json")
     assert found["failed"] == []
@@ -67,16 +77,6 @@ def test_every_public_op_is_right_and_gives_the_same_bits_twice(
     ran = {name for line in found["lines"] for name in line.split(":")[0].split()}
     assert public
     assert public <= ran
-
-
-def test_every_dtype_and_channel_count_is_tried_on_a_gpu() -> None:
-    tried = (
-        [(c.op, c.dtype, c.channels) for c in gpu_smoke.cases("cuda", gpu_smoke.CHANNELS[:2], ["float32"])]
-        if (torch.cuda.is_available())
-        else [(c.op, c.dtype, c.channels) for c in gpu_smoke.cases("cpu", gpu_smoke.CHANNELS, ["float32", "bfloat16"])]
-    )
-    assert {op for op, dtype, _ in tried if dtype == "bfloat16"} >= {"mixed_op", "relu_conv_bn", "shuffle_channels"}
-    assert {channels for *_, channels in tried} == set(gpu_smoke.CHANNELS)
 
 
 def dies() -> list[Tensor]:
@@ -96,16 +96,15 @@ DRAWS = iter(range(100))
         (lambda: [ONES + 1e-6 * next(DRAWS)], "OTHER bits"),
         (lambda: [ONES[:10]], "error inf"),
         (lambda: [ONES * float("nan")], "OTHER bits"),
-        (lambda: [ONES, ONES], "zip() argument 2 is longer"),
-        (dies, "RuntimeError: ['CUDA error: an illegal memory access']"),
+        (lambda: [ONES, ONES], "ValueError: zip() argument 2 is shorter than argument 1"),
+        (dies, "RuntimeError: CUDA error: an illegal memory access"),
     ],
     ids=["one value in a thousand", "bits", "shape", "nan", "another number of results", "an error"],
 )
 def test_an_op_that_is_wrong_fails(found: Callable[[], list[Tensor]], said: str) -> None:
     case = gpu_smoke.Case("an op", "a case", "float32", 16, found, lambda: [ONES.double()])
     verdict = gpu_smoke.judge(case)
-    if "another" not in said and "zip" not in said:
-        assert said in verdict.line()
+    assert said in verdict.line()
     assert not verdict.good
     assert verdict.line().startswith("FAIL an op: a case, float32, C=16: ")
 
@@ -118,12 +117,12 @@ def test_the_smoke_goes_through_all_and_fails_if_one_does(
     monkeypatch.setattr(gpu_smoke, "cases", lambda *_: [bad, good])
     assert not gpu_smoke.run(gpu_smoke.parse(["--device", "cpu"]))
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 are right"
-    monkeypatch.setattr(gpu_smoke, "parse", lambda: gpu_smoke.arguments.parse("x", None, arguments=["--quick"]))
+    monkeypatch.setattr(sys, "argv", ["gpu_smoke", "--device", "cpu"])
     assert gpu_smoke.main() == 1
 
 
 def test_the_kernels_of_a_step_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--device", "cpu", "--quick", "--steps", "1", "--json", str(tmp_path / "f.json")]
+    options = ["--device", "cpu", "--threads", "1", "--quick", "--steps", "1", "--json", str(tmp_path / "f.json")]
     gpu_kernels.run(gpu_kernels.parse(options))
     said = capsys.readouterr().out
     found = read(tmp_path / "f.json")
@@ -135,7 +134,7 @@ def test_the_kernels_of_a_step_are_listed(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_cell_alone_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    gpu_kernels.run(gpu_kernels.parse(["--device", "cpu", "--quick", "--cell"]))
+    gpu_kernels.run(gpu_kernels.parse(["--device", "cpu", "--threads", "1", "--quick", "--cell"]))
     assert capsys.readouterr().out == "a normal cell of 4 channels went forward and backward\n"
 
 
@@ -176,7 +175,9 @@ def test_bytes_of_a_step_are_those_of_both_halves() -> None:
 
 def test_a_search_loop_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "f.json"
-    gpu_epoch.run(gpu_epoch.parse(["--device", "cpu", "--quick", "--steps", "3", "--json", str(path)]))
+    gpu_epoch.run(
+        gpu_epoch.parse(["--device", "cpu", "--threads", "1", "--quick", "--steps", "3", "--json", str(path)])
+    )
     found = read(path)
     assert [epoch["step"] for epoch in found["epochs"]] == [3, 6]
     assert list(found["key_figures"]) == ["a search loop"]
@@ -189,12 +190,23 @@ def test_a_search_of_the_whole_size_has_a_hundred_steps_an_epoch() -> None:
     assert int(gpu_epoch.IMAGES * config.train_portion) // config.batch_size == options.steps == 100
 
 
-def test_ways_of_a_search_step_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--quick", "--ways", "fused", "--dtypes", "float32", "--rounds", "1", "--json", str(tmp_path / "f.json")]
-    search_step.run(search_step.parse(options))
+def test_ways_of_a_search_step_can_be_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = search_step.Size(batch=2, channels=4, cells=2)
+    monkeypatch.setattr(search_step, "Size", lambda **_: small)
+    validate, compared = search_step.validate, []
+
+    def record(ways: Mapping[str, Any], *rest: Any) -> float:
+        compared.append(list(ways))
+        return validate(ways, *rest)
+
+    monkeypatch.setattr(search_step, "validate", record)
+    options = ["--threads", "1", "--ways", "fused", "--dtypes", "float32", "--rounds", "1"]
+    search_step.run(search_step.parse([*options, "--json", str(tmp_path / "f.json")]))
     found = read(tmp_path / "f.json")
     assert [list(m["step"]) for m in found["measured"]] == [["fused"]]
-    assert 0 < found["measured"][0]["error"] < 1e-3  # compared with eager, which was not timed
+    assert compared == [["eager", "fused"]]  # eager is not timed
     assert list(found["key_figures"]) == ["fused, float32"]
     assert "1.00x" in capsys.readouterr().out
 
@@ -232,32 +244,32 @@ def test_bad_options_get_one_clear_line(
 
 @pytest.mark.usefixtures("measured_here")
 def test_children_are_measured_and_written_case_by_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the device."""
+    case = child_eval.Case("small", child_eval.small_nasbench201, False, 4, 8, pixels=8)
     monkeypatch.setattr(cuda, "missing", lambda: None)
+    monkeypatch.setattr(child_eval_cuda, "cases_for", lambda quick: [replace(case, count=5), case])
     path = tmp_path / "f.json"
-    chosen = ["--cases", "Macro random, 64, 8", "--dtypes", "float32", "--rounds", "1"]
+    chosen = ["--threads", "1", "--cases", "small, 4, 8", "--dtypes", "float32", "--rounds", "1"]
     options = child_eval.parse(["--device", "cuda", "--quick", *chosen, "--json", str(path)])
     options.device = "cpu"
     child_eval_cuda.run(options)
     found = read(path)
-    assert [case["calibrated"] for case in found["cases"]] == [False, True]
-    assert list(found["key_figures"]) == [
-        "Macro random, 64, 8, float32",
-        "Macro random, 64, 8, float32, recalibrated",
-    ]
+    assert [measured["calibrated"] for measured in found["cases"]] == [False, True]
+    assert list(found["key_figures"]) == ["small, 4, 8, float32", "small, 4, 8, float32, recalibrated"]
 
 
 @pytest.mark.usefixtures("measured_here")
 def test_a_supernet_s_step_is_measured_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the device: which images, how they are timed, what is kept."""
     make_way = supernet.make_way
+    monkeypatch.setitem(supernet.SPACES, "small", child_eval.small_nasbench201)
     monkeypatch.setattr(
         supernet, "make_way", lambda case, way, dtype=torch.float32, device="": make_way(case, way, dtype)
     )
-    case = supernet.Case("Macro", "per sample", 4, pixels=8)
+    case = supernet.Case("small", "per sample", 8, pixels=8)
     result = supernet.measure(case, rounds=1, threads=1, device="cuda")
     assert result.peaks == {"loop": 1, "kernels": 1}
-    figures = supernet.key_figures([result])
-    assert list(figures) == ["Macro, per sample, 4 images"]
+    assert list(supernet.key_figures([result])) == ["small, per sample, 8 images"]
     options = supernet.parse(["--spaces", "Macro"])
     options.device = "cuda"
     assert supernet._some((64, 16), options) == (64,)
@@ -277,3 +289,14 @@ def test_a_toolkit_without_its_runtime_links_against_the_wheel_s(tmp_path: Path)
     (home / "lib64/libcudart.so").touch()
     assert gpu_build.runtime_library(home, [wheels]) is None
     assert gpu_build.runtime_library(tmp_path / "other", [tmp_path]) is None
+
+
+def test_the_toolkit_is_the_first_that_has_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("given", "beside"):
+        (tmp_path / name / "include").mkdir(parents=True)
+        (tmp_path / name / "include/cuda_runtime.h").touch()
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "given"))
+    assert gpu_build.toolkit(str(tmp_path / "beside/bin/nvcc")) == tmp_path / "given"
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "without headers"))
+    assert gpu_build.toolkit(str(tmp_path / "beside/bin/nvcc")) == tmp_path / "beside"
