@@ -21,9 +21,9 @@ SMALL_SEARCH = (
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What a Python program prints. It sees this checkout's nasfast, and writes into ``folder``."""
+    """What a Python program prints. It sees this checkout's nasfast, writes into ``folder``, and runs on one thread."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=environment
     )
