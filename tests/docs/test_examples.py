@@ -93,6 +93,7 @@ def test_quickstart_of_a_search_network(capsys):
     assert " fused, 0 left as they were" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(900)  # five processes, each of which loads torch, on a machine that may be busy
 def test_quickstart_of_the_command(tmp_path):
     small = {"search": SMALL_SEARCH, "retrain": SMALL}
     ran = []
