@@ -30,10 +30,10 @@ class Chain(Space):
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", default="runs/own-space", help="run folder to make")
-parser.add_argument("--evaluations", type=int, default=8)
+parser.add_argument("--evaluations", type=int, default=6)
 options = parser.parse_args()
 found = nasfast.run_search(
-    space=Chain(), strategy="regularized-evolution", estimator="train", data="digits", epochs=4, lr=0.1, batch_size=32,
+    space=Chain(), strategy="regularized-evolution", estimator="train", data="digits", epochs=3, lr=0.1, batch_size=64,
     evaluations=options.evaluations, set=("population=4", "sample=2"), out=options.out,
 )  # fmt: skip
 print("best  ", found.space.decode(found.best.row), found.best.metrics)

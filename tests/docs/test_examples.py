@@ -21,9 +21,9 @@ SMALL_SEARCH = (
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What a Python program prints. It sees this checkout's nasfast, and writes into ``folder``."""
+    """What a Python program prints. It sees this checkout's nasfast, writes into ``folder``, and runs on one thread."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=environment
     )
@@ -93,6 +93,7 @@ def test_quickstart_of_a_search_network(capsys):
     assert " fused, 0 left as they were" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(900)  # five processes, each of which loads torch, on a machine that may be busy
 def test_quickstart_of_the_command(tmp_path):
     small = {"search": SMALL_SEARCH, "retrain": SMALL}
     ran = []
