@@ -76,7 +76,7 @@ class InheritEstimator(TrainEstimator):
         self.supernet = supernet
 
     def note_ancestors(self, row: tuple[int, ...], ancestors: Ancestors) -> None:
-        """See :class:`nasfast.estimators.Inheriting`. Weights come from the last of ``ancestors``."""
+        """See :class:`nasfast.estimators.WarmStartEstimator`. Weights come from the last of ``ancestors``."""
         self._ancestors[row] = ancestors
 
     def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:

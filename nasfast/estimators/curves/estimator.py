@@ -97,7 +97,7 @@ class StoppingEstimator(_WatchingEstimator):
     The score of one that is stopped is the median of what the ensemble expects at the last epoch, which can be compared
     with the others; but never above the best, which it was stopped for not beating. Its uncertainty is the ensemble's.
 
-    What is estimated depends on what was before, in its order: see :class:`nasfast.estimators.base.Recalling`.
+    What is estimated depends on what was before, in its order: see :class:`nasfast.estimators.base.StatefulEstimator`.
 
     Args:
         bound: Stop where the probability to beat the best is below it.
@@ -125,7 +125,7 @@ class StoppingEstimator(_WatchingEstimator):
         return self._cost_of(row, self.epochs(row, budget))
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
-        """See :class:`nasfast.estimators.base.Recalling`. Curves are read from the checkpoints when they are needed."""
+        """See :class:`nasfast.estimators.base.StatefulEstimator`. Curves are read from the checkpoints when they are needed."""
         told = zip(self.space.check(rows), numbers, strict=True)
         self._told += [tuple(row.tolist()) for row, known in told if not known["stopped"]]
 

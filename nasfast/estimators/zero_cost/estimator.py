@@ -90,7 +90,7 @@ class ZeroCostEstimator:
         return found
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
-        """See :class:`nasfast.estimators.base.Recalling`."""
+        """See :class:`nasfast.estimators.base.StatefulEstimator`."""
         if not self.remember:
             return
         for row, known in zip(self.space.check(rows), numbers, strict=True):
