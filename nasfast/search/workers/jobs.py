@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         attempt: From 1.
-        ancestors: Of each row, for estimators that are :class:`nasfast.estimators.WarmStartEstimator`; () where none has any.
+        ancestors: Of each row, for each :class:`nasfast.estimators.WarmStartEstimator`; () where none has any.
     """
 
     rows: tuple[tuple[int, ...], ...]

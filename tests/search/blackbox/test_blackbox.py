@@ -260,7 +260,7 @@ def test_space_of_ones_own_runs_and_resumes(tmp_path):
     space = TwoLayers()
     result = run_blackbox(config_of(evaluations=12), tmp_path / "run", space=space, estimator=Widest())
     assert space.decode(result.best.row) == "width=8 first=mine second=identity"
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = build_report(tmp_path / "run").read_text()
     assert "width=8 first=mine second=identity" in page
     assert "It cannot be drawn: unknown space" in page
     assert resume_blackbox(tmp_path / "run", space=space, estimator=Widest()).was_finished

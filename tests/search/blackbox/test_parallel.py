@@ -21,6 +21,7 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.objectives import Constraint
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators.base import Estimate
+from nasfast.report import build_report
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
@@ -257,7 +258,7 @@ def test_failed_trials_are_logged_and_reported(tmp_path):
     failed = [row for row in logged(tmp_path / "run") if row["kind"] == "failed"]
     assert len(failed) == result.failed > 0
     assert result.failed + result.evaluations == 30
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = build_report(tmp_path / "run").read_text()
     assert "Trials on workers" in page
     assert page.count("<details><summary>") == len({tuple(row["row"]) for row in failed})
     assert "ValueError: too bad to train" in page
@@ -369,7 +370,7 @@ def test_budget_of_trials_and_its_extension(whole, tmp_path):
     assert result.exit_code == 0, result.output
     assert len(finished(tmp_path / "run")) == 12
     assert len(logged(tmp_path / "run")) == 12
-    assert "budget 12 trials" in (tmp_path / "run" / "report.html").read_text()
+    assert "budget 12 trials" in build_report(tmp_path / "run").read_text()
 
 
 def test_budget_of_hours_counts_every_worker(tmp_path):

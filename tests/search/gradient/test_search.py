@@ -8,6 +8,7 @@ import torch
 
 from nasfast.config.gradient import SearchConfig
 from nasfast.errors import ConfigError, DataError, RunError
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.gradient.loop import SearchError
 from nasfast.search.gradient.runner import resume_gradient, run_gradient
@@ -65,7 +66,7 @@ def test_python_interface_in_ten_lines(tmp_path):
     assert result.results["derived"].test_acc > 0.1
     assert set(result.results) == {"derived", "random"}
     assert Genotype.load(tmp_path / "run" / "genotype.json") == result.genotype
-    assert result.report.is_file()
+    assert build_report(result.path) == result.report
 
     epochs = rows(tmp_path / "run", "epoch")
     assert [row["epoch"] for row in epochs] == [0, 1]

@@ -9,6 +9,7 @@ import torch
 from nasfast.config.gradient import SearchConfig
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, DataError, RunError, SpaceError
+from nasfast.report import build_report
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.loop import SearchLoop
 from nasfast.search.gradient.runner import resume_gradient, run_gradient
@@ -76,7 +77,7 @@ def test_retrained_beside_a_random_child_and_evaluated_from_its_file(tmp_path):
     epochs = rows(tmp_path / "run", "epoch")
     assert [len(row["weights"]) for row in epochs] == [6, 6]
     assert all(sum(weights) == pytest.approx(1) for row in epochs for weights in row["weights"])
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = build_report(tmp_path / "run").read_text()
     for part in ("Leaderboard", "The derived architecture", "Architecture weights", "0-&gt;1", found.architecture):
         assert part in page
     again = resume_gradient(tmp_path / "run")
@@ -135,7 +136,7 @@ def test_space_of_your_own(tmp_path):
     config = tiny(space="mine", space_set=(), retrain=False, epochs=1)
     result = run_gradient(config, tmp_path / "run", space=Mine())
     assert result.found.space.name == "mine"
-    assert "a space of your own" in (tmp_path / "run" / "report.html").read_text()
+    assert "a space of your own" in build_report(tmp_path / "run").read_text()
     with pytest.raises(SpaceError, match="unknown space 'mine'"):
         resume_gradient(tmp_path / "run")
     assert resume_gradient(tmp_path / "run", space=Mine()).was_finished

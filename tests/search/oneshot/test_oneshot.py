@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from nasfast.cli.app import app
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError, RunError, SpaceError
+from nasfast.report import build_report
 from nasfast.search.inputs import load_run_data
 from nasfast.search.oneshot.children import make_estimator
 from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
@@ -70,7 +71,7 @@ def test_run_writes_what_it_found(whole, strategy, settings):
     assert [row["epoch"] for row in epochs] == [0, 1]
     ways = [row["way"] for row in log_of(folder) if row["kind"] == "estimator"]
     assert ways == ["batched: children share their common operations"]
-    page = (folder / "report.html").read_text()
+    page = build_report(folder).read_text()
     for part in ("Training of the shared network", "Leaderboard", "The front", "The best architecture", ways[0]):
         assert part in page
     assert ("Reward of the controller" in page) == (strategy == "enas")
@@ -266,7 +267,7 @@ def test_a_space_of_your_own_on_a_folder_of_images(tmp_path):
     assert len(ways) == 1
     assert ways[0].startswith("one child after the other: ")
     assert "/mine: batched child evaluation has no kernel for GELU" in ways[0]
-    assert "It cannot be drawn: unknown space" in (tmp_path / "run" / "report.html").read_text()
+    assert "It cannot be drawn: unknown space" in build_report(tmp_path / "run").read_text()
     assert resume_oneshot(tmp_path / "run", space=TwoLayers()).was_finished
     with pytest.raises(SpaceError, match="unknown space 'two-layers'"):
         resume_oneshot(tmp_path / "run")

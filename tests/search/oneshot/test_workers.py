@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 
 from nasfast.errors import ConfigError
+from nasfast.report import build_report
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.session import Session
 from nasfast.search.oneshot.runner import resume_oneshot, run_oneshot
@@ -38,7 +39,7 @@ def test_workers_get_slices_and_give_the_scores_of_one_process(shared, tmp_path)
     assert len(common) > 10  # the same random architectures
     for arch in common:
         assert scores(path)[arch] == pytest.approx(alone[arch], abs=1.1)  # of 288 images three, by rounding
-    assert "Trials on workers" in (path / "report.html").read_text()
+    assert "Trials on workers" in build_report(path).read_text()
 
 
 def test_killed_search_among_children_goes_on_with_the_same_bits(shared, tmp_path, monkeypatch):
