@@ -13,6 +13,7 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.base import Estimate
 from nasfast.estimators.table import TableEstimator
+from nasfast.report import build_report
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.search.blackbox.search import BlackBoxSearch
@@ -201,7 +202,7 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path, monkeypat
 def test_the_report_shows_the_rungs_and_leads_with_the_longest(table, tmp_path):
     result = run_blackbox(config_of(table), tmp_path / "run")
     assert result.best.metrics["budget"] == 27
-    page = result.report.read_text()
+    page = build_report(result.path).read_text()
     assert "<h2>Rungs</h2>" in page
     assert "27 epochs" in page
     rows = logged(tmp_path / "run")
