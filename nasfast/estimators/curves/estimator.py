@@ -125,7 +125,7 @@ class StoppingEstimator(_WatchingEstimator):
         return self._cost_of(row, self.epochs(row, budget))
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
-        """See :class:`~nasfast.estimators.base.StatefulEstimator`; curves are read from checkpoints when they are needed."""
+        """See :class:`~nasfast.estimators.base.StatefulEstimator`; curves are read from checkpoints when needed."""
         told = zip(self.space.check(rows), numbers, strict=True)
         self._told += [tuple(row.tolist()) for row, known in told if not known["stopped"]]
 

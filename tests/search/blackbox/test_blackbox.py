@@ -18,6 +18,7 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.objectives import Constraint, Objective
 from nasfast.errors import ConfigError, DataError, NasfastError, RunError, SpaceError
 from nasfast.estimators.base import Estimate
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox

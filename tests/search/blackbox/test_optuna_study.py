@@ -143,7 +143,6 @@ def test_a_file_that_is_ahead_goes_back_to_the_checkpoint(table, whole, tmp_path
     shutil.copy(run / "checkpoint.pt", tmp_path)
     resume_blackbox(run)
     shutil.copy(tmp_path / "checkpoint.pt", run)
-    (run / "report.html").unlink()
     with monkeypatch.context() as patch:
         stop_after(patch, 0)
         with pytest.raises(KeyboardInterrupt):
