@@ -63,7 +63,10 @@ names = st.sampled_from(["", "", *(f"{name}=" for name in FIELDS), "*", "**", "o
 built = st.lists(st.tuples(names, calls).map("".join), max_size=5).map(lambda parts: f"Genotype({', '.join(parts)})")
 
 
-@given(st.one_of(near(genotypes.map(str)), built))
+whole = st.tuples(calls, calls, calls, calls).map(lambda parts: f"Genotype({', '.join(parts)})")
+
+
+@given(st.one_of(near(genotypes.map(str)), built, whole))
 def test_any_printed_text_is_a_genotype_or_an_error(text: str) -> None:
     _read(Genotype.parse, text)
 
@@ -73,6 +76,7 @@ def test_any_printed_text_is_a_genotype_or_an_error(text: str) -> None:
         near(genotypes.map(Genotype.to_json)),
         values.map(json.dumps),
         st.dictionaries(st.sampled_from([*FIELDS, "format", "version"]), values).map(json.dumps),
+        st.fixed_dictionaries(dict.fromkeys(FIELDS, values)).map(json.dumps),
     )
 )
 def test_any_json_is_a_genotype_or_an_error(text: str) -> None:
