@@ -1,6 +1,6 @@
 // The Python module nasfast._C: op fronts, the same ops as torch.ops.nasfast, and what the build and machine offer.
 #include <omp.h>
-#include <torch/extension.h>
+#include <torch/csrc/utils/pybind.h>
 
 #if NASFAST_WITH_CUDA
 #include <cuda_runtime_api.h>

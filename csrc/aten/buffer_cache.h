@@ -5,7 +5,7 @@
 // was ever in use at once.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "tensor.h"
 
 namespace nasfast {
 

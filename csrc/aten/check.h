@@ -1,7 +1,7 @@
 // Argument checks and dtype dispatch that the fronts share. Messages read "op: argument must <expected>, got <value>".
 #pragma once
 
-#include <ATen/ATen.h>
+#include "tensor.h"
 
 #include "../core/types.h"
 

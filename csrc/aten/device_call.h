@@ -4,8 +4,8 @@
 // from here: what `empty` gives is poisoned until a kernel writes it, what `read` gives must not be written.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <torch/library.h>
+#include "tensor.h"
 
 #include <cstring>
 

@@ -1,7 +1,7 @@
 // The op of batched child evaluation.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 namespace nasfast::child_eval {
 

@@ -1,7 +1,7 @@
 // A population of child networks of one supernet and what merging makes of it, as Python sees it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include <map>
 #include <memory>

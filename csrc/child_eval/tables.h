@@ -1,7 +1,7 @@
 // Batched child evaluation as the op takes it: the description of the supernet and the plan as int64 tables.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include "primitives.h"
 

@@ -1,7 +1,7 @@
 // From Python's tensors to packed weights.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include "tables.h"
 

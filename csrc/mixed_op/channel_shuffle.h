@@ -6,7 +6,7 @@
 //   returns  [N, M + P, H, W], channels last: channel j*groups + g is channel g*(M + P)/groups + j of the two in a row
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 namespace nasfast {
 

@@ -12,7 +12,7 @@
 //   returns  out [N, nodes*C, h, w], channels last, and the statistics used [norms, 2, C] (mean, biased variance)
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include <tuple>
 #include <vector>

@@ -2,8 +2,8 @@
 // divided among threads.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include "../aten/tensor.h"
 
 #include "../aten/buffer_cache.h"
 #include "graph.h"

@@ -9,7 +9,7 @@
 //   returns  [N, O, h, w], channels last, and the statistics used
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include <tuple>
 

@@ -4,7 +4,7 @@
 // the kernel. Gradients are added to the same part; the rest stays zero.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include "tape.h"
 

@@ -1,7 +1,7 @@
 // One call of the supernet ops, as the CPU and the CUDA side take it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include <tuple>
 

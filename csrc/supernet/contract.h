@@ -1,7 +1,7 @@
 // What the fronts of the supernet ops ask of their arguments. Checked once per call; the kernels rely on it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include "../aten/check.h"
 #include "program.h"

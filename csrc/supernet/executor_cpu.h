@@ -3,8 +3,8 @@
 
 #include <omp.h>
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include "../aten/tensor.h"
 
 #include <map>
 

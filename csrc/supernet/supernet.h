@@ -13,7 +13,7 @@
 //   returns  logits [N, classes] or [N, C', h, w], and the batch's statistics, float64, for supernet_update_running_
 #pragma once
 
-#include <ATen/ATen.h>
+#include "../aten/tensor.h"
 
 #include <tuple>
 

@@ -1,11 +1,12 @@
 // What the modules of the harness offer to Python.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <pybind11/pybind11.h>
 
 #include <string>
 #include <vector>
+
+#include "aten/tensor.h"
 
 namespace simt {
 

@@ -1,5 +1,5 @@
 // The Python module _simt: the CUDA sources of csrc, on CPU tensors.
-#include <torch/extension.h>
+#include <torch/csrc/utils/pybind.h>
 
 #include "host.h"
 

@@ -1,5 +1,5 @@
 // The Python module _simt_faulty: kernels that the harness must reject, and kernels that measure the harness.
-#include <torch/extension.h>
+#include <torch/csrc/utils/pybind.h>
 
 #include "aten/device_call.h"
 #include "checks.h"
