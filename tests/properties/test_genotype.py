@@ -6,7 +6,7 @@ import json
 import warnings
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasfast.errors import GenotypeError
@@ -71,6 +71,7 @@ def test_any_printed_text_is_a_genotype_or_an_error(text: str) -> None:
     _read(Genotype.parse, text)
 
 
+@settings(max_examples=400)
 @given(
     st.one_of(
         near(genotypes.map(Genotype.to_json)),
