@@ -12,6 +12,7 @@ from nasfast.utils.clock import clock
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAMES = {"trials": "trials", "trial": "trials", "cpu-hours": "cpu_hours", "gpu-hours": "gpu_hours"}
+_LARGEST = 1e15  # of any unit: seconds of 30 million years
 _EXAMPLES = "'30m', '200 trials', '10 gpu-hours', or several with commas between"
 
 
@@ -51,7 +52,7 @@ class Budget:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z-]+)", part.lower())
         number, unit = (float(match[1]), match[2]) if match else (0.0, "")
         name = "seconds" if unit in _SECONDS else _NAMES.get(unit)
-        if name is None or number <= 0 or (name == "trials" and number != int(number)):
+        if name is None or not 0 < number < _LARGEST or (name == "trials" and number != int(number)):
             raise ConfigError(f"--budget must be like {_EXAMPLES}, got {text!r}")
         return name, int(number) if name == "trials" else number * _SECONDS.get(unit, 1.0)
 

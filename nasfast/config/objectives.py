@@ -60,7 +60,7 @@ class Constraint:
         return cls(match[1], match[2] == "<=", limit)
 
     def __str__(self) -> str:
-        return f"{self.metric}{'<=' if self.upper else '>='}{self.limit:g}"
+        return f"{self.metric}{'<=' if self.upper else '>='}{self.limit:.15g}"
 
     def violation(self, metrics: Metrics) -> float:
         """How far the metric is beyond the limit, relative to the limit; 0 where it keeps it."""

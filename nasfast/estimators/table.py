@@ -112,6 +112,8 @@ def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
         raise DataError(f"no table at {path}")
     try:
         tables = reader(path, dataset)
+    except RecursionError:
+        raise DataError(f"{path} cannot be read as a table: it is nested too deep") from None
     except (OSError, ValueError, KeyError, TypeError, csv.Error, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
@@ -250,7 +252,7 @@ def _column(path: Path, key: str, values: Iterable[Any]) -> list[float]:
 def _number(path: Path, where: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{path}: {where} must be a number, got {value!r}") from None
     if isinstance(value, bool) or not math.isfinite(number):
         raise DataError(f"{path}: {where} must be a finite number, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from typing import Any
 
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.utils.files import write_error
+
+_BLOCK = 4096  # bytes
 
 
 def _finite(value: Any) -> Any:
@@ -22,6 +25,19 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def _end_of_rows(file: io.FileIO) -> int:
+    """Where the last whole row of an open log ends."""
+    position = file.seek(0, io.SEEK_END)
+    while position:
+        start = max(0, position - _BLOCK)
+        file.seek(start)
+        end = file.read(position - start).rfind(b"\n")
+        if end >= 0:
+            return start + end + 1
+        position = start
+    return 0
 
 
 class MetricsLog:
@@ -42,9 +58,10 @@ class MetricsLog:
             RunError: They could not be written; the log is as it was.
         """
         line = "".join(json.dumps(_finite(row)) + "\n" for row in rows).encode()
-        start = self.position
         try:
-            with open(self.path, "ab", buffering=0) as file:
+            with open(self.path, "a+b", buffering=0) as file:
+                start = _end_of_rows(file)
+                file.truncate(start)  # a kill in the middle of a write left a part of a row
                 try:
                     written = 0
                     while written < len(line):

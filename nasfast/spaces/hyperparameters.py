@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ GRID = 8
 """Values that a range is cut into."""
 
 _DECADES = 3  # below its end that a logarithmic range from 0 has values in
+_LARGEST = sys.float_info.max
 _MARK, _BETWEEN = " @ ", ", "
 
 
@@ -41,7 +43,7 @@ class Tunable:
     def _holds(self, value: float) -> bool:
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
-        return over and under and math.isfinite(value)
+        return over and under and abs(value) <= _LARGEST
 
     @property
     def expected(self) -> str:
@@ -77,7 +79,7 @@ class Tunable:
         else:
             between = [low * (high / low) ** share for share in shares]
         rounded = [round(value) if self.kind is int else float(f"{value:.3g}") for value in between[1:-1]]
-        return list(dict.fromkeys((low, *rounded, high)))
+        return list(dict.fromkeys((low, *(value for value in rounded if low < value < high), high)))
 
 
 TUNABLE: Mapping[str, Tunable] = {

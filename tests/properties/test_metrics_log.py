@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,13 @@ def test_rows_of_one_call_are_those_of_several(written: list[dict[str, Any]]) ->
         for row in written:
             singly.append(row)
         assert once.path.read_bytes() == singly.path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_rows_after_a_write_that_was_cut_are_whole(tmp_path, size):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"kept": 1})
+    with open(log.path, "ab") as file:
+        file.write(b'{"cut": "' + b"x" * size)
+    log.append({"kept": 2})
+    assert list(log.rows()) == [{"kept": 1}, {"kept": 2}]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nasfast
 from nasfast.errors import DataError
 from nasfast.estimators.table import TableEstimator
 from nasfast.spaces.nasbench_macro import NASBenchMacro
@@ -88,3 +89,11 @@ def _table_or_error(content: str | bytes, ending: str) -> None:
         return
     assert len(found) > 0
     assert np.isfinite([estimate.score for estimate in found.estimate(np.array(list(found._rows[None])))]).all()
+
+
+@pytest.mark.parametrize("content", ['{"a": ' + "9" * 400 + "}", "[" * 200_000])
+def test_numbers_and_nesting_beyond_all_measure_are_no_table(tmp_path, content):
+    path = tmp_path / "table.json"
+    path.write_text(content)
+    with pytest.raises(DataError):
+        TableEstimator(path, nasfast.make_space("nasbench201"))

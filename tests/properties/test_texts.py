@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -144,3 +145,32 @@ def test_a_range_has_its_ends_and_nothing_beyond_them(name: str, data: st.DataOb
     assert all(low <= value <= high for value in values)
     assert list(values) == sorted(values)
     assert 2 <= len(values) <= 8
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + " trials", "9" * 400 + "s", "9" * 400 + " gpu-hours"])
+def test_a_budget_beyond_all_numbers_is_refused(text):
+    with pytest.raises(ConfigError, match="--budget must be like"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["batch_size=" + "9" * 400, "lr=1e999"])
+def test_a_training_setting_beyond_all_numbers_is_refused(text):
+    with pytest.raises(ConfigError, match="--tune"):
+        parse_tuned([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"), [("lr=0.01001..0.01002", 0.01001, 0.01002), ("momentum=0.99951..0.9999", 0.99951, 0.9999)]
+)
+def test_values_of_a_narrow_range_lie_in_it(text, low, high):
+    values = next(iter(parse_tuned([text]).values()))
+    assert values[0] == low
+    assert values[-1] == high
+    assert all(low <= value <= high for value in values)
+    assert list(values) == sorted(values)
+
+
+def test_a_constraint_is_written_as_exactly_as_it_was_read():
+    constraint = Constraint.parse("params<=1234567")
+    assert str(constraint) == "params<=1234567"
+    assert Constraint.parse(str(constraint)) == constraint
