@@ -143,7 +143,7 @@ def cmake_code(torch: Torch, cuda: Cuda) -> str:
         "TORCH_LIBRARIES": torch.libraries,
         "CUDA_HOME": [str(cuda.home)] if cuda.home else [],
         "CUDA_REASON": [cuda.reason],
-        "CUDA_ARCHS": [cuda.archs],
+        "CUDA_ARCHS": [cuda.archs.replace(";", " ")],  # ; would make a list of it
     }
     if cuda.home:
         wheels = sorted(str(path) for path in torch.nvidia_wheels.glob("*/include"))
@@ -162,7 +162,7 @@ def main() -> int:
         torch = ask_torch()
         print(cmake_code(torch, decide_cuda(args.cuda, args.archs, torch)), end="")
     except BuildError as error:
-        print(f"nasfast: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

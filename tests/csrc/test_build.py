@@ -145,14 +145,14 @@ def test_a_torch_that_is_missing_or_old_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "torch/__init__.py").write_text("raise ImportError\n")
     missing = run_facts(PYTHONPATH=str(tmp_path))
     assert missing.returncode == 1
-    assert missing.stderr.startswith("nasfast: nasfast builds against the installed torch")
+    assert missing.stderr.startswith("error: nasfast builds against the installed torch")
     assert missing.stderr.count("\n") == 1
     (tmp_path / "torch/__init__.py").write_text("__version__ = '2.10.1+cpu'\n")
     (tmp_path / "torch/utils").mkdir()
     (tmp_path / "torch/utils/__init__.py").touch()
     (tmp_path / "torch/utils/cpp_extension.py").touch()
     old = run_facts(PYTHONPATH=str(tmp_path))
-    assert (old.returncode, old.stderr) == (1, "nasfast: nasfast needs torch >= 2.11, got torch 2.10.1+cpu\n")
+    assert (old.returncode, old.stderr) == (1, "error: nasfast needs torch >= 2.11, got torch 2.10.1+cpu\n")
 
 
 @pytest.fixture(scope="module")
