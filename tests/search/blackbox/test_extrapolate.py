@@ -13,6 +13,7 @@ from nasfast.errors import ConfigError
 from nasfast.estimators.base import StatefulEstimator
 from nasfast.estimators.curves import CurveEnsemble
 from nasfast.estimators.curves.watched import WatchedTrainer, read_curve
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.estimator import make_task
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
@@ -70,7 +71,7 @@ def test_scores_are_medians_of_extrapolated_curves(runs):
     expected = {"seen": curves[:, -1], "score": ahead.median[:, 0], "uncertainty": ahead.std[:, 0]}
     for name, values in expected.items():
         assert sorted(metrics[name] for metrics in found) == pytest.approx(sorted(100 * values)), name
-    assert "estimator extrapolate, data digits" in (runs["extrapolate"] / "report.html").read_text()
+    assert "estimator extrapolate, data digits" in build_report(runs["extrapolate"]).read_text()
 
 
 def test_a_hopeless_candidate_is_stopped_and_saves_its_flops(runs):

@@ -10,6 +10,7 @@ from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.registry import make_space
@@ -89,7 +90,7 @@ def test_children_start_from_their_parents_and_train_for_fewer_epochs(strategy, 
 
 
 def test_report_and_front(strategy, whole):
-    page = (whole / "report.html").read_text()
+    page = build_report(whole).read_text()
     assert f"strategy {strategy}" in page
     assert "estimator inherit, data digits" in page
     found = json.loads((whole / "architectures.json").read_text())

@@ -14,6 +14,7 @@ from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.predictors import paths_of
+from nasfast.report import build_report
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
@@ -244,7 +245,7 @@ def test_a_run_searches_both_and_shows_them(whole):
     assert found["space"] == "nasbench201"
     _, settings = split_text(found["best"]["arch"])
     assert list(settings) == ["lr", "weight_decay", "cutout", "batch_size", "flip"]
-    page = (whole / "report.html").read_text()
+    page = build_report(whole).read_text()
     assert "The cell" in page
     assert "cannot be drawn" not in page
     assert "<th>weight decay</th>" in page

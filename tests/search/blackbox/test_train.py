@@ -10,6 +10,7 @@ from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators import candidates
+from nasfast.report import build_report
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.training.evaluate import TrainError
@@ -44,7 +45,7 @@ def test_scores_are_accuracies_on_held_out_images(whole):
         assert 0 <= metrics["score"] <= 100
         assert metrics["score"] * 288 / 100 == pytest.approx(round(metrics["score"] * 288 / 100))  # a fifth of 1,437
     assert len({row["metrics"]["score"] for row in rows}) > 1
-    page = (whole / "report.html").read_text()
+    page = build_report(whole).read_text()
     assert "estimator train, data digits" in page
     assert "Leaderboard" in page
 

@@ -11,6 +11,7 @@ from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, DataError
 from nasfast.estimators.zero_cost import ZeroCostEstimator
+from nasfast.report import build_report
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox import estimator as blackbox_estimator
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
@@ -50,7 +51,7 @@ def test_metrics_are_the_proxies_on_the_task(whole):
         cost = result.space.cost(row["row"], 10, size=8)
         assert (metrics["params"], metrics["flops"]) == (cost.params, cost.flops)
     assert result.best.score == max(row["metrics"]["score"] for row in rows)
-    page = (whole / "report.html").read_text()
+    page = build_report(whole).read_text()
     assert "estimator zero-cost, data digits" in page
     assert "Leaderboard" in page
     assert "naswot" in page
