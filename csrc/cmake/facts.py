@@ -102,30 +102,29 @@ def decide_cuda(wanted: str, archs: str, torch: Torch) -> Cuda:
 
 
 def gencode_flags(archs: str) -> list[str]:
-    """One pass of the front end for all architectures: no kernel asks __CUDA_ARCH__, so that the PTX of the lowest is
-    assembled for each, and is what +PTX embeds. Only code for 9.0a and the like has to come from PTX of its own."""
-    plain: dict[tuple[int, int], bool] = {}
-    flags = []
+    """As few passes of the front end as give the code that a pass for each architecture would.
+
+    No kernel asks __CUDA_ARCH__, so that 8.x and 9.x share the PTX of the lowest: the same registers. From 10.0 on,
+    ptxas makes less of older PTX (more registers, spills), so these share PTX of their own. +PTX embeds the newest.
+    Code for 9.0a and the like can only come from PTX of the same name.
+    """
+    groups: dict[str, list[str]] = {}
+    embed = False
     for arch in re.split(r"[;,\s]+", archs.strip()):
         match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", arch)
         if match is None:
             raise BuildError(f"TORCH_CUDA_ARCH_LIST must be a list like '8.0;9.0+PTX', got {archs!r}")
-        number, ptx = match[1] + match[2] + match[3], bool(match[4])
-        if match[3]:
-            flags.append(gencode(number, [f"sm_{number}"] + ([f"compute_{number}"] if ptx else [])))
-        else:
-            key = (int(match[1]), int(match[2]))
-            plain[key] = plain.get(key, False) or ptx
-    if plain:
-        numbers = [f"{major}{minor}" for major, minor in sorted(plain)]
-        lowest = numbers[0]
-        ptx_code = [f"compute_{lowest}"] if any(plain.values()) else []
-        flags.insert(0, gencode(lowest, [f"sm_{number}" for number in numbers] + ptx_code))
-    return flags
+        number = match[1] + match[2] + match[3]
+        groups.setdefault(number if match[3] else "new" if int(match[1]) >= 10 else "old", []).append(number)
+        embed = embed or match[4] is not None
+    lists = [sorted(set(numbers), key=lambda n: int(n.rstrip("af"))) for numbers in groups.values()]
+    lists.sort(key=lambda numbers: int(numbers[0].rstrip("af")))
+    return [gencode(numbers, embed and numbers is lists[-1]) for numbers in lists]
 
 
-def gencode(virtual: str, code: list[str]) -> str:
-    return f"-gencode=arch=compute_{virtual},code=[{','.join(code)}]"
+def gencode(numbers: list[str], embed: bool) -> str:
+    code = [f"sm_{number}" for number in numbers] + ([f"compute_{numbers[0]}"] if embed else [])
+    return f"-gencode=arch=compute_{numbers[0]},code=[{','.join(code)}]"
 
 
 def find_cudart(home: Path, torch: Torch) -> Path:

@@ -104,12 +104,16 @@ def test_cuda_can_be_switched_off(facts: Any, torch_for: Callable[..., Any]) -> 
         facts.decide_cuda("yes", "", torch_for("13.0"))
 
 
-def test_architectures_share_one_pass_of_the_front_end(facts: Any) -> None:
-    assert facts.gencode_flags(facts.DEFAULT_ARCHS) == ["-gencode=arch=compute_80,code=[sm_80,sm_90,sm_100,compute_80]"]
-    assert facts.gencode_flags("10.0, 9.0") == ["-gencode=arch=compute_90,code=[sm_90,sm_100]"]
-    assert facts.gencode_flags("8.0+PTX 9.0a") == [
-        "-gencode=arch=compute_80,code=[sm_80,compute_80]",
-        "-gencode=arch=compute_90a,code=[sm_90a]",
+def test_architectures_share_passes_of_the_front_end(facts: Any) -> None:
+    assert facts.gencode_flags(facts.DEFAULT_ARCHS) == [
+        "-gencode=arch=compute_80,code=[sm_80,sm_90]",
+        "-gencode=arch=compute_100,code=[sm_100,compute_100]",
+    ]
+    assert facts.gencode_flags("9.0, 8.6+PTX") == ["-gencode=arch=compute_86,code=[sm_86,sm_90,compute_86]"]
+    assert facts.gencode_flags("12.0;10.0") == ["-gencode=arch=compute_100,code=[sm_100,sm_120]"]
+    assert facts.gencode_flags("8.0 9.0a+PTX") == [
+        "-gencode=arch=compute_80,code=[sm_80]",
+        "-gencode=arch=compute_90a,code=[sm_90a,compute_90a]",
     ]
     with pytest.raises(facts.BuildError, match=r"must be a list like '8\.0;9\.0\+PTX', got 'Hopper'"):
         facts.gencode_flags("Hopper")
