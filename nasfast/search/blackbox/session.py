@@ -92,14 +92,14 @@ class _Bar:
     """The bar of a search, and what updates it: how many trials have ended, or how much of a timed budget is spent."""
 
     def __init__(self, session: Session, progress: Progress) -> None:
-        self._sitting = session
+        self._session = session
         self._shown = self._position()
         total, unit = (_SHARES, "%") if session.budget.timed else (session.search.evaluations, "evaluation")
         self._context = progress.stage("search", total, done=self._shown, unit=unit)
         self._drawn_at = 0.0
 
     def _position(self) -> int:
-        session = self._sitting
+        session = self._session
         if not session.budget.timed:
             return session.search.ended
         return min(_SHARES, int(_SHARES * session.budget.share(session.spent())))
@@ -113,7 +113,7 @@ class _Bar:
 
     def _show(self, last: bool) -> None:
         """Bring it up to date; what is shown at last stays, and nothing runs then."""
-        session, position = self._sitting, self._position()
+        session, position = self._session, self._position()
         spent = session.budget.text(session.spent()) if session.budget.timed else ""
         now = time.monotonic()
         if self._stage.boards and (last or now - self._drawn_at >= _BOARD_SECONDS):

@@ -212,7 +212,7 @@ def test_constraints_hold_before_anything_is_run(tmp_path):
     assert len(search.trials) == 70
 
 
-def test_costs_are_computed_once_a_sitting(tmp_path, monkeypatch):
+def test_costs_are_computed_once_a_session(tmp_path, monkeypatch):
     counted, cost = [], NASBenchMacro.cost
     monkeypatch.setattr(NASBenchMacro, "cost", lambda *args, **kw: counted.append(args[1]) or cost(*args, **kw))
     estimator = Unhurried(0.0, raises_below=85.0)
