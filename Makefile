@@ -42,7 +42,7 @@ $(BUILT): $(INSTALLED) $(DEFINITION) $(CSRC)
 	@touch $@
 
 search: setup
-	$(BIN)/nasfast search --data digits $(ARGS)
+	$(BIN)/nasfast search --data digits --measure-speed $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -139,6 +139,7 @@ def _show_help(context: typer.Context, kind: str | None) -> None:
     if kind not in KINDS:
         raise typer.BadParameter(must_be_one_of(kind, KINDS))
     shown = {f.name for f in fields(KINDS[kind])} | set(_OF_EVERY_RUN)
+    shown |= {"measure_speed"} if kind == "gradient" else set()
     for parameter in context.command.params:
         parameter.hidden = parameter.name not in shown  # type: ignore[attr-defined]
     context.command.get_help(context)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,9 @@ def test_help_shows_what_most_people_need_and_names_the_rest():
 def test_help_for_a_kind_lists_its_options_and_no_other(kind):
     text = help_of("search", "--help-for", kind)
     own = {option_name(f.name) for f in dataclasses.fields(KINDS[kind])}
-    assert options_in(text) - {"--out", "--resume", "--config", "--quiet", "--plugin", "--help-for", "--help"} == own
+    of_every_run = {"--out", "--resume", "--config", "--quiet", "--plugin", "--help-for", "--help"}
+    assert options_in(text) - of_every_run - {"--measure-speed"} == own
+    assert ("--measure-speed" in text) == (kind == "gradient")
     if kind == "gradient":
         assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in text
 
@@ -130,6 +133,18 @@ def test_an_unknown_name_gets_a_suggestion(arguments, close, tmp_path):
     result = invoke("search", *arguments, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert close in result.stderr
+
+
+def test_a_search_says_how_long_a_step_takes_in_plain_pytorch(tmp_path):
+    result = invoke("search", *tiny_options(retrain=False), "--measure-speed", "--quiet", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    found = re.search(
+        r"^speed      a search step takes (\d+) ms here, and (\d+) ms in plain PyTorch: ([\d.]+) times",
+        result.stdout,
+        re.M,
+    )
+    assert found is not None, result.stdout
+    assert all(float(number) > 0 for number in found.groups())
 
 
 def test_version():

@@ -15,6 +15,7 @@ from nasfast.cli.arguments import QuietOption
 from nasfast.cli.errors import INTERRUPTED, fail, one_line_errors
 from nasfast.cli.options import with_search_options
 from nasfast.cli.plugin import PluginOption
+from nasfast.errors import ConfigError
 
 
 @with_search_options
@@ -31,6 +32,13 @@ def search(
         typer.Option(help="JSON or TOML file of these settings, or the config.json of a run. Options win over it."),
     ] = None,
     plugin: PluginOption = None,
+    measure_speed: Annotated[
+        bool,
+        typer.Option(
+            "--measure-speed",
+            help="Of a search by gradients: say at its end how long a step takes, and how long in plain PyTorch.",
+        ),
+    ] = False,
     quiet: QuietOption = False,
     **given: Any,
 ) -> None:
@@ -62,8 +70,14 @@ def search(
         _run(resume, lambda: go_on(resume, budget=budget, progress=progress))
         return
     kind, chosen, own = api.plan_run(settings, config, {})
+    if measure_speed and kind.name != "gradient":
+        raise ConfigError("--measure-speed goes with a search by gradients, whose steps the fused kernels take")
     target = out or api.free_folder(chosen.run_name())
     _run(target, lambda: api.start_run(kind, chosen, own, target, progress))
+    if measure_speed:
+        from nasfast.search.gradient.speed import measure_steps
+
+        print(f"speed      {measure_steps(chosen, progress)}")
 
 
 def _run(target: Path, start: Callable[[], Any]) -> None:

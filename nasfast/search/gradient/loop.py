@@ -87,7 +87,7 @@ class SearchLoop:
         with progress.stage("search", total, done=self.step) as stage, deferred_interrupt() as interrupted:
             note = None
             while not self.done():
-                self._take_step()
+                self.take_step()
                 stop = interrupted()
                 if self.step % self.steps_per_epoch == 0:
                     note = self._end_epoch(run)
@@ -111,7 +111,8 @@ class SearchLoop:
             inputs = inputs.contiguous()
         return Batch(inputs, data.train_labels[indices])
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """One step of the architecture, where it takes any, and one of the weights."""
         self.strategy.begin_epoch(self.epoch)
         train = self._batch(self.train_sampler)
         valid = self._batch(self.valid_sampler) if self.strategy.searches(self.epoch) else None
