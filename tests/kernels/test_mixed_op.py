@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nasfast._C as extension
 from nasfast.kernels import ops
-from nasfast.kernels.primitives import PRIMITIVES
+from nasfast.kernels.primitives import ALL_PRIMITIVES, PRIMITIVES
 from nasfast.nn import cells
 from nasfast.nn.fused import ParamList, cell_graph
 from tests.conftest import Device
@@ -92,7 +92,7 @@ def test_recompute_gives_the_same_bits(name: str, device: Device) -> None:
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("given", [False, True], ids=["batch statistics", "given statistics"])
 def test_gradcheck(stride: int, recompute: bool, given: bool) -> None:
-    edge = Edge(2, 4, 4, stride, primitives=tuple(cells.ALL_PRIMITIVES), affine=True)
+    edge = Edge(2, 4, 4, stride, primitives=tuple(ALL_PRIMITIVES), affine=True)
     params = [p.detach().double().requires_grad_() for p in ParamList(edge.module()._ops).params()]
     x, weights = (t.requires_grad_() for t in edge.inputs())
     stats = None
@@ -229,7 +229,7 @@ def test_every_instruction_set(isa: str) -> None:
 
 
 def test_the_environment_forces_an_instruction_set() -> None:
-    show = "from nasfast import ops; print(ops.build_info()['isa'])"
+    show = "from nasfast.kernels import ops; print(ops.build_info()['isa'])"
     env = dict(os.environ, NASFAST_ISA="baseline")
     done = subprocess.run([sys.executable, "-c", show], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["baseline"]
