@@ -287,7 +287,7 @@ def test_counted_bytes_are_used_where_they_are(tmp_path: Path, monkeypatch: pyte
         (["--minutes", "nan", "--out", "x"], "argument --minutes: invalid positive value: 'nan'"),
         (["--minutes", "1", "--out", "x", "--quick"], "unrecognized arguments: --quick"),
         (["--minutes", "1", "--out", "setup.py"], "--out setup.py must be a folder that can be written: File exists"),
-        (["--minutes", "1", "--out", "csrc"], "--out csrc must be new or hold an earlier run alone, but there is aten"),
+        (["--minutes", "1", "--out", "csrc"], "--out csrc must be new or hold an earlier run alone, but there is "),
         (["--minutes", "1", "--out", "x", "--stages", "setup.py"], "setup.py is no table of stages: "),
     ],
 )
