@@ -93,9 +93,7 @@ class OneShotConfig(WorkerOptions):
             kind = _TYPES[f.name]
             check_value(f, kind, getattr(self, f.name))
         if self.strategy not in (*ONE_SHOT, *plain_strategies()):
-            raise ConfigError(
-                f"--strategy with --estimator oneshot {must_be_one_of(self.strategy, (*ONE_SHOT, *plain_strategies()))}"
-            )
+            raise ConfigError(f"--strategy {must_be_one_of(self.strategy, (*ONE_SHOT, *plain_strategies()))}")
         if self.lr_min > self.lr:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr {self.lr}; expected at most that")
         check_budget(self.budget, self.device)
