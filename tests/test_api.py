@@ -83,7 +83,7 @@ def test_errors_name_the_argument_and_the_command_names_the_option(tmp_path):
     with pytest.raises(ConfigError, match=r"^batch_size must be at least 2") as caught:
         nasfast.run_search(out=tmp_path / "run", data="digits", batch_size=0)
     assert "--" not in str(caught.value)
-    with pytest.raises(ConfigError, match="unknown setting 'epohcs'; did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match="unknown setting 'epohcs'; did you mean epochs"):
         nasfast.run_search(out=tmp_path / "run", epohcs=3)
     with pytest.raises(ConfigError, match="did you mean regularized-evolution"):
         nasfast.run_search(out=tmp_path / "run", space="nasbench201", strategy="regularised-evolution")

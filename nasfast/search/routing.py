@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasfast.config.base import named_texts, option_name, read_content
 from nasfast.config.blackbox import ESTIMATORS as BLACK_BOX_ESTIMATORS
+from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.gradient import SearchConfig, read_settings
+from nasfast.config.oneshot import OneShotConfig
 from nasfast.errors import ConfigError
 from nasfast.search.kinds import SEARCHES, Kind
 from nasfast.spaces.registry import SPACES, make_space
 from nasfast.strategies.registry import DIFFERENTIABLE, MORPHISM, MULTI_FIDELITY, ONE_SHOT, STRATEGIES
-from nasfast.utils.suggest import must_be_one_of
+from nasfast.utils.suggest import did_you_mean, must_be_one_of
 
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
@@ -149,6 +151,10 @@ def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = No
     settings = {**(_read(file) if file else {}), **given}
     space, strategy = str(settings.get("space", "")), settings.get("strategy")
     estimator = str(settings.get("estimator", ""))
+    known = {f.name for config in (SearchConfig, BlackBoxConfig, OneShotConfig) for f in fields(config)}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, known)}")
     own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
     if strategy is None:
         strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"

@@ -80,7 +80,7 @@ def test_failed_metrics_row_leaves_whole_rows_only(tmp_path):
 
 FULL_DISK = """
 import sys, pathlib, torch
-from nasfast.runs.folder import save_checkpoint, load_checkpoint
+from nasfast.runs.checkpoint import load_checkpoint, save_checkpoint
 from nasfast.errors import RunError
 path = pathlib.Path(sys.argv[1]) / "checkpoint.pt"
 save_checkpoint(path, "search", {"step": 1})
