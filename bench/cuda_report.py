@@ -98,7 +98,8 @@ def compile_kernels() -> tuple[list[Kernel], list[Accesses]]:
     csrc = ROOT / "csrc"
     logs = {path: objects / f"{path.relative_to(csrc)}.o.log" for path in sorted(csrc.rglob("*.cu"))}
     kernels = [k for path, log in logs.items() for k in parse_ptxas(log.read_text(), path.name)]
-    nvcc = re.search(r"^CMAKE_CUDA_COMPILER:\w+=(.+)$", (folder / "CMakeCache.txt").read_text(), re.MULTILINE)
+    found = next(folder.glob("CMakeFiles/*/CMakeCUDACompiler.cmake")).read_text()
+    nvcc = re.search(r'^set\(CMAKE_CUDA_COMPILER "(.+)"\)$', found, re.MULTILINE)
     assert nvcc is not None
     lowest = min((k.arch for k in kernels), key=lambda arch: int(re.sub(r"\D", "", arch)))
     return kernels, compile_ptx(list(logs), ROOT, Path(nvcc[1]), lowest)
