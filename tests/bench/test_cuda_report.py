@@ -13,7 +13,7 @@ import pytest
 from bench import cuda_ptx, cuda_report
 from bench.cuda_occupancy import Residency, residency
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # As ptxas 13.0 prints it.
 SAMPLE = """\
@@ -179,7 +179,7 @@ def test_compiled_kernels_that_spill_or_use_local_memory_are_found(tmp_path: Pat
     assert found["good"].registers > 0
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.needs("nvcc")
 def test_kernels_move_no_single_bytes_and_fence_where_blocks_meet() -> None:
     """Of one file with vector accesses to both memories, and of one whose blocks meet at a counter."""
     nvcc = Path(str(shutil.which("nvcc")))
