@@ -53,7 +53,7 @@ def main() -> int:
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if code:
         return code
-    said = "import nasfast._C as extension; print(extension.build_info())"
+    said = "import torch, nasfast._C as extension; print(extension.build_info())"
     return subprocess.run([sys.executable, "-c", said], cwd=ROOT, env=environment, check=False).returncode
 
 
