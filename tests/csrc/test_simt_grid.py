@@ -50,10 +50,10 @@ def test_shared_memory_is_what_the_device_gives(simt_faulty: ModuleType, most: i
 
 def test_quotients_are_exact(simt_faulty: ModuleType) -> None:
     """At multiples and beside them, where an estimate that is off by one shows."""
-    random = Random(0)
-    divisors = [1, 2, 3, 5, 7, 1000, 2**16 + 1, 2**31 - 1, *(random.randrange(1, 2**31) for _ in range(2000))]
+    generator = Random(0)
+    divisors = [1, 2, 3, 5, 7, 1000, 2**16 + 1, 2**31 - 1, *(generator.randrange(1, 2**31) for _ in range(2000))]
     for b in divisors:
-        for a in (0, b - 1, b, 2**32 - 1, 2**32, 2**50 - 1, random.randrange(2**50), random.randrange(2**32)):
+        for a in (0, b - 1, b, 2**32 - 1, 2**32, 2**50 - 1, generator.randrange(2**50), generator.randrange(2**32)):
             for beside in (a - 1, a, a // b * b, a // b * b - 1):
                 if 0 <= beside < 2**50:
                     assert simt_faulty.quotient(beside, b) == beside // b
