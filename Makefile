@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Extra arguments: make search ARGS="--epochs 5", make test ARGS="-k mixed_op", make setup PIP_ARGS="..."
 ARGS ?=
 PIP_ARGS ?=
+# Tests run in this many processes of one thread each; with WORKERS=0 in one, with all threads.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? 8 : n)))
+PYTEST := $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # OpenMP threads spin only shortly at a barrier, so that a busy machine does not stall them.
 export GOMP_SPINCOUNT ?= 1000
 
@@ -45,10 +48,10 @@ search: setup
 	$(BIN)/nasfast search --data digits --measure-speed $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: setup
 	$(BIN)/python -m bench --quick $(ARGS)

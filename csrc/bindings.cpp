@@ -1,4 +1,5 @@
-// The Python module nasfast._C: op fronts, the same ops as torch.ops.nasfast, and what the build and machine offer.
+// The Python module nasfast._C. Loading it registers torch.ops.nasfast; bound here is what is no op: what the build and
+// the machine offer, facts about graphs, and populations of children.
 #include <omp.h>
 #include <torch/csrc/utils/pybind.h>
 
@@ -7,14 +8,11 @@
 #endif
 
 #include "aten/buffer_cache.h"
-#include "child_eval/child_eval.h"
 #include "child_eval/population.h"
 #include "core/isa.h"
 #include "core/peak.h"
-#include "mixed_op/channel_shuffle.h"
 #include "mixed_op/mixed_op.h"
 #include "mixed_op/profile.h"
-#include "mixed_op/relu_conv_bn.h"
 #include "supernet/supernet.h"
 
 #ifndef NASFAST_TORCH_VERSION
@@ -63,29 +61,15 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("empty_buffer_cache", &empty_buffer_cache, "Free the kept buffers; returns their bytes.");
   m.def("peak_fma", &peak_fma, pybind11::arg("seconds"), pybind11::arg("threads"),
         "Float32 operations per second that this many threads reach on registers alone.");
-  m.def("profile_start", &profile_start, "Count every CPU kernel from now on.");
-  m.def("profile_stop", &profile_stop,
+  m.def("profile_start", &mixed_op::profile_start, "Count every CPU kernel from now on.");
+  m.def("profile_stop", &mixed_op::profile_stop,
         "Stop counting; kernel -> [calls, seconds of all threads, floating-point operations, bytes].");
   m.def("mixed_op_saved_elements",
         [](const std::vector<int64_t>& graph, int64_t channels, int64_t height, int64_t width, bool cuda) {
-          return mixed_op_saved_elements(graph, channels, height, width, cuda);
+          return mixed_op::mixed_op_saved_elements(graph, channels, height, width, cuda);
         });
-  m.def("mixed_op_norm_count", [](const std::vector<int64_t>& graph) { return mixed_op_norm_count(graph); });
-  m.def("mixed_op",
-        [](const std::vector<at::Tensor>& states, const at::Tensor& weights, const std::vector<at::Tensor>& params,
-           const std::optional<at::Tensor>& stats, const std::vector<int64_t>& graph, double eps,
-           bool recompute) { return mixed_op(states, weights, params, stats, graph, eps, recompute); });
-  m.def("relu_conv_bn", [](const at::Tensor& x, const std::vector<at::Tensor>& weights,
-                           const std::vector<at::Tensor>& affine, const std::optional<at::Tensor>& stats, double eps,
-                           bool recompute) { return relu_conv_bn(x, weights, affine, stats, eps, recompute); });
-  m.def("shuffle_channels", [](const at::Tensor& mixed, const at::Tensor& passed, int64_t groups) {
-    return shuffle_channels(mixed, passed, groups);
-  });
-  m.def("supernet_output", [](const std::vector<int64_t>& graph) { return supernet_output(graph); });
-  m.def("supernet_paths",
-        [](const at::Tensor& images, const at::Tensor& index, const std::vector<at::Tensor>& params,
-           const std::vector<at::Tensor>& running, const std::vector<int64_t>& graph, const std::vector<double>& eps,
-           bool per_operation) { return supernet_paths(images, index, params, running, graph, eps, per_operation); });
+  m.def("mixed_op_norm_count", [](const std::vector<int64_t>& graph) { return mixed_op::mixed_op_norm_count(graph); });
+  m.def("supernet_output", [](const std::vector<int64_t>& graph) { return supernet::supernet_output(graph); });
   using child_eval::Population;
   pybind11::class_<Population, std::shared_ptr<Population>>(m, "ChildPopulation", "A merged population of children.")
       .def_static("from_rows", &Population::from_rows)
@@ -93,12 +77,4 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       .def("counts", &Population::counts)
       .def("index", &Population::index)
       .def("tables", &Population::tables);
-  m.def("child_eval", [](const at::Tensor& images, const std::optional<at::Tensor>& calibration,
-                         const std::vector<at::Tensor>& tensors, const std::vector<double>& eps,
-                         const at::Tensor& primitives, const at::Tensor& macros, const at::Tensor& nodes,
-                         const at::Tensor& inputs, const at::Tensor& outputs, int64_t classes, int64_t memory_bound) {
-    const pybind11::gil_scoped_release unlocked;
-    return child_eval::child_eval(images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs,
-                                  classes, memory_bound);
-  });
 }

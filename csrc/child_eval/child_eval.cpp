@@ -56,15 +56,6 @@ Result child_eval_cpu(const at::Tensor& images, const std::optional<at::Tensor>&
 
 }  // namespace
 
-Result child_eval(const at::Tensor& images, const std::optional<at::Tensor>& calibration, at::TensorList tensors,
-                  at::ArrayRef<double> eps, const at::Tensor& primitives, const at::Tensor& macros,
-                  const at::Tensor& nodes, const at::Tensor& inputs, const at::Tensor& outputs, int64_t classes,
-                  int64_t memory_bound) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("nasfast::child_eval", "").typed<decltype(child_eval_cpu)>();
-  return op.call(images, calibration, tensors, eps, primitives, macros, nodes, inputs, outputs, classes, memory_bound);
-}
-
 TORCH_LIBRARY_FRAGMENT(nasfast, m) {
   m.def(
       "child_eval(Tensor images, Tensor? calibration, Tensor[] tensors, float[] eps, Tensor primitives, Tensor macros, "

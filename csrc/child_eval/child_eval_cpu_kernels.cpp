@@ -6,9 +6,6 @@
 namespace nasfast::NASFAST_ISA {
 namespace {
 
-using child_eval::block_stride;
-using child_eval::PoolKind;
-
 template <bool MAXIMUM>
 NASFAST_INLINE V join(V a, V b) {
   if constexpr (MAXIMUM) return ((b > a) | (b != b)) ? b : a;

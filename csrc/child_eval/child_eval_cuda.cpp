@@ -5,7 +5,7 @@
 // the device busy; then the population is divided; then the batch again. Neither shows in the results.
 #include <algorithm>
 
-#include "../mixed_op/dispatch_cuda.h"
+#include "../aten/dispatch_cuda.h"
 #include "child_eval.h"
 #include "executor_cuda.h"
 

@@ -1,24 +1,15 @@
 // Kernels of batched child evaluation: what they take, without torch headers. float32.
 //
-// A value is one slice of the batch, a few images, in blocks of eight channels: [B][images*H*W][8]. Blocks lie
-// `block_stride` elements apart, a cache line more than they fill, so that blocks of a power of two do not fall on the
-// same sets of the first-level cache. Channels past C are zero.
+// Values as in core/conv_shape.h.
 //
 // Each kernel sums in an order that depends on shapes alone: the bits of an image's result do not depend on which slice
 // it lies in, nor on the thread.
 #pragma once
 
+#include "../core/conv_shape.h"
 #include "../core/isa.h"
-#include "../core/types.h"
 
 namespace nasfast::child_eval {
-
-enum class Act : int { kNone = 0, kRelu = 1, kRelu6 = 2 };
-
-NASFAST_INLINE constexpr ptrdiff_t block_stride(int64_t pixels) { return pixels * kLanes + 16; }
-NASFAST_INLINE constexpr int64_t value_elements(int64_t channels, int64_t pixels) {
-  return blocks_of(channels) * block_stride(pixels);
-}
 
 // act(scale * v + shift), per channel, padded to whole blocks; null scale: act(v).
 struct Affine {
@@ -26,16 +17,6 @@ struct Affine {
   const float* shift = nullptr;
   Act act = Act::kNone;
   bool empty() const { return !scale && act == Act::kNone; }
-};
-
-struct ConvShape {
-  int images, blocks_in, blocks_out;
-  int H, W, h, w;
-  int kernel, stride, dilation;
-  int first = 0;  // pixel of each side that a 1x1 convolution begins with
-  int pad() const { return kernel / 2 * dilation; }
-  int pixels_in() const { return images * H * W; }
-  int pixels_out() const { return images * h * w; }
 };
 
 // 1x1 expansion (null: none), depthwise, 1x1 projection. Products as [blocks out][blocks in][8][8], depthwise
@@ -46,8 +27,6 @@ struct InvertedResidual {
   int hidden_blocks;
   bool residual;
 };
-
-enum class PoolKind : int { kAverage = 0, kMaximum = 1 };
 
 struct Kernels {
   // out = after(conv(before(x))) with dense weights [NB][KB][k*k][8 in][8 out].

@@ -12,6 +12,7 @@
 // x is finished while it is read (its normalisation, where that is not applied yet, and activations), and so is the
 // output before it is written: a convolution with what belongs to it reads and writes every value once.
 #include "../core/launch.h"
+#include "../core/read.cuh"
 #include "../core/tile_product.cuh"
 #include "kernels_cuda.h"
 #include "moments.cuh"

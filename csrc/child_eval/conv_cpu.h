@@ -13,9 +13,7 @@
 
 namespace nasfast::NASFAST_ISA::inline child_eval_cpu {
 
-using child_eval::Act;
 using child_eval::Affine;
-using child_eval::ConvShape;
 
 using V = Vec<float>;
 
@@ -81,8 +79,8 @@ inline void product_rows(const float* d, ptrdiff_t d_block, int kb, const float*
 
 inline void conv_1x1(const ConvShape& s, const float* x, const Affine& before, const float* w, const Affine& after,
                      float* scratch, float* out) {
-  const ptrdiff_t x_block = child_eval::block_stride(s.pixels_in());
-  const ptrdiff_t out_block = child_eval::block_stride(s.pixels_out());
+  const ptrdiff_t x_block = block_stride(s.pixels_in());
+  const ptrdiff_t out_block = block_stride(s.pixels_out());
   if (s.stride == 1 && before.empty())
     return product_rows(x, x_block, s.blocks_in, w, s.blocks_out, s.pixels_out(), after, out, out_block);
   const int step = child_eval::gather_pixels(s), total = s.pixels_out();
@@ -173,8 +171,8 @@ inline void conv(const ConvShape& s, const float* x, const Affine& before, const
   if (s.kernel == 1) return conv_1x1(s, x, before, w, after, scratch, out);
   const int pad = s.pad(), Wp = s.W + 2 * pad;
   const ptrdiff_t padded = static_cast<ptrdiff_t>(s.H + 2 * pad) * Wp * kLanes;
-  const ptrdiff_t x_block = child_eval::block_stride(s.pixels_in());
-  const ptrdiff_t out_block = child_eval::block_stride(s.pixels_out());
+  const ptrdiff_t x_block = block_stride(s.pixels_in());
+  const ptrdiff_t out_block = block_stride(s.pixels_out());
   const Padded in{scratch, padded, static_cast<ptrdiff_t>(Wp) * kLanes, s.blocks_in, s.kernel, s.dilation};
   for (int image = 0; image < s.images; ++image) {
     const float* source = x + static_cast<ptrdiff_t>(image) * s.H * s.W * kLanes;
@@ -230,8 +228,8 @@ inline void depthwise(const ConvShape& s, const float* x, const Affine& before, 
   const int taps = s.kernel * s.kernel;
   for (int b = 0; b < s.blocks_in; ++b) {
     const Finish f(after, b);
-    const float* in = x + b * child_eval::block_stride(s.pixels_in());
-    float* to = out + b * child_eval::block_stride(s.pixels_out());
+    const float* in = x + b * block_stride(s.pixels_in());
+    float* to = out + b * block_stride(s.pixels_out());
     for (int image = 0; image < s.images; ++image) {
       pad_block(in + static_cast<ptrdiff_t>(image) * s.H * s.W * kLanes, before, b, s.H, s.W, s.pad(), scratch);
       spread(scratch, s.W + 2 * s.pad(), s.dilation, w + b * taps * kLanes, f, s.h, s.w,

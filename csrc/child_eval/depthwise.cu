@@ -7,8 +7,9 @@
 //
 // A thread takes a few pixels at a time, so that a weight is read once for all of them; an input that several outputs
 // share is read again from the first-level cache.
+#include "../core/lanes.cuh"
 #include "../core/launch.h"
-#include "../mixed_op/lanes.cuh"
+#include "../core/read.cuh"
 #include "kernels_cuda.h"
 #include "moments.cuh"
 

@@ -4,8 +4,8 @@
 //   sums     float32: a thread adds up every k-th pixel of a pack of channels, the parts are added in their order; a
 //            warp adds up a class, lane by lane and then in a tree
 #include "../core/launch.h"
+#include "../core/read.cuh"
 #include "kernels_cuda.h"
-#include "read.cuh"
 
 namespace nasfast::child_eval {
 namespace {

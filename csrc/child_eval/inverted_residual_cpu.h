@@ -70,7 +70,7 @@ inline void inverted_residual(const ConvShape& s, const float* x, const child_ev
   HiddenTile t;
   t.h_block = static_cast<ptrdiff_t>(tiles.images) * Hp * Wp * kLanes;
   t.h = scratch;
-  t.d_block = child_eval::block_stride(static_cast<int64_t>(tiles.images) * s.h * s.w);
+  t.d_block = block_stride(static_cast<int64_t>(tiles.images) * s.h * s.w);
   t.d = t.h + tiles.hidden * t.h_block;
   t.place = reinterpret_cast<int32_t*>(t.d + tiles.hidden * t.d_block);
   for (ptrdiff_t i = 0; i < tiles.hidden * t.h_block; i += kLanes) store(t.h + i, V{});
@@ -78,8 +78,8 @@ inline void inverted_residual(const ConvShape& s, const float* x, const child_ev
     for (int y = 0; y < s.H; ++y)
       for (int c = 0; c < s.W; ++c, ++p) t.place[p] = ((n * Hp + pad + y) * Wp + pad + c) * kLanes;
 
-  const ptrdiff_t x_block = child_eval::block_stride(s.pixels_in());
-  const ptrdiff_t out_block = child_eval::block_stride(s.pixels_out());
+  const ptrdiff_t x_block = block_stride(s.pixels_in());
+  const ptrdiff_t out_block = block_stride(s.pixels_out());
   const SpreadFn spread = spread_fn(s.kernel, s.stride);
   const int taps = s.kernel * s.kernel;
   for (int image = 0; image < s.images; image += tiles.images) {

@@ -5,8 +5,8 @@
 //
 // Terms are finished while they are read.
 #include "../core/launch.h"
+#include "../core/read.cuh"
 #include "kernels_cuda.h"
-#include "read.cuh"
 
 namespace nasfast::child_eval {
 namespace {

@@ -1,9 +1,9 @@
 // Statistics of a task's result: moments of every run of pixels, joined in float64 by the last block, in a fixed order
-// (Chan, Golub, LeVeque 1979; see mixed_op/statistics.cuh). BatchNorm's scale and shift follow in the same place.
+// (Chan, Golub, LeVeque 1979; see core/moments.cuh). BatchNorm's scale and shift follow in the same place.
 #pragma once
 
-#include "../mixed_op/statistics.cuh"
-#include "read.cuh"
+#include "../core/moments.cuh"
+#include "task_args.h"
 
 namespace nasfast::child_eval {
 

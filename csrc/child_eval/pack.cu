@@ -3,8 +3,8 @@
 //
 //   block    256 threads; 2,048 elements of one tensor, or of one value
 #include "../core/launch.h"
+#include "../core/read.cuh"
 #include "kernels_cuda.h"
-#include "read.cuh"
 
 namespace nasfast::child_eval {
 namespace {

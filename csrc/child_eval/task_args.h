@@ -1,14 +1,12 @@
 // What the CUDA kernels of batched child evaluation are told: plain structures, passed by value as kernel parameters.
 //
-// A value is one image batch, NHWC, with `ld` elements between pixels: its channels rounded up to whole 16-byte packs,
-// so that every access is one. What lies past the last channel is zero, as weights, scales and shifts are there. A
-// value can be kept before its normalisation: then whoever reads it applies scale, shift and activation.
+// Values as in core/source.h.
 //
 // One launch computes many tasks: values of many nodes of the plan, of one or several shapes. Task k has the blocks
 // from task[k].block on. Letters: N images, H/W input size, h/w output size, S storage type.
 #pragma once
 
-#include "../core/device_types.h"
+#include "../core/source.h"
 
 #if defined(NASFAST_SIMT) || !defined(__CUDACC__)
 #define NASFAST_TASK_PARAMETER
@@ -17,15 +15,6 @@
 #endif
 
 namespace nasfast::child_eval {
-
-inline constexpr int kActNone = 0, kActRelu = 1, kActRelu6 = 2;  // as Act; of two in a row the larger one is both
-
-struct Source {
-  const void* data;
-  const float* affine;  // scale [ld], shift [ld]; null: none
-  int act;              // after it
-  int channels;
-};
 
 struct TaskShape {
   int H, W, in_ld, h, w, out_ld;
@@ -137,11 +126,5 @@ inline constexpr int kConvPixels = 64;     // of a block of the convolution
 inline constexpr int kLanesChannels = 64;  // of a block of the depthwise convolution
 inline constexpr int kMapThreads = 256, kMapItems = 4 * kMapThreads;
 inline constexpr int kPackThreads = 256, kPackItems = 8 * kPackThreads;
-
-template <class S>
-constexpr int leading(int64_t channels) {
-  constexpr int kPack = 16 / static_cast<int>(sizeof(S));
-  return static_cast<int>(ceil_div(channels, kPack) * kPack);
-}
 
 }  // namespace nasfast::child_eval

@@ -4,7 +4,7 @@
 
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr const char* kBackward = "conv_backward";
@@ -270,4 +270,4 @@ template void run_products<bf16_t>(const DeviceCall&, Counters&, const std::vect
 template void run_products<half_t>(const DeviceCall&, Counters&, const std::vector<ProductWork>&, int64_t, bool,
                                    double);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -6,7 +6,7 @@
 
 #include "launch_plan_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // The gradient of one input, and what it is made of. Without `input_wanted` only the weights' gradients are computed.
 struct InputWork {
@@ -50,4 +50,4 @@ template <class S>
 void run_products(const DeviceCall& call, Counters& counters, const std::vector<ProductWork>& works, int64_t N,
                   bool batch_stats, double eps);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -1,12 +1,16 @@
-#include "channel_shuffle.h"
-
+// PC-DARTS' channel shuffle: the mixed and the passed channels side by side, then dealt out over the groups.
+//
+// shuffle_channels
+//   mixed    [N, M, H, W]
+//   passed   [N, P, H, W], M + P a multiple of `groups`
+//   returns  [N, M + P, H, W], channels last: channel j*groups + g is channel g*(M + P)/groups + j of the two in a row
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "../aten/check.h"
 #include "contract.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -65,10 +69,6 @@ Tensor autograd(const Tensor& mixed, const Tensor& passed, int64_t groups) {
 
 }  // namespace
 
-Tensor shuffle_channels(const Tensor& mixed, const Tensor& passed, int64_t groups) {
-  return forward_op().call(mixed, passed, groups);
-}
-
 TORCH_LIBRARY_FRAGMENT(nasfast, m) {
   m.def("shuffle_channels(Tensor mixed, Tensor passed, int groups) -> Tensor");
   m.def("_shuffle_channels_backward(Tensor grad, int mixed_channels, int groups) -> (Tensor, Tensor)");
@@ -82,4 +82,4 @@ TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("shuffle_channels", autogra
 TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("shuffle_channels", autograd); }
 TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("shuffle_channels", autograd); }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

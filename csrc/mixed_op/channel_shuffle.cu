@@ -2,11 +2,11 @@
 //
 // A thread per element, neighbouring threads on neighbouring channels of what is written; what is read lies in the same
 // pixel. Elements are moved as they are.
+#include "../core/lanes.cuh"
 #include "../core/launch.h"
 #include "kernels_cuda.h"
-#include "lanes.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr int kShuffleThreads = 256;
@@ -57,4 +57,4 @@ template void launch_unshuffle<half_t>(const ShuffleArgs&, cudaStream_t);
 template void launch_unshuffle<float>(const ShuffleArgs&, cudaStream_t);
 template void launch_unshuffle<double>(const ShuffleArgs&, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 #include "contract.h"
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -89,4 +89,4 @@ NASFAST_DEVICE_IMPL(channel_shuffle, m) {
   m.impl("_shuffle_channels_backward", backward_cuda);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -1,6 +1,6 @@
 #include "contract.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 using at::Tensor;
 using at::TensorList;
@@ -141,4 +141,4 @@ void check_shuffle(const Tensor& mixed, const Tensor& passed, int64_t groups) {
               mixed.size(1) + passed.size(1));
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 #include "../aten/check.h"
 #include "graph.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 void check_mixed_op(const Graph& graph, at::TensorList states, const at::Tensor& weights, at::TensorList params,
                     const std::optional<at::Tensor>& stats, Kernels kernels);
@@ -17,4 +17,4 @@ void check_running_stats(const at::Tensor& stats, at::TensorList running_mean, a
 
 void check_shuffle(const at::Tensor& mixed, const at::Tensor& passed, int64_t groups);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -18,7 +18,7 @@
 #include "kernels_cuda.h"
 #include "weight_gradient.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 template <class S, int NB>
@@ -53,4 +53,4 @@ template void launch_conv_backward<float>(const BackwardArgs&, int, int64_t, cud
 template void launch_conv_backward<bf16_t>(const BackwardArgs&, int, int64_t, cudaStream_t);
 template void launch_conv_backward<half_t>(const BackwardArgs&, int, int64_t, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -11,6 +11,8 @@
 
 namespace nasfast::NASFAST_ISA::inline mixed_op_cpu {
 
+using namespace mixed_op;
+
 NASFAST_INLINE bool reads_in_place(const ConvGeometry& g) {
   return g.front == Front::kTaps && g.taps == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == 0 &&
          g.tap_y[0] == 0 && g.tap_x[0] == 0;

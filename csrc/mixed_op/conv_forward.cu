@@ -17,7 +17,7 @@
 #include "kernels_cuda.h"
 #include "statistics.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 template <int NB>
@@ -178,4 +178,4 @@ template void launch_conv_forward<float>(const ForwardArgs&, int, int64_t, cudaS
 template void launch_conv_forward<bf16_t>(const ForwardArgs&, int, int64_t, cudaStream_t);
 template void launch_conv_forward<half_t>(const ForwardArgs&, int, int64_t, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -3,7 +3,7 @@
 
 #include "conv_tiles.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Coefficients in shared memory, [3][chunks][kChunk]; zero past the last channel. Barriers are the caller's.
 __device__ __forceinline__ void load_coefficients(const BackwardConv& conv, const Shared<float>& out) {
@@ -66,4 +66,4 @@ __device__ __forceinline__ void load_transposed(const Conv2d& conv, int o0, int 
   }
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

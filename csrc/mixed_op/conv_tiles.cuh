@@ -4,7 +4,7 @@
 #include "../core/tile_product.cuh"
 #include "depthwise.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 __host__ __device__ constexpr int chunks_of(int channels) { return (channels + kChunk - 1) / kChunk; }
 
@@ -117,4 +117,4 @@ __device__ __forceinline__ void tap_tile(const Conv2d& conv, const TileAt& tile,
 __host__ __device__ constexpr int input_reach(int stride, int halo) { return (kTile - 1) * stride + 1 + 2 * halo; }
 __host__ __device__ constexpr int odd(int width) { return width | 1; }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

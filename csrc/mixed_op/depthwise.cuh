@@ -6,7 +6,7 @@
 
 #include "image.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Calls f.operator()<kernel, dilation>() for one of the geometries that the front of the op admits.
 template <class F>
@@ -74,4 +74,4 @@ __device__ __forceinline__ void depthwise_scatter(const Shared<float>& image, in
   }
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -14,7 +14,7 @@
 #define NASFAST_GRID_CONSTANT __grid_constant__
 #endif
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 inline constexpr int kTile = 8;  // a block works on kTile x kTile pixels of an image
 inline constexpr int kTilePixels = kTile * kTile;
@@ -247,4 +247,4 @@ static_assert(sizeof(ForwardArgs) <= kMaxArgBytes && sizeof(PoolArgs) <= kMaxArg
               sizeof(BackwardArgs) <= kMaxArgBytes && sizeof(ReduceArgs) <= kMaxArgBytes &&
               sizeof(RunningArgs) <= kMaxArgBytes);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 class Builder {
@@ -267,4 +267,4 @@ int64_t conv_tile_elements(const ConvGeometry& g) {
   return kLanes * (pixels * (2 * g.product_blocks() + g.blocks_out + 1) + 2 * g.blocks_out);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

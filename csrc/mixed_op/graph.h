@@ -9,7 +9,7 @@
 
 #include "mixed_op_kernels.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 enum class Primitive : int64_t {
   kNone = 0,
@@ -83,4 +83,4 @@ std::vector<int64_t> saved_elements(const Graph& graph, int64_t channels, int64_
 // Geometry of a convolution on an H x W input.
 ConvGeometry geometry_of(const Conv& conv, int64_t channels, int64_t H, int64_t W, int pad);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 #include "../core/device.h"
 #include "device_args.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 __device__ __forceinline__ S* image_of(const View& v, int n) {
@@ -102,4 +102,4 @@ __device__ __forceinline__ int tile_count(int N, int h, int w) {
   return N * ((w + kTile - 1) / kTile) * ((h + kTile - 1) / kTile);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -6,7 +6,7 @@
 #include "pool.cuh"
 #include "statistics.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Per thread, for every 16 of NB channels, a strip of kTile pixels of row threadIdx.x / 16; rows in different banks.
 template <int NB>
@@ -347,4 +347,4 @@ __device__ __forceinline__ void input_gradient(const BackwardArgs& args, SharedA
       });
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -2,7 +2,7 @@
 #include "mixed_op_kernels.h"
 #include "profile.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 template <class S>
@@ -10,14 +10,14 @@ const KernelTable<S>& active_table() {
   switch (active_isa()) {
 #ifdef NASFAST_HAVE_AVX512
     case Isa::kAvx512:
-      return avx512::kernel_table<S>();
+      return avx512::mixed_op_kernels<S>();
 #endif
 #ifdef NASFAST_HAVE_AVX2
     case Isa::kAvx2:
-      return avx2::kernel_table<S>();
+      return avx2::mixed_op_kernels<S>();
 #endif
     default:
-      return baseline::kernel_table<S>();
+      return baseline::mixed_op_kernels<S>();
   }
 }
 
@@ -33,4 +33,4 @@ template const KernelTable<float>& kernel_table<float>();
 template const KernelTable<double>& kernel_table<double>();
 template const KernelTable<bf16>& kernel_table<bf16>();
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

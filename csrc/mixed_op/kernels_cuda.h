@@ -3,7 +3,7 @@
 
 #include "device_args.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // `width`: output channels of a block, 16, 32 or 64.
 template <class S>
@@ -33,4 +33,4 @@ void launch_shuffle(const ShuffleArgs& args, cudaStream_t stream);
 template <class T>
 void launch_unshuffle(const ShuffleArgs& args, cudaStream_t stream);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 View view_of(const S* data, int64_t H, int64_t W, int64_t C, int64_t ld) {
@@ -188,4 +188,4 @@ template void run_forward_convs<float>(const DeviceCall&, Counters&, std::vector
 template void run_forward_convs<bf16_t>(const DeviceCall&, Counters&, std::vector<PlannedConv>, int64_t, double);
 template void run_forward_convs<half_t>(const DeviceCall&, Counters&, std::vector<PlannedConv>, int64_t, double);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

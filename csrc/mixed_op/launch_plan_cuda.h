@@ -11,7 +11,7 @@
 #include "device_args.h"
 #include "graph.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // [N, H, W, C] with `ld` elements between pixels. 32-bit arithmetic inside an image: checked here.
 template <class S>
@@ -75,4 +75,4 @@ template <class S>
 void run_forward_convs(const DeviceCall& call, Counters& counters, std::vector<PlannedConv> convs, int64_t N,
                        double eps);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -9,7 +9,7 @@
 #include "contract.h"
 #include "mixed_op_backward_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -190,12 +190,6 @@ std::tuple<Tensor, Tensor> mixed_op_autocast(TensorList states, const Tensor& we
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> mixed_op(TensorList states, const Tensor& weights, TensorList params,
-                                    const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps,
-                                    bool recompute) {
-  return front_op().call(states, weights, params, stats, graph, eps, recompute);
-}
-
 void update_running_stats(const Tensor& stats, TensorList running_mean, TensorList running_var, TensorList batches,
                           double momentum, int64_t count) {
   check_running_stats(stats, running_mean, running_var, batches, count);
@@ -265,4 +259,4 @@ TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("mixed_op", m
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("mixed_op", mixed_op_autocast); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("mixed_op", mixed_op_autocast); }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

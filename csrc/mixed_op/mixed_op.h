@@ -1,4 +1,4 @@
-// Fronts of the mixed-op family: the contract is checked here, once, and the call goes to the device's kernels.
+// The mixed-op family: the contract is checked here, once, and the call goes to the device's kernels.
 //
 // mixed_op
 //   states   inputs x [N, C, H, W], equal shapes, dtypes and devices
@@ -17,11 +17,7 @@
 #include <tuple>
 #include <vector>
 
-namespace nasfast {
-
-std::tuple<at::Tensor, at::Tensor> mixed_op(at::TensorList states, const at::Tensor& weights, at::TensorList params,
-                                            const std::optional<at::Tensor>& stats, at::IntArrayRef graph, double eps,
-                                            bool recompute);
+namespace nasfast::mixed_op {
 
 // BatchNorm's running statistics from the statistics of a batch of `count` values a channel, as torch updates them:
 // unbiased variance, running = (1 - momentum)*running + momentum*batch, count of batches + 1. In place.
@@ -35,4 +31,4 @@ std::vector<int64_t> mixed_op_saved_elements(at::IntArrayRef graph, int64_t chan
 // BatchNorms of the graph.
 int64_t mixed_op_norm_count(at::IntArrayRef graph);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

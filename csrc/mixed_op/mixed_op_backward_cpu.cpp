@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 MixedGraphBackwardCpu<S>::MixedGraphBackwardCpu(const GraphCall& call, const BackwardCall& back)
@@ -376,4 +376,4 @@ template class MixedGraphBackwardCpu<float>;
 template class MixedGraphBackwardCpu<double>;
 template class MixedGraphBackwardCpu<bf16>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 
 #include "mixed_op_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 struct BackwardCall {
   at::Tensor grad_out;           // channels last, like out
@@ -65,4 +65,4 @@ class MixedGraphBackwardCpu : private MixedGraphCpu<S> {
   std::vector<at::Tensor> state_grads_;
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 DeviceGraphBackward<S>::DeviceGraphBackward(const DeviceGraphCall& call, const DeviceBackwardCall& back)
@@ -209,4 +209,4 @@ template class DeviceGraphBackward<float>;
 template class DeviceGraphBackward<bf16_t>;
 template class DeviceGraphBackward<half_t>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 #include "backward_plan_cuda.h"
 #include "mixed_op_device_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 struct DeviceBackwardCall {
   at::Tensor grad_out;           // channels last, like out
@@ -62,4 +62,4 @@ class DeviceGraphBackward : private DeviceGraph<S> {
   WeightSums weight_sums_;
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

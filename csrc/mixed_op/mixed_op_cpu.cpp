@@ -6,7 +6,7 @@
 // Statistics are kept per image and combined in order in float64: results do not depend on the number of threads.
 #include "mixed_op_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 MixedGraphCpu<S>::MixedGraphCpu(const GraphCall& call, bool backward)
@@ -279,4 +279,4 @@ template class MixedGraphCpu<float>;
 template class MixedGraphCpu<double>;
 template class MixedGraphCpu<bf16>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 #include "norm_cpu.h"
 #include "plan_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Arguments of one call. Tensors are checked and channels last; weights and stats are in the accumulation type.
 struct GraphCall {
@@ -95,4 +95,4 @@ class MixedGraphCpu {
   at::Tensor partial_, node_scale_, node_shift_;
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

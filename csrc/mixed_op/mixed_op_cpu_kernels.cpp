@@ -302,7 +302,7 @@ void state_grad(const acc_t<S>* relu, const acc_t<S>* g_relu, const acc_t<S>* g_
 }  // namespace
 
 template <class S>
-const KernelTable<S>& kernel_table() {
+const KernelTable<S>& mixed_op_kernels() {
   static constexpr KernelTable<S> table = {
       load_state<S>, load_affine<S>, conv_forward<S>, conv_backward<S>, pools_forward<S>, pools_backward<acc_t<S>>,
       node_sum<S>,   products<S>,    add_grad<S>,     mask_grad<S>,     state_grad<S>,
@@ -310,8 +310,8 @@ const KernelTable<S>& kernel_table() {
   return table;
 }
 
-template const KernelTable<float>& kernel_table<float>();
-template const KernelTable<double>& kernel_table<double>();
-template const KernelTable<bf16>& kernel_table<bf16>();
+template const KernelTable<float>& mixed_op_kernels<float>();
+template const KernelTable<double>& mixed_op_kernels<double>();
+template const KernelTable<bf16>& mixed_op_kernels<bf16>();
 
 }  // namespace nasfast::NASFAST_ISA

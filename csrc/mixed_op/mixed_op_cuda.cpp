@@ -1,9 +1,9 @@
 // The mixed op's entry on CUDA: contract, dtype, empty batches.
+#include "../aten/dispatch_cuda.h"
 #include "contract.h"
-#include "dispatch_cuda.h"
 #include "mixed_op_backward_device_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -82,4 +82,4 @@ NASFAST_DEVICE_IMPL(mixed_op, m) {
   m.impl("_mixed_op_backward", backward_cuda);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

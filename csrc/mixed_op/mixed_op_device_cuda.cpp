@@ -6,7 +6,7 @@
 
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 // An upper bound on the reductions of one call.
@@ -273,4 +273,4 @@ template class DeviceGraph<float>;
 template class DeviceGraph<bf16_t>;
 template class DeviceGraph<half_t>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 
 #include "launch_plan_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Arguments of one call. Tensors are checked; states are channels last, weights float32 and contiguous.
 struct DeviceGraphCall {
@@ -65,4 +65,4 @@ class DeviceGraph {
   std::unique_ptr<Counters> counters_;
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -9,7 +9,7 @@
 #include "../core/isa.h"
 #include "../core/types.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // How a convolution reads its input before the pointwise product.
 enum class Front : int {
@@ -103,26 +103,28 @@ struct KernelTable {
                      ptrdiff_t out_stride);
 };
 
-// Table of the active instruction set. Tables of the single sets are defined by mixed_op_cpu_kernels.cpp.
+// Of the active instruction set.
 template <class S>
 const KernelTable<S>& kernel_table();
-
-namespace baseline {
-template <class S>
-const KernelTable<S>& kernel_table();
-}
-namespace avx2 {
-template <class S>
-const KernelTable<S>& kernel_table();
-}
-namespace avx512 {
-template <class S>
-const KernelTable<S>& kernel_table();
-}
 
 // Elements of the `tile` scratch that conv_forward and conv_backward want.
 int64_t conv_tile_elements(const ConvGeometry& geometry);
 // Output rows they work on at a time.
 int conv_tile_rows(const ConvGeometry& geometry);
 
+}  // namespace nasfast::mixed_op
+
+namespace nasfast {
+namespace baseline {
+template <class S>
+const mixed_op::KernelTable<S>& mixed_op_kernels();
+}
+namespace avx2 {
+template <class S>
+const mixed_op::KernelTable<S>& mixed_op_kernels();
+}
+namespace avx512 {
+template <class S>
+const mixed_op::KernelTable<S>& mixed_op_kernels();
+}
 }  // namespace nasfast

@@ -6,12 +6,12 @@
 //   threads, each V neighbouring channels of a pixel, up to 64 channels a block; scales are worked out by
 //            the block at first and kept in shared memory
 //   sums     float32, in the order of the terms
+#include "../core/lanes.cuh"
 #include "../core/launch.h"
 #include "kernels_cuda.h"
-#include "lanes.cuh"
 #include "pool.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr int kNodeThreads = 256;
@@ -138,4 +138,4 @@ template void launch_node_sum<float>(const NodeArgs&, bool, int64_t, cudaStream_
 template void launch_node_sum<bf16_t>(const NodeArgs&, bool, int64_t, cudaStream_t);
 template void launch_node_sum<half_t>(const NodeArgs&, bool, int64_t, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 
 #include "image.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 struct NormGrad {
   double weight;               // dL/dw of what multiplies its output
@@ -33,4 +33,4 @@ __device__ __forceinline__ void store_norm_grad(const NormGrad& grad, int C, int
   if (beta.data) store_param(beta, c, grad.beta);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

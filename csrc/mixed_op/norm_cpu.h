@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Mean and biased variance from {shift, sum(y - shift), sum((y - shift)^2)} of every image, [N][3][Cp], in order.
 template <class A>
@@ -69,4 +69,4 @@ double norm_backward(const NormVectors<A>& v, double w, double count, bool batch
   return dw;
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -3,7 +3,7 @@
 
 #include "../core/types.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // Weight of a pointwise product over taps: `first` is [O][I][taps]; with `second`, rows below `split` read tap 0 with
 // `first` and the others tap 1 with `second`, [split][I] and [O - split][I] (a factorized reduction).
@@ -58,4 +58,4 @@ void pack_depthwise(const A* w, int64_t C, int64_t taps, A* out, A* flipped) {
       }
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -2,7 +2,7 @@
 
 #include "pack_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 template <class A>
@@ -142,4 +142,4 @@ template struct PackedParams<double>;
 template struct Scratch<float>;
 template struct Scratch<double>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -8,7 +8,7 @@
 #include "../aten/buffer_cache.h"
 #include "graph.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 template <class S>
 constexpr at::ScalarType scalar_type_of();
@@ -79,4 +79,4 @@ struct Scratch {
   Scratch(const Layout& layout, bool backward);
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 
 #include "image.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 inline constexpr int kPoolReach = 3;
 
@@ -61,4 +61,4 @@ __device__ __forceinline__ Pooled<N> pool_at(const View& x, const S* image, int 
   return out;
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,13 +5,13 @@
 //   sums     per thread in float32 around its first value, then in float64: over the lanes of a block, and by the last
 //            block over all blocks, always in the same order
 // All edges that leave a state share one result.
+#include "../core/lanes.cuh"
 #include "../core/launch.h"
 #include "kernels_cuda.h"
-#include "lanes.cuh"
 #include "pool.cuh"
 #include "statistics.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 template <int V>
@@ -136,4 +136,4 @@ template void launch_pool_statistics<float>(const PoolArgs&, bool, int64_t, cuda
 template void launch_pool_statistics<bf16_t>(const PoolArgs&, bool, int64_t, cudaStream_t);
 template void launch_pool_statistics<half_t>(const PoolArgs&, bool, int64_t, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -9,14 +9,14 @@
 //   unit     up to four images of one edge, or the pools and the skip of one; units run side by side
 //   block    128 threads: a run of pixels of a unit, up to 64 channels (lanes.cuh); pools are computed from the state
 //   sums     float32 per thread, then per block and over all blocks in a fixed order, in float64
+#include "../core/lanes.cuh"
 #include "../core/launch.h"
 #include "kernels_cuda.h"
-#include "lanes.cuh"
 #include "norm_backward.cuh"
 #include "pool.cuh"
 #include "statistics.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr int kColumns = 1 + kUnitRows;
@@ -171,4 +171,4 @@ template void launch_products<float>(const ProductArgs&, bool, int64_t, cudaStre
 template void launch_products<bf16_t>(const ProductArgs&, bool, int64_t, cudaStream_t);
 template void launch_products<half_t>(const ProductArgs&, bool, int64_t, cudaStream_t);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

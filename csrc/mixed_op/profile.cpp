@@ -3,7 +3,7 @@
 #include <atomic>
 #include <chrono>
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 enum Kernel : int {
@@ -189,4 +189,4 @@ template const KernelTable<float>& profiled_table(const KernelTable<float>&);
 template const KernelTable<double>& profiled_table(const KernelTable<double>&);
 template const KernelTable<bf16>& profiled_table(const KernelTable<bf16>&);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

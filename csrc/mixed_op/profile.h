@@ -10,7 +10,7 @@
 
 #include "mixed_op_kernels.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 void profile_start();  // from zero
 // Kernel -> {calls, seconds (threads added up), floating-point operations, bytes read and written, each tensor once}.
@@ -20,4 +20,4 @@ bool profile_running();
 template <class S>
 const KernelTable<S>& profiled_table(const KernelTable<S>& table);
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

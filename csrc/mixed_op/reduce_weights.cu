@@ -4,7 +4,7 @@
 #include "image.cuh"
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr int kReduceThreads = 128;
@@ -26,4 +26,4 @@ void launch_reduce_weights(const ReduceArgs& args, int64_t blocks, cudaStream_t 
   launch({name, make_grid(name, blocks), dim3(kReduceThreads), 0, stream}, reduce_weights_kernel, args);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

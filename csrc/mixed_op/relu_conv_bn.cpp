@@ -1,5 +1,12 @@
-#include "relu_conv_bn.h"
-
+// The cells' pre-processing: relu, pointwise convolution, BatchNorm, in one op.
+//
+// relu_conv_bn
+//   x        [N, I, H, W]
+//   weights  one tensor [O, I, 1, 1]: a pointwise convolution; two, [O1, I, 1, 1] and [O2, I, 1, 1]: a factorized
+//            reduction, the first on pixels (2i, 2j), the second on (2i+1, 2j+1); H and W must be even
+//   affine   none, or BatchNorm's weight and bias [O]
+//   stats    none: the batch's statistics; else [1, 2, O], mean and variance to use
+//   returns  [N, O, h, w], channels last, and the statistics used
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -8,7 +15,7 @@
 #include "contract.h"
 #include "relu_conv_bn_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -131,19 +138,14 @@ FrontResult autocast(const Tensor& x, TensorList weights, TensorList affine, con
                      double eps, bool recompute) {
   c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
   const auto device = x.device().type();
-  return relu_conv_bn(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), x, device), weights, affine,
-                      stats, eps, recompute);
-}
-
-}  // namespace
-
-FrontResult relu_conv_bn(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                         double eps, bool recompute) {
   static const auto op =
       find_op<FrontResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
           "nasfast::relu_conv_bn");
-  return op.call(x, weights, affine, stats, eps, recompute);
+  return op.call(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), x, device), weights, affine, stats,
+                 eps, recompute);
 }
+
+}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(nasfast, m) {
   m.def(
@@ -169,4 +171,4 @@ TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("relu_conv_bn
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("relu_conv_bn", autocast); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("relu_conv_bn", autocast); }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -4,7 +4,7 @@
 
 #include "pack_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 ConvGeometry geometry(const ReluConvBnCall& call, int64_t out_channels) {
@@ -184,4 +184,4 @@ template class ReluConvBnCpu<float>;
 template class ReluConvBnCpu<double>;
 template class ReluConvBnCpu<bf16>;
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -6,7 +6,7 @@
 #include "norm_cpu.h"
 #include "plan_cpu.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // One call. Tensors are checked; x is channels last.
 struct ReluConvBnCall {
@@ -53,4 +53,4 @@ class ReluConvBnCpu {
   PackedWeights<A> weights_;
 };
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

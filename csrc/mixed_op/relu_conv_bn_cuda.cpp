@@ -1,12 +1,12 @@
 // relu_conv_bn on CUDA: the convolution kernels of the mixed op with a front of one tap, or two for a factorized
 // reduction. Forward: convolution with statistics, then BatchNorm as a node with one term. Backward: the products with
 // the output's gradient, then both gradients in one launch, and the sum of the weights'.
+#include "../aten/dispatch_cuda.h"
 #include "backward_plan_cuda.h"
 #include "contract.h"
-#include "dispatch_cuda.h"
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 using at::Tensor;
@@ -181,4 +181,4 @@ NASFAST_DEVICE_IMPL(relu_conv_bn, m) {
   m.impl("_relu_conv_bn_backward", backward_cuda);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 #include "image.cuh"
 #include "kernels_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 constexpr int kRunningThreads = 64;
@@ -28,4 +28,4 @@ void launch_running_stats(const RunningArgs& args, cudaStream_t stream) {
   launch({name, make_grid(name, args.units), dim3(kRunningThreads), 0, stream}, running_stats_kernel, args);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

@@ -5,7 +5,7 @@
 #include "kernels_cuda.h"
 #include "launch_plan_cuda.h"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 namespace {
 
 void update_running_stats_cuda(const at::Tensor& stats, at::TensorList running_mean, at::TensorList running_var,
@@ -38,4 +38,4 @@ void update_running_stats_cuda(const at::Tensor& stats, at::TensorList running_m
 
 NASFAST_DEVICE_IMPL(running_stats, m) { m.impl("update_running_stats_", update_running_stats_cuda); }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

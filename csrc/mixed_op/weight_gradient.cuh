@@ -3,7 +3,7 @@
 
 #include "conv_gradient.cuh"
 
-namespace nasfast {
+namespace nasfast::mixed_op {
 
 // acc[OB][16] += transposed(dy) * d over the 64 pixels of a tile; dy as OB/16 left factors, d as one.
 template <class T, int OB>
@@ -257,4 +257,4 @@ __device__ __forceinline__ void weight_gradient(const BackwardArgs& args, Shared
   store_weight_gradient<S, OB>(task, block, outer, sums, shared);
 }
 
-}  // namespace nasfast
+}  // namespace nasfast::mixed_op

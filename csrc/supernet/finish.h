@@ -8,10 +8,6 @@
 
 namespace nasfast::NASFAST_ISA::inline supernet_cpu {
 
-using child_eval::Act;
-using child_eval::block_stride;
-using child_eval::ConvShape;
-using child_eval::PoolKind;
 using supernet::NormGrad;
 using supernet::Read;
 

@@ -176,7 +176,7 @@ __device__ __forceinline__ void norm_grad(const LayerTask& task, const Place& at
   load_pack(static_cast<const float*>(task.gate.data) + p, y);
 #pragma unroll
   for (int i = 0; i < kPack; ++i) z[i] = y[i];
-  child_eval::finish(task.gate.affine, ld, kActNone, at.c, z);
+  finish(task.gate.affine, ld, kActNone, at.c, z);
 #pragma unroll
   for (int i = 0; i < kPack; ++i) g[i] = closed(z[i], task.gate.act) ? 0.0f : g[i];
   if (task.coefficients) {

@@ -14,11 +14,9 @@
 
 #include <c10/util/ArrayRef.h>
 
-#include "../child_eval/primitives.h"
+#include "../core/conv_shape.h"
 
 namespace nasfast::supernet {
-
-using child_eval::Act;
 
 // Numbered as child_eval's primitives, as far as both have them.
 enum class UnitKind : int64_t {

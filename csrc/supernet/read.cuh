@@ -3,14 +3,11 @@
 
 #include <cstring>
 
-#include "../child_eval/read.cuh"
 #include "../core/launch.h"
+#include "../core/read.cuh"
 #include "kernels_cuda.h"
 
 namespace nasfast::supernet {
-
-using child_eval::activated;
-using child_eval::read_pixel;
 
 // A structure of a table in global memory, in registers.
 template <class T>

@@ -8,30 +8,24 @@
 #include "contract.h"
 #include "executor_cpu.h"
 
-namespace nasfast {
+namespace nasfast::supernet {
 namespace {
 
 using at::Tensor;
 using at::TensorList;
-using supernet::make_tape;
-using supernet::Program;
-using supernet::Statistics;
-using supernet::statistics_of;
-using supernet::Tape;
 using FrontResult = std::tuple<Tensor, Tensor>;
-using ForwardResult = supernet::ForwardTensors;
-using BackwardResult = supernet::BackwardTensors;
+using ForwardResult = ForwardTensors;
+using BackwardResult = BackwardTensors;
 
 ForwardResult forward(const Tensor& images, const Tensor& index, TensorList params, TensorList running,
                       at::IntArrayRef graph, at::ArrayRef<double> eps, bool per_operation, bool keep) {
   const Program program(graph);
-  supernet::check_paths(program, images, index, params, running, eps, nasfast::Kernels::kCpu);
-  if (images.size(0) == 0) return supernet::empty_forward(program, images);
+  check_paths(program, images, index, params, running, eps, nasfast::Kernels::kCpu);
+  if (images.size(0) == 0) return empty_forward(program, images);
   const Tape tape = make_tape(program, index, images.sizes(), statistics_of(running, per_operation), keep);
-  const supernet::Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
+  const Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
   const auto pack = [](auto r) -> ForwardResult { return {r.out, r.kept, r.stats}; };
-  return images.scalar_type() == at::kDouble ? pack(supernet::forward_cpu<double>(call))
-                                             : pack(supernet::forward_cpu<float>(call));
+  return images.scalar_type() == at::kDouble ? pack(forward_cpu<double>(call)) : pack(forward_cpu<float>(call));
 }
 
 BackwardResult backward(const Tensor& grad_out, const Tensor& images, const Tensor& index, TensorList params,
@@ -39,14 +33,14 @@ BackwardResult backward(const Tensor& grad_out, const Tensor& images, const Tens
                         at::ArrayRef<double> eps, bool per_operation, bool want_images,
                         const c10::List<bool>& want_params) {
   const Program program(graph);
-  const supernet::Wanted wanted = supernet::make_wanted(want_images, want_params, params);
-  if (images.size(0) == 0) return pack_grads(supernet::empty_backward(images, params, wanted), images);
+  const Wanted wanted = make_wanted(want_images, want_params, params);
+  if (images.size(0) == 0) return pack_grads(empty_backward(images, params, wanted), images);
   const Tape tape = make_tape(program, index, images.sizes(), statistics_of(running, per_operation), true);
-  const supernet::Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
+  const Call call{program, tape, images, params.vec(), running.vec(), eps.vec()};
   const Tensor g =
       tape.output.logits ? grad_out.to(images.scalar_type()).contiguous() : grad_out.to(images.scalar_type());
-  return pack_grads(images.scalar_type() == at::kDouble ? supernet::backward_cpu<double>(call, g, kept, stats, wanted)
-                                                        : supernet::backward_cpu<float>(call, g, kept, stats, wanted),
+  return pack_grads(images.scalar_type() == at::kDouble ? backward_cpu<double>(call, g, kept, stats, wanted)
+                                                        : backward_cpu<float>(call, g, kept, stats, wanted),
                     images);
 }
 
@@ -71,7 +65,7 @@ void drop_unused(const Tensor& images, const Tensor& index, at::IntArrayRef grap
   const auto alive = tape.alive_units(program);
   std::vector<uint8_t> used(wanted.size(), 0);
   for (size_t i = 0; i < alive.size(); ++i) {
-    const supernet::Unit& u = program.units[i];
+    const Unit& u = program.units[i];
     for (int64_t p : {u.weight, u.bias, u.gamma, u.beta})
       if (alive[i] && p >= 0) used[p] = 1;
   }
@@ -147,18 +141,20 @@ FrontResult autograd(const Tensor& images, const Tensor& index, TensorList param
 FrontResult autocast(const Tensor& images, const Tensor& index, TensorList params, TensorList running,
                      at::IntArrayRef graph, at::ArrayRef<double> eps, bool per_operation) {
   c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
-  return supernet_paths(at::autocast::cached_cast(at::kFloat, images, images.device().type()), index, params, running,
-                        graph, eps, per_operation);
+  static const auto op = find_op<FrontResult(const Tensor&, const Tensor&, TensorList, TensorList, at::IntArrayRef,
+                                             at::ArrayRef<double>, bool)>("nasfast::supernet_paths");
+  return op.call(at::autocast::cached_cast(at::kFloat, images, images.device().type()), index, params, running, graph,
+                 eps, per_operation);
 }
 
 void update_running(const Tensor& stats, const Tensor& index, TensorList mean, TensorList var, TensorList batches,
                     at::IntArrayRef sizes, at::IntArrayRef graph, bool per_operation, at::ArrayRef<double> momentum) {
   const Program program(graph);
-  supernet::check_update(program, index, mean, var, batches, sizes, momentum);
+  check_update(program, index, mean, var, batches, sizes, momentum);
   if (sizes[0] == 0) return;
   const Tape tape = make_tape(program, index, sizes, statistics_of({}, per_operation), false);
-  supernet::check_stats(tape, stats);
-  for (const supernet::NormUse& use : tape.norms) {
+  check_stats(tape, stats);
+  for (const NormUse& use : tape.norms) {
     if (use.stats_offset < 0) continue;
     const int64_t norm = use.unit->norm;
     const double* batch = stats.const_data_ptr<double>() + use.stats_offset;
@@ -179,13 +175,6 @@ void update_running(const Tensor& stats, const Tensor& index, TensorList mean, T
 }
 
 }  // namespace
-
-FrontResult supernet_paths(const Tensor& images, const Tensor& index, TensorList params, TensorList running,
-                           at::IntArrayRef graph, at::ArrayRef<double> eps, bool per_operation) {
-  static const auto op = find_op<FrontResult(const Tensor&, const Tensor&, TensorList, TensorList, at::IntArrayRef,
-                                             at::ArrayRef<double>, bool)>("nasfast::supernet_paths");
-  return op.call(images, index, params, running, graph, eps, per_operation);
-}
 
 std::tuple<int64_t, int64_t, bool> supernet_output(at::IntArrayRef graph) {
   const auto shape = Program(graph).output();
@@ -220,4 +209,4 @@ TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("supernet_pat
 TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("supernet_paths", autocast); }
 TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("supernet_paths", autocast); }
 
-}  // namespace nasfast
+}  // namespace nasfast::supernet

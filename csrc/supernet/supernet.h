@@ -1,4 +1,4 @@
-// Fronts of the supernet ops: a shared network in which every group of images takes a path of its own.
+// The supernet ops: a shared network in which every group of images takes a path of its own.
 //
 // supernet_paths
 //   images   [N, C, H, W], float32 or float64, any layout
@@ -17,13 +17,9 @@
 
 #include <tuple>
 
-namespace nasfast {
-
-std::tuple<at::Tensor, at::Tensor> supernet_paths(const at::Tensor& images, const at::Tensor& index,
-                                                  at::TensorList params, at::TensorList running, at::IntArrayRef graph,
-                                                  at::ArrayRef<double> eps, bool per_operation);
+namespace nasfast::supernet {
 
 // Channels, halvings of height and width, and whether it is logits: what the fakes need to know.
 std::tuple<int64_t, int64_t, bool> supernet_output(at::IntArrayRef graph);
 
-}  // namespace nasfast
+}  // namespace nasfast::supernet

@@ -1,7 +1,7 @@
 // CPU kernels of the supernet's training step: what they take, as a table for one element type (float or double).
 //
 // A value is a slice of the batch, a few images, in blocks of eight channels, [B][block_stride(images*H*W)], as in
-// child_eval_kernels.h. It may be stored before its normalisation: whoever reads it makes act(scale*x + shift) of it on
+// core/conv_shape.h. It may be stored before its normalisation: whoever reads it makes act(scale*x + shift) of it on
 // the way. Channels past C are zero in values, gradients and packed weights alike.
 //
 // Dense weights are packed twice: [NB][KB][taps][8 in][8 out], and for the gradient of the input
@@ -9,15 +9,10 @@
 // alone.
 #pragma once
 
-#include "../child_eval/child_eval_kernels.h"
+#include "../core/conv_shape.h"
+#include "../core/isa.h"
 
 namespace nasfast::supernet {
-
-using child_eval::Act;
-using child_eval::block_stride;
-using child_eval::ConvShape;
-using child_eval::PoolKind;
-using child_eval::value_elements;
 
 // then(act(scale*x + shift)), `then` being what its reader begins with. Null scale: 1.
 template <class A>

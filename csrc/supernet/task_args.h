@@ -4,26 +4,21 @@
 //
 // A value is what one group of images gives, float32 NHWC with `ld` elements between pixels: its channels rounded up to
 // whole packs of four, the rest zero, as in packed weights, scales and gradients. It may be stored before its
-// normalisation: whoever reads it makes act(scale*x + shift) of it on the way (child_eval::Source).
+// normalisation: whoever reads it makes act(scale*x + shift) of it on the way (Source).
 //
 // Rows of a normalisation: scale [ld], shift [ld], mean [ld].
 #pragma once
 
-#include "../child_eval/task_args.h"
+#include "../core/source.h"
 
 namespace nasfast::supernet {
-
-using child_eval::kActNone;
-using child_eval::kActRelu;
-using child_eval::kActRelu6;
-using child_eval::Source;
 
 inline constexpr int kPack = 4;             // channels of one access
 inline constexpr int kReduceChannels = 32;  // of a block that reduces over pixels
 inline constexpr int kReduceThreads = 128;
 inline constexpr int kMapThreads = 256, kMapItems = 4 * kMapThreads;
 
-constexpr int leading(int64_t channels) { return child_eval::leading<float>(channels); }
+constexpr int leading(int64_t channels) { return nasfast::leading<float>(channels); }
 
 // How pixels of a result meet pixels of what is read.
 struct Window {

@@ -125,6 +125,23 @@ def test_no_kernel_asks_for_its_architecture() -> None:
         assert "__CUDA_ARCH" not in path.read_text(), path
 
 
+FAMILIES = ("child_eval", "mixed_op", "supernet")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_of_kernels_stands_alone(family: str) -> None:
+    """It includes no other, core/ and aten/ include none, and what it declares stands in its namespace."""
+    included = re.compile(r'#include "(?:\.\./)?(\w+)/')
+    for folder in (family, "core", "aten"):
+        for path in sorted((ROOT / "csrc" / folder).iterdir()):
+            assert not {*included.findall(path.read_text())} & ({*FAMILIES} - {folder}), path
+    for path in sorted((ROOT / "csrc" / family).iterdir()):
+        opened = set(re.findall(r"^namespace ([\w:]+)", path.read_text(), re.MULTILINE))
+        own = {f"nasfast::{family}", f"nasfast::NASFAST_ISA::inline {family}_cpu", "nasfast::NASFAST_ISA"}
+        # tables of kernels by instruction set
+        assert opened <= own | {"baseline", "avx2", "avx512", "nasfast"} if path.stem.endswith("_kernels") else own, path
+
+
 def test_the_runtime_comes_from_the_toolkit_or_from_the_wheels_of_torch(
     facts: Any, torch_for: Callable[..., Any], toolkit: Path
 ) -> None:

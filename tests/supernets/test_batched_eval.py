@@ -309,8 +309,7 @@ def test_the_op_has_all_its_parts(calibrated):
     plan = ChildPlanner(shared_network(SmallChain())).plan([[0, 1, 2, 3], [0, 1, 2, 0]])
     arguments = (images(3, 8, 8), images(4, 8, 8) if calibrated else None, *plan.arguments(), 1 << 30)
     torch.library.opcheck(torch.ops.nasfast.child_eval.default, arguments)
-    logits, usage = _C.child_eval(*arguments)
-    assert torch.equal(logits, torch.ops.nasfast.child_eval(*arguments)[0])
+    usage = torch.ops.nasfast.child_eval(*arguments)[1]
     assert usage.numel() == len(fields(Usage))
     assert "Args:" in evaluate_children.__doc__
     assert "Equivalent to" in evaluate_children.__doc__

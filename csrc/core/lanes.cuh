@@ -2,7 +2,7 @@
 // group of at most kLaneChannels, and takes every `lanes`-th pixel of its block's run.
 #pragma once
 
-#include "image.cuh"
+#include "device.h"
 
 namespace nasfast {
 

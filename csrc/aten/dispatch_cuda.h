@@ -1,8 +1,8 @@
 // Calls f.operator()<S>() with the storage type that the CUDA kernels have for a dtype.
 #pragma once
 
-#include "../aten/check.h"
-#include "../aten/device_call.h"
+#include "check.h"
+#include "device_call.h"
 
 namespace nasfast {
 

@@ -1,10 +1,10 @@
-// Reading and finishing values inside the CUDA kernels of batched child evaluation.
+// Reading and finishing values (source.h) inside CUDA kernels.
 #pragma once
 
-#include "../core/device.h"
-#include "task_args.h"
+#include "device.h"
+#include "source.h"
 
-namespace nasfast::child_eval {
+namespace nasfast {
 
 __device__ __forceinline__ float activated(float v, int act) {  // NaN passes
   if (act >= kActRelu) v = v < 0 ? 0.0f : v;
@@ -35,4 +35,4 @@ __device__ __forceinline__ void read_pixel(const Source& x, int64_t pixel, int l
   finish(x.affine, ld, x.act, c, v);
 }
 
-}  // namespace nasfast::child_eval
+}  // namespace nasfast
