@@ -73,9 +73,10 @@ class CandidateTrainer(SpaceTrainer):
 
     def _finish(self) -> RetrainResult:
         accuracy, loss = self._test()
-        self._tick()
         params = count_parameters(self.network)
-        self.finished = RetrainResult(self.label, accuracy, loss, params, self.seconds, self.inherited, self.epoch)
+        self.finished = RetrainResult(
+            self.label, accuracy, loss, params, self.stopwatch.seconds, self.inherited, self.epoch
+        )
         self.save()
         return self.finished
 

@@ -89,12 +89,11 @@ class RungTrainer(CandidateTrainer):
 
     def _finish(self) -> RetrainResult:
         accuracy, loss = self._test()
-        self._tick()
         return self._record(accuracy, loss)
 
     def _record(self, accuracy: float, loss: float) -> RetrainResult:
         params = count_parameters(self.network)
-        result = RetrainResult(self.label, accuracy, loss, params, self.seconds, self.inherited, self._until)
+        result = RetrainResult(self.label, accuracy, loss, params, self.stopwatch.seconds, self.inherited, self._until)
         self._results[self._until] = result
         self.save()
         return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
@@ -27,8 +26,9 @@ from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.evaluate import TrainError, evaluate_network
 from nasfast.training.model_file import model_path
 from nasfast.training.optim import set_rate, weight_optimizer
+from nasfast.utils.checkpointed_loop import CheckpointedLoop
+from nasfast.utils.clock import Stopwatch
 from nasfast.utils.files import atomic_write
-from nasfast.utils.interrupt import deferred_interrupt
 from nasfast.utils.progress import Progress
 
 _KIND = "retrain"
@@ -59,7 +59,7 @@ class ScratchTrainer(ABC):
         self.network.drop_path_generator = self.dropper
         self.step = 0  # of the whole training
         self.inherited = 0
-        self.seconds = 0.0
+        self.stopwatch, self._epoch_began = Stopwatch(), 0.0
         # Loss and right answers of the current epoch; on the device, so that no step waits for them.
         self.sums = torch.zeros(2, dtype=torch.float64, device=config.device)
         self.finished: RetrainResult | None = None
@@ -104,7 +104,9 @@ class ScratchTrainer(ABC):
         self.augmenter.set_state(state["augmenter"])
         self.dropper.set_state(state["dropper"])
         self.sums.copy_(state["sums"])
-        self.step, self.inherited, self.seconds = state["step"], state["inherited"], state["seconds"]
+        self.step, self.inherited = state["step"], state["inherited"]
+        self.stopwatch.set(state["seconds"])
+        self._epoch_began = state["seconds"]
         if state["result"] is not None and model_path(self.run, self.label).is_file():
             self.finished = RetrainResult(**state["result"])
 
@@ -127,7 +129,6 @@ class ScratchTrainer(ABC):
     def save(self) -> None:
         """Write the checkpoint."""
         save_checkpoint(self.checkpoint, _KIND, self._content())
-        self._saved_at = time.monotonic()
 
     def _content(self) -> dict[str, Any]:
         """What a checkpoint holds; :meth:`_take` takes it."""
@@ -141,7 +142,7 @@ class ScratchTrainer(ABC):
             "sums": self.sums,
             "step": self.step,
             "inherited": self.inherited,
-            "seconds": self.seconds,
+            "seconds": self.stopwatch.seconds,
             "result": asdict(self.finished) if self.finished else None,
         }
 
@@ -156,32 +157,24 @@ class ScratchTrainer(ABC):
 
     def train(self, progress: Progress) -> RetrainResult:
         """Run the epochs that are left, save the network, return its result."""
-        name = f"retrain {self.label}"
-        with progress.stage(name, self.total_steps, done=self.step) as stage, deferred_interrupt() as interrupted:
-            note = None
-            self._saved_at = self._clock = time.monotonic()
-            self.network.train()
-            while self.step < self.total_steps:
+        name, per_epoch = f"retrain {self.label}", self.sampler.batches_per_epoch
+        loop = CheckpointedLoop(self._save_sound, self._over, seconds=_CHECKPOINT_SECONDS)
+        self.network.train()
+        with progress.stage(name, self.total_steps, done=self.step) as stage, loop:
+            for _ in loop:
                 self._train_step()
-                stop = interrupted()
-                due = stop or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
-                if self.step % self.sampler.batches_per_epoch == 0:
-                    note = self._end_epoch()
-                    if due or self.saves_epochs:
-                        self.save()
-                elif due:
-                    self._check_finite(self.step // self.sampler.batches_per_epoch)
-                    self._tick()
-                    self.save()
+                note = None
+                if self.step % per_epoch == 0:
+                    note, loop.due = self._end_epoch(), self.saves_epochs
                 stage.advance(note=note)
-                if stop:
-                    raise KeyboardInterrupt
         return self._finish()
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.seconds += now - self._clock
-        self._clock = now
+    def _over(self) -> bool:
+        return self.step >= self.total_steps
+
+    def _save_sound(self) -> None:
+        self._check_finite(self.epoch)
+        self.save()
 
     def _schedule(self) -> None:
         """Learning rate and drop path of the current epoch."""
@@ -224,30 +217,29 @@ class ScratchTrainer(ABC):
         count = self.sampler.batches_per_epoch * self.config.batch_size
         self.sums.zero_()
         test_acc, test_loss = evaluate_network(self.network, self.data)
-        before = self.seconds
-        self._tick()
+        seconds = self.stopwatch.seconds
         row = {
             "train_loss": loss / count,
             "train_acc": correct / count,
             "test_loss": test_loss,
             "test_acc": test_acc,
             "lr": lr,
-            "seconds": self.seconds - before,
+            "seconds": seconds - self._epoch_began,
         }
+        self._epoch_began = seconds
         self.run.metrics.append({"kind": "retrain_epoch", "label": self.label, "epoch": epoch, **row})
         self.run.log_scalars(epoch, {f"retrain/{name}": value for name, value in row.items()}, f"retrain-{self.label}")
         return f"test {100 * test_acc:.2f} %"
 
     def _finish(self) -> RetrainResult:
         test_acc, test_loss = evaluate_network(self.network, self.data)
-        self._tick()
         self._save_model()
         self.finished = RetrainResult(
             label=self.label,
             test_acc=test_acc,
             test_loss=test_loss,
             params=count_parameters(self.network),
-            seconds=self.seconds,
+            seconds=self.stopwatch.seconds,
             inherited=self.inherited,
             epochs=self.config.epochs,
         )
