@@ -27,6 +27,8 @@ class Rungs(Watcher):
         rungs: Epochs, rising; the last one is that of the schedule.
     """
 
+    goes_on = True
+
     def __init__(self, rungs: Sequence[int]) -> None:
         self.rungs = tuple(rungs)
         self.results: dict[int, RetrainResult] = {}

@@ -73,10 +73,12 @@ class Watcher:
 
     Attributes:
         saves_epochs: A checkpoint is written at the start and at every epoch's end, and not by time alone.
+        goes_on: What came of it is not all: more epochs may be trained later.
         stopped: The training ends here, before its time.
     """
 
     saves_epochs: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = False
     stopped: bool = False
 
     def begin(self, trainer: Trainer) -> None:
@@ -113,7 +115,7 @@ class Trainer:
         label: Name of the training among those in the folder.
 
     Attributes:
-        finished: What its epochs came to, once all that were asked for are over.
+        finished: What came of it, once it is over.
     """
 
     def __init__(
@@ -240,9 +242,11 @@ class Trainer:
                 if self.step % per_epoch == 0:
                     note, loop.due = self.watcher.end_epoch(self, self._end_epoch()), self.watcher.saves_epochs
                 stage.advance(note=note)
-        self.finished = self.watcher.finish(self)
+        result = self.watcher.finish(self)
+        if not self.watcher.goes_on:
+            self.finished = result
         self.save()
-        return self.finished
+        return result
 
     def result(self, test_acc: float, test_loss: float) -> RetrainResult:
         """What came of the epochs until now."""
