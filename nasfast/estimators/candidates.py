@@ -1,4 +1,4 @@
-"""The training of one candidate of a search: its checkpoint, which is its weights and its result too."""
+"""Candidates of a search that were trained: the checkpoint of each, which has its weights and its result."""
 
 from __future__ import annotations
 
@@ -10,78 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasfast.data import DataSet
 from nasfast.morphism import MorphNetwork
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint
-from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Rows, Space
-from nasfast.spaces.genotype_network import count_parameters
-from nasfast.training.config import RetrainConfig, RetrainResult
-from nasfast.training.evaluate import evaluate_network
-from nasfast.training.space_trainer import SpaceTrainer
 
 _KIND, _PREFIX, _GATES = "retrain", "network.", "gates."
 RUNGS = "rungs"
 """In the checkpoint of a training that goes on from rung to rung: the results so far."""
-
-
-class CandidateTrainer(SpaceTrainer):
-    """Trains an architecture, and tests it once, at the end; writes ``retrain-<label>.pt`` in ``folder`` alone.
-
-    Args:
-        dataset: Whose test images are those that candidates are compared on.
-        network, origin: To start from; see :class:`nasfast.training.space_trainer.SpaceTrainer`.
-    """
-
-    saves_epochs = False
-
-    def __init__(
-        self,
-        space: Space,
-        row: Rows,
-        dataset: DataSet,
-        folder: Path,
-        config: RetrainConfig,
-        label: str,
-        network: MorphNetwork | None = None,
-        origin: str = "",
-    ) -> None:
-        super().__init__(space, row, dataset, RunFolder(folder), config, label, None, network, origin)
-
-    def run_through(self, progress: Any) -> RetrainResult:
-        """Train what is left of it; at once where it is finished.
-
-        Raises:
-            RunError: A checkpoint of this label is of another training.
-            TrainError: The loss is no longer finite.
-            KeyboardInterrupt: Ctrl-C; the state was saved.
-        """
-        if self.checkpoint.exists():
-            self.resume()
-        return self.finished or self.train(progress)
-
-    def _take(self, state: dict[str, Any]) -> None:
-        super()._take(state)
-        if state["result"] is not None:
-            self.finished = RetrainResult(**state["result"])
-
-    def _end_epoch(self) -> str:
-        self._check_finite(self.epoch - 1)
-        correct = float(self.sums[1])
-        self.sums.zero_()
-        return f"train {100 * correct / (self.sampler.batches_per_epoch * self.config.batch_size):.1f} %"
-
-    def _finish(self) -> RetrainResult:
-        accuracy, loss = self._test()
-        self._tick()
-        params = count_parameters(self.network)
-        self.finished = RetrainResult(self.label, accuracy, loss, params, self.seconds, self.inherited, self.epoch)
-        self.save()
-        return self.finished
-
-    def _test(self) -> tuple[float, float]:
-        """Accuracy (0 to 1) and cross-entropy on the test images, at the end."""
-        return evaluate_network(self.network, self.data)
 
 
 def candidate_label(row: Rows, epochs: int) -> str:

@@ -4,111 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nasfast.data import DataSet
 from nasfast.errors import ConfigError
-from nasfast.estimators.candidates import RUNGS, CandidateTrainer
+from nasfast.estimators.candidates import RUNGS
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.spaces.base import Rows, Space
-from nasfast.spaces.genotype_network import count_parameters
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.evaluate import TrainError
+from nasfast.training.trainer import Trainer, Watcher
 from nasfast.utils.progress import Progress
 
 
-class RungTrainer(CandidateTrainer):
-    """Trains from rung to rung on one schedule, and tests at each; the results of all are in its one checkpoint.
+class Rungs(Watcher):
+    """Keeps the result of every rung that a training has come to.
 
     Args:
         rungs: Epochs, rising; the last one is that of the schedule.
-        space, row, dataset, folder, config, label: See :class:`CandidateTrainer`; it starts from scratch.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        row: Rows,
-        dataset: DataSet,
-        folder: Path,
-        config: RetrainConfig,
-        label: str,
-        rungs: Sequence[int],
-    ) -> None:
-        self.rungs, self._until = tuple(rungs), rungs[-1]
-        self._results: dict[int, RetrainResult] = {}
-        super().__init__(space, row, dataset, folder, config, label)
+    goes_on = True
 
-    def train_to(self, epochs: int, progress: Progress) -> RetrainResult:
-        """Train what is left of a rung; at once where the training has come to it, or further.
+    def __init__(self, rungs: Sequence[int]) -> None:
+        self.rungs = tuple(rungs)
+        self.results: dict[int, RetrainResult] = {}
 
-        Raises:
-            CheckpointError: The rung below is missing.
-            RunError: A checkpoint of this label is of another training.
-            TrainError: The training has diverged, at this rung or below.
-            KeyboardInterrupt: Ctrl-C; the state was saved.
-        """
-        if self.checkpoint.exists():
-            self.resume()
-        for below in self.rungs[: self.rungs.index(epochs)]:
-            self._sound(self._result_of(below, epochs))
-        self._until = epochs
-        if epochs not in self._results:
-            self._train_rung(progress)
-        return self._sound(self._results[epochs])
+    def finish(self, trainer: Trainer) -> RetrainResult:
+        self.results[trainer.epoch] = super().finish(trainer)
+        return self.results[trainer.epoch]
 
-    def _result_of(self, rung: int, later: int) -> RetrainResult:
-        if rung not in self._results:
-            raise CheckpointError(
-                f"{self.checkpoint} has no training to {rung} epochs, which the one to {later} goes on from; it must "
-                "lie in a folder that all workers share"
-            )
-        return self._results[rung]
+    def identity(self) -> dict[str, Any]:
+        return {"rungs": list(self.rungs)}
 
-    def _train_rung(self, progress: Progress) -> None:
-        try:
-            self.train(progress)
-        except TrainError:
-            self._record(0.0, math.inf)
-            raise
+    def state(self) -> dict[str, Any]:
+        return {RUNGS: [asdict(result) for result in self.results.values()]}
 
-    def _sound(self, result: RetrainResult) -> RetrainResult:
-        if not math.isfinite(result.test_loss):
-            raise TrainError(
-                f"retrain {self.label}: the loss is not finite within {result.epochs} epochs; "
-                f"lower --lr (now {self.config.lr}) or --grad-clip (now {self.config.grad_clip})"
-            )
-        return result
-
-    @property
-    def total_steps(self) -> int:
-        return self._until * self.sampler.batches_per_epoch
-
-    def _finish(self) -> RetrainResult:
-        accuracy, loss = self._test()
-        self._tick()
-        return self._record(accuracy, loss)
-
-    def _record(self, accuracy: float, loss: float) -> RetrainResult:
-        params = count_parameters(self.network)
-        result = RetrainResult(self.label, accuracy, loss, params, self.seconds, self.inherited, self._until)
-        self._results[self._until] = result
-        self.save()
-        return result
-
-    def _identity(self) -> dict[str, Any]:
-        return super()._identity() | {"rungs": list(self.rungs)}
-
-    def _content(self) -> dict[str, Any]:
-        return super()._content() | {RUNGS: [asdict(result) for result in self._results.values()]}
-
-    def _take(self, state: dict[str, Any]) -> None:
-        super()._take(state)
+    def load_state(self, state: dict[str, Any]) -> None:
         results = [RetrainResult(**result) for result in state[RUNGS]]
-        self._results = {result.epochs: result for result in results}
+        self.results = {result.epochs: result for result in results}
 
 
 class RungEstimator(TrainEstimator):
@@ -156,7 +93,36 @@ class RungEstimator(TrainEstimator):
         return f"{super()._label(row, self.rungs[-1])}-rungs"
 
     def _train(self, row: Rows, budget: int | None) -> RetrainResult:
-        whole = self.rungs[-1]
-        config, label = self._config(row, whole, inherits=False), self._label(row, whole)
-        trainer = RungTrainer(self.model, row, self.data, self.folder, config, label, self.rungs)
-        return trainer.train_to(self.epochs(row, budget), self.progress)
+        """Train what is left of a rung; at once where the training has come to it, or further.
+
+        Raises:
+            CheckpointError: The rung below is missing.
+            TrainError: The training has diverged, at this rung or below.
+        """
+        rung, watcher = self.epochs(row, budget), Rungs(self.rungs)
+        trainer = self._trainer(row, self.rungs[-1], watcher)
+        trainer.open()
+        for below in self.rungs[: self.rungs.index(rung)]:
+            if below not in watcher.results:
+                raise CheckpointError(
+                    f"{trainer.checkpoint} has no training to {below} epochs, which the one to {rung} goes on from; "
+                    "it must lie in a folder that all workers share"
+                )
+            _check_sound(watcher.results[below], trainer.config)
+        if rung not in watcher.results:
+            try:
+                trainer.train(self.progress, rung)
+            except TrainError:
+                watcher.results[rung] = replace(trainer.result(0.0, math.inf), epochs=rung)
+                trainer.save()
+                raise
+        _check_sound(watcher.results[rung], trainer.config)
+        return watcher.results[rung]
+
+
+def _check_sound(result: RetrainResult, config: RetrainConfig) -> None:
+    if not math.isfinite(result.test_loss):
+        raise TrainError(
+            f"retrain {result.label}: the loss is not finite within {result.epochs} epochs; "
+            f"lower --lr (now {config.lr}) or --grad-clip (now {config.grad_clip})"
+        )

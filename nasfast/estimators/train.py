@@ -15,12 +15,14 @@ import torch
 from nasfast.data import DataSet, shrink_images, split_indices
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.base import Estimate
-from nasfast.estimators.candidates import CandidateTrainer, candidate_label
+from nasfast.estimators.candidates import candidate_label
 from nasfast.morphism import MorphNetwork
 from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.joint import JointSpace
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.evaluate import TrainError
+from nasfast.training.space_trainer import SpaceTask
+from nasfast.training.trainer import Trainer, Watcher
 from nasfast.utils.progress import Progress
 
 BACKWARD = 2
@@ -203,14 +205,18 @@ class TrainEstimator:
         """How a row is trained."""
         return self._settings(row).of(epochs)
 
+    def _trainer(
+        self, row: Rows, epochs: int, watcher: Watcher, network: MorphNetwork | None = None, origin: str = ""
+    ) -> Trainer:
+        """Trains a row, from scratch or from a network."""
+        task = SpaceTask(self.model, row, network=network, origin=origin)
+        config = self._config(row, epochs, task.inherits)
+        return Trainer(task, watcher, self.data, self.folder, config, self._label(row, epochs))
+
     def _train(self, row: Rows, budget: int | None) -> RetrainResult:
         """The training of a row, at its end."""
         network, origin = self._start(row, budget)
-        epochs = self.epochs(row, budget)
-        config = self._config(row, epochs, inherits=network is not None)
-        label = self._label(row, epochs)
-        trainer = CandidateTrainer(self.model, row, self.data, self.folder, config, label, network, origin)
-        return trainer.run_through(self.progress)
+        return self._trainer(row, self.epochs(row, budget), Watcher(), network, origin).run(self.progress)
 
     def _one(self, row: Rows, budget: int | None) -> Estimate:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,60 +18,65 @@ from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.genotype_network import DerivedNetwork, inherit_weights
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.model_file import ModelInfo, save_model
-from nasfast.training.trainer import ScratchTrainer
+from nasfast.training.record import RunRecord
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress
 
 
-class Trainer(ScratchTrainer):
-    """Trains the network of a genotype."""
+@dataclass(frozen=True)
+class GenotypeTask:
+    """Trains the network of a genotype.
 
-    network: DerivedNetwork
+    Attributes:
+        weights: State of a search network to start from; None: from scratch.
+        primitives: Candidates of that network's edges.
+    """
 
-    def __init__(
-        self, genotype: Genotype, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool
-    ) -> None:
-        self.genotype = genotype
-        super().__init__(dataset, run, config, label, inherits)
+    genotype: Genotype
+    weights: Mapping[str, Tensor] | None = None
+    primitives: Sequence[str] = PRIMITIVES
 
-    def _build(self) -> DerivedNetwork:
-        config = self.config
-        _check_size(config, self.data.size)
+    @property
+    def text(self) -> str:
+        return str(self.genotype)
+
+    @property
+    def inherits(self) -> bool:
+        return self.weights is not None
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def build(self, config: RetrainConfig, data: DataSet) -> DerivedNetwork:
+        _check_size(config, data.size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = DerivedNetwork(
+            return DerivedNetwork(
                 config.channels,
-                self.data.num_classes,
+                data.num_classes,
                 config.layers,
                 config.auxiliary,
                 self.genotype,
-                in_channels=self.data.channels,
+                in_channels=data.channels,
             )
-        return network
 
-    def _text(self) -> str:
-        return str(self.genotype)
+    def inherit(self, network: DerivedNetwork) -> int:
+        return 0 if self.weights is None else inherit_weights(network, self.genotype, self.weights, self.primitives)
 
-    def _save_model(self) -> None:
-        save_model(self.run, self._info(), self.network.state_dict(), self.data.test_images)
-
-    def start_from(self, inherit_from: Mapping[str, Tensor] | None, primitives: Sequence[str]) -> None:
-        """Begin at step 0, from the weights of a search network where they are given."""
-        if inherit_from is not None:
-            self.inherited = inherit_weights(self.network, self.genotype, inherit_from, primitives)
-        self.start()
-
-    def _info(self) -> ModelInfo:
-        return ModelInfo(
-            label=self.label,
-            genotype=str(self.genotype),
-            channels=self.config.channels,
-            layers=self.config.layers,
-            in_channels=self.data.channels,
-            size=self.data.size,
-            mean=tuple(self.data.mean),
-            std=tuple(self.data.std),
-            class_names=tuple(self.data.class_names),
+    def save_model(self, run: RunFolder, trainer: Trainer) -> None:
+        data = trainer.data
+        info = ModelInfo(
+            label=trainer.label,
+            genotype=self.text,
+            channels=trainer.config.channels,
+            layers=trainer.config.layers,
+            in_channels=data.channels,
+            size=data.size,
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            class_names=tuple(data.class_names),
         )
+        save_model(run, info, trainer.network.state_dict(), data.test_images)
 
 
 def _check_size(config: RetrainConfig, size: tuple[int, int]) -> None:
@@ -121,12 +128,9 @@ def retrain(
     opened = not isinstance(run_folder, RunFolder)
     run = RunFolder.open(run_folder) if not isinstance(run_folder, RunFolder) else run_folder
     try:
-        trainer = Trainer(genotype, dataset, run, config, label, inherit_from is not None)
-        if overwrite or not trainer.checkpoint.exists():
-            trainer.start_from(inherit_from, primitives)
-        else:
-            trainer.resume()
-        return trainer.finished or trainer.train(progress or Progress(quiet=True))
+        task = GenotypeTask(genotype, inherit_from, primitives)
+        trainer = Trainer(task, RunRecord(run), dataset, run.path, config, label)
+        return trainer.run(progress or Progress(quiet=True), overwrite=overwrite)
     finally:
         if opened:
             run.close()

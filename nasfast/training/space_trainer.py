@@ -15,19 +15,18 @@ from nasfast.spaces.base import Space
 from nasfast.spaces.registry import SPACES
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.model_file import save_model
+from nasfast.training.record import RunRecord
 from nasfast.training.space_network import SpaceModelInfo, WholeNetwork
-from nasfast.training.trainer import ScratchTrainer
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress
 
 
-class SpaceTrainer(ScratchTrainer):
-    """Trains ``space.build(row)``; writes ``retrain-<label>.pt`` and ``model-<label>.safetensors``.
-
-    The model file holds the state dict of the network, and as its metadata what builds that and normalises its images.
+class SpaceTask:
+    """Trains ``space.build(row)``. The model file holds the state dict of that, and as its metadata what builds it.
 
     Args:
         settings: Of the space, where it has a name; see :func:`retrain_row`.
-        network: To start from; None: ``space.build(row)``, drawn from ``config.seed``.
+        network: To start from; None: ``space.build(row)``, drawn from the seed.
         origin: Where that network comes from, as text; "" where it is drawn.
     """
 
@@ -35,41 +34,43 @@ class SpaceTrainer(ScratchTrainer):
         self,
         space: Space,
         row: Any,
-        dataset: DataSet,
-        run: RunFolder,
-        config: RetrainConfig,
-        label: str,
-        settings: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
         network: MorphNetwork | None = None,
         origin: str = "",
     ) -> None:
         self.space, self.row = space, space.check(row)[0]
         self.settings = None if settings is None or space.name not in SPACES else dict(settings)
         self._start, self._origin = network, origin
-        super().__init__(dataset, run, config, label, network is not None)
-        self.inherited = 0 if network is None else len(network.state_dict())
 
-    def _build(self) -> WholeNetwork:
+    @property
+    def text(self) -> str:
+        return self.space.decode(self.row)
+
+    @property
+    def inherits(self) -> bool:
+        return self._start is not None
+
+    def identity(self) -> dict[str, Any]:
+        origin = {"origin": self._origin} if self.inherits else {}
+        return {"space": self.space.name, "settings of the space": self.settings} | origin
+
+    def build(self, config: RetrainConfig, data: DataSet) -> WholeNetwork:
         if self._start is not None:
             return WholeNetwork(self._start)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            return WholeNetwork(self.space.build(self.row, self.data.num_classes, self.data.channels))
+            torch.manual_seed(config.seed)
+            return WholeNetwork(self.space.build(self.row, data.num_classes, data.channels))
 
-    def _text(self) -> str:
-        return self.space.decode(self.row)
+    def inherit(self, network: WholeNetwork) -> int:
+        return 0 if self._start is None else len(self._start.state_dict())
 
-    def _identity(self) -> dict[str, Any]:
-        origin = {"origin": self._origin} if self.inherits else {}
-        return super()._identity() | {"space": self.space.name, "settings of the space": self.settings} | origin
-
-    def _save_model(self) -> None:
-        data = self.data
+    def save_model(self, run: RunFolder, trainer: Trainer) -> None:
+        data = trainer.data
         info = SpaceModelInfo(
-            label=self.label,
+            label=trainer.label,
             space=self.space.name,
             settings=self.settings,
-            arch=self._text(),
+            arch=self.text,
             in_channels=data.channels,
             size=data.size,
             mean=tuple(data.mean),
@@ -77,7 +78,7 @@ class SpaceTrainer(ScratchTrainer):
             class_names=tuple(data.class_names),
             gated=() if self._start is None else tuple(sorted(self._start.gated)),
         )
-        save_model(self.run, info, self.network.network.state_dict(), data.test_images)
+        save_model(run, info, trainer.network.network.state_dict(), data.test_images)
 
 
 def retrain_row(
@@ -100,7 +101,7 @@ def retrain_row(
         settings: With which :func:`nasfast.spaces.registry.make_space` makes the space, so that the trained network can
             be built from its file alone; None for a space of the user's own.
         overwrite: Start again, whatever an earlier training of this label left.
-        network, origin: To start from, and where it comes from; see :class:`SpaceTrainer`.
+        network, origin: To start from, and where it comes from; see :class:`SpaceTask`.
 
     Raises:
         RunError: An earlier training of this label had other settings; a file cannot be read or written.
@@ -108,9 +109,5 @@ def retrain_row(
     """
     if config.auxiliary or config.drop_path:
         raise ConfigError("an architecture of a space has neither an auxiliary head nor paths to drop")
-    trainer = SpaceTrainer(space, row, dataset, run, config, label, settings, network, origin)
-    if trainer.checkpoint.exists() and not overwrite:
-        trainer.resume()
-    else:
-        trainer.start()
-    return trainer.finished or trainer.train(progress)
+    task = SpaceTask(space, row, settings, network, origin)
+    return Trainer(task, RunRecord(run), dataset, run.path, config, label).run(progress, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""The loop that trains a network from scratch, in a way that can be stopped and resumed bit for bit.
+"""The loop that trains a network, in a way that can be stopped and resumed bit for bit.
 
 One step reads: next indices, augment, forward with drop path, loss plus the auxiliary head's, clip, SGD. All that the
 next step depends on (weights, optimizer, order of images, three random generators) is in ``retrain-<label>.pt``.
@@ -6,12 +6,10 @@ next step depends on (weights, optimizer, order of images, three random generato
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from abc import ABC, abstractmethod
-from dataclasses import asdict, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,35 +19,113 @@ from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.nn.memory_format import training_layout
 from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.runs.folder import RunFolder
-from nasfast.runs.metrics import MetricsLog
 from nasfast.spaces.genotype_network import count_parameters
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.evaluate import TrainError, evaluate_network
-from nasfast.training.model_file import model_path
 from nasfast.training.optim import set_rate, weight_optimizer
-from nasfast.utils.files import atomic_write
-from nasfast.utils.interrupt import deferred_interrupt
+from nasfast.utils.checkpointed_loop import CheckpointedLoop
+from nasfast.utils.clock import Stopwatch
 from nasfast.utils.progress import Progress
 
 _KIND = "retrain"
 _CHECKPOINT_SECONDS = 60.0
 
 
-class ScratchTrainer(ABC):
-    """The state of one training, and the loop over it, whatever network it is of.
+class Task(Protocol):
+    """What is trained."""
+
+    @property
+    def text(self) -> str:
+        """The architecture, as it is logged."""
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the weights it starts with come from elsewhere."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be continued, beside the text and the settings."""
+
+    def build(self, config: RetrainConfig, data: DataSet) -> Any:
+        """The network, drawn from ``config.seed``: images to logits and those of an auxiliary head, or None.
+
+        It has the attributes ``drop_path_prob`` and ``drop_path_generator``.
+        """
+
+    def inherit(self, network: Any) -> int:
+        """Give the network, as it was built, the weights it starts with; returns how many tensors those are."""
+
+    def save_model(self, run: RunFolder, trainer: Trainer) -> None:
+        """Write the trained weights into a run."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Numbers of an epoch that was trained, the first one is 0."""
+
+    index: int
+    train_loss: float
+    train_acc: float
+    lr: float
+
+
+class Watcher:
+    """What a trainer calls back; as it is, it tests the network once, at the end.
 
     Attributes:
-        saves_epochs: Write a checkpoint at every epoch's end, and not by time alone.
+        saves_epochs: A checkpoint is written at the start and at every epoch's end, and not by time alone.
+        goes_on: What came of it is not all: more epochs may be trained later.
+        stopped: The training ends here, before its time.
     """
 
-    saves_epochs: ClassVar[bool] = True
+    saves_epochs: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = False
+    stopped: bool = False
 
-    def __init__(self, dataset: DataSet, run: RunFolder, config: RetrainConfig, label: str, inherits: bool) -> None:
-        self.run, self.config, self.label, self.inherits = run, config, label, inherits
-        self.checkpoint = run.path / f"retrain-{label}.pt"
+    def begin(self, trainer: Trainer) -> None:
+        """It starts, or has just gone on from its checkpoint."""
+
+    def end_epoch(self, trainer: Trainer, epoch: Epoch) -> str:
+        """An epoch was trained; returns a note for the progress bar."""
+        return f"train {100 * epoch.train_acc:.1f} %"
+
+    def finish(self, trainer: Trainer) -> RetrainResult:
+        """All epochs were; returns what came of it, which is saved after this."""
+        return trainer.result(*evaluate_network(trainer.network, trainer.data))
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be continued."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What it adds to a checkpoint."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take that from a checkpoint."""
+
+
+class Trainer:
+    """The state of one training, and the loop over it.
+
+    Args:
+        task: What is trained.
+        watcher: Who looks on, and keeps what comes of it.
+        dataset: With the images to test on.
+        folder: Of the checkpoint.
+        label: Name of the training among those in the folder.
+
+    Attributes:
+        finished: What came of it, once it is over.
+    """
+
+    def __init__(
+        self, task: Task, watcher: Watcher, dataset: DataSet, folder: Path, config: RetrainConfig, label: str
+    ) -> None:
+        self.task, self.watcher, self.config, self.label = task, watcher, config, label
+        self.checkpoint = folder / f"retrain-{label}.pt"
         self.data = dataset.to(config.device)
         self.augmentation = _augmentation(config, dataset)
-        self.network = self._build().to(config.device)
+        self.network = task.build(config, self.data).to(config.device)
         self.layout = training_layout(self.network, config.device)
         self.network.to(memory_format=self.layout)
         self.optimizer = weight_optimizer(self.network, config)
@@ -59,33 +135,37 @@ class ScratchTrainer(ABC):
         self.network.drop_path_generator = self.dropper
         self.step = 0  # of the whole training
         self.inherited = 0
-        self.seconds = 0.0
+        self.stopwatch = Stopwatch()
         # Loss and right answers of the current epoch; on the device, so that no step waits for them.
         self.sums = torch.zeros(2, dtype=torch.float64, device=config.device)
         self.finished: RetrainResult | None = None
 
-    @abstractmethod
-    def _build(self) -> Any:
-        """The network, drawn from ``config.seed``: images to logits and those of an auxiliary head, or None.
+    def run(self, progress: Progress, *, overwrite: bool = False, until: int | None = None) -> RetrainResult:
+        """Train what is left of it; at once where it is finished.
 
-        It has the attributes ``drop_path_prob`` and ``drop_path_generator``.
+        Args:
+            overwrite: Start again, whatever checkpoint there is.
+            until: Epochs to train, of those of the schedule; None: all.
+
+        Raises:
+            RunError: A checkpoint of this label is of another training, or cannot be read or written.
+            TrainError: The loss is no longer finite.
+            KeyboardInterrupt: Ctrl-C; the state was saved.
         """
+        self.open(overwrite)
+        return self.finished or self.train(progress, until)
 
-    @abstractmethod
-    def _text(self) -> str:
-        """The architecture, as it is logged."""
+    def open(self, overwrite: bool = False) -> None:
+        """Take up the state in the checkpoint, where there is one to go on from; else begin at step 0."""
+        if self.checkpoint.exists() and not overwrite:
+            self._resume()
+        else:
+            self.inherited = self.task.inherit(self.network)
+            if self.watcher.saves_epochs:
+                self.save()
+        self.watcher.begin(self)
 
-    @abstractmethod
-    def _save_model(self) -> None:
-        """Write the trained weights beside the checkpoint."""
-
-    def start(self) -> None:
-        """Begin at step 0; rows of an earlier training of this label go."""
-        self.save()
-        drop_rows(self.run.metrics, self.label, 0)
-
-    def resume(self) -> None:
-        """Take up the state in the checkpoint; rows that were logged after it go."""
+    def _resume(self) -> None:
         state = load_checkpoint(self.checkpoint, _KIND)
         try:
             self._check_same(state)
@@ -94,8 +174,6 @@ class ScratchTrainer(ABC):
             if isinstance(error, NasfastError):
                 raise
             raise CheckpointError(f"{self.checkpoint} is damaged: its content is not that of a training") from error
-        if self.finished is None:
-            drop_rows(self.run.metrics, self.label, self.epoch)
 
     def _take(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
@@ -104,9 +182,11 @@ class ScratchTrainer(ABC):
         self.augmenter.set_state(state["augmenter"])
         self.dropper.set_state(state["dropper"])
         self.sums.copy_(state["sums"])
-        self.step, self.inherited, self.seconds = state["step"], state["inherited"], state["seconds"]
-        if state["result"] is not None and model_path(self.run, self.label).is_file():
+        self.step, self.inherited = state["step"], state["inherited"]
+        self.stopwatch.set(state["seconds"])
+        if state["result"] is not None:
             self.finished = RetrainResult(**state["result"])
+        self.watcher.load_state(state)
 
     def _check_same(self, state: dict[str, Any]) -> None:
         expected = self._identity()
@@ -120,18 +200,14 @@ class ScratchTrainer(ABC):
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued. The device may change."""
         settings = {f.name: getattr(self.config, f.name) for f in fields(self.config) if f.name != "device"}
-        settings["inherited weights"] = self.inherits
+        settings["inherited weights"] = self.task.inherits
         data = {"data": self.data.name, "train images": len(self.data.train_labels), "image size": list(self.data.size)}
-        return {"genotype": self._text(), **settings, **data, "classes": list(self.data.class_names)}
+        own = {"genotype": self.task.text, **settings, **data, "classes": list(self.data.class_names)}
+        return own | self.task.identity() | self.watcher.identity()
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        save_checkpoint(self.checkpoint, _KIND, self._content())
-        self._saved_at = time.monotonic()
-
-    def _content(self) -> dict[str, Any]:
-        """What a checkpoint holds; :meth:`_take` takes it."""
-        return {
+        """Write the checkpoint, which :meth:`open` takes up."""
+        content = {
             "identity": self._identity(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -141,47 +217,45 @@ class ScratchTrainer(ABC):
             "sums": self.sums,
             "step": self.step,
             "inherited": self.inherited,
-            "seconds": self.seconds,
+            "seconds": self.stopwatch.seconds,
             "result": asdict(self.finished) if self.finished else None,
         }
+        save_checkpoint(self.checkpoint, _KIND, content | self.watcher.state())
 
     @property
     def epoch(self) -> int:
         """Epochs that are complete."""
         return self.step // self.sampler.batches_per_epoch
 
-    @property
-    def total_steps(self) -> int:
-        return self.config.epochs * self.sampler.batches_per_epoch
-
-    def train(self, progress: Progress) -> RetrainResult:
-        """Run the epochs that are left, save the network, return its result."""
-        name = f"retrain {self.label}"
-        with progress.stage(name, self.total_steps, done=self.step) as stage, deferred_interrupt() as interrupted:
-            note = None
-            self._saved_at = self._clock = time.monotonic()
-            self.network.train()
-            while self.step < self.total_steps:
+    def train(self, progress: Progress, until: int | None = None) -> RetrainResult:
+        """Train the epochs that are left, of so many, and save what came of it. See :meth:`run`."""
+        per_epoch = self.sampler.batches_per_epoch
+        total = (until or self.config.epochs) * per_epoch
+        loop = CheckpointedLoop(
+            self._save_sound, lambda: self.watcher.stopped or self.step >= total, seconds=_CHECKPOINT_SECONDS
+        )
+        self.network.train()
+        with progress.stage(f"retrain {self.label}", total, done=self.step) as stage, loop:
+            for _ in loop:
                 self._train_step()
-                stop = interrupted()
-                due = stop or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
-                if self.step % self.sampler.batches_per_epoch == 0:
-                    note = self._end_epoch()
-                    if due or self.saves_epochs:
-                        self.save()
-                elif due:
-                    self._check_finite(self.step // self.sampler.batches_per_epoch)
-                    self._tick()
-                    self.save()
+                note = None
+                if self.step % per_epoch == 0:
+                    note, loop.due = self.watcher.end_epoch(self, self._end_epoch()), self.watcher.saves_epochs
                 stage.advance(note=note)
-                if stop:
-                    raise KeyboardInterrupt
-        return self._finish()
+        result = self.watcher.finish(self)
+        if not self.watcher.goes_on:
+            self.finished = result
+        self.save()
+        return result
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.seconds += now - self._clock
-        self._clock = now
+    def result(self, test_acc: float, test_loss: float) -> RetrainResult:
+        """What came of the epochs until now."""
+        params, seconds = count_parameters(self.network), self.stopwatch.seconds
+        return RetrainResult(self.label, test_acc, test_loss, params, seconds, self.inherited, self.epoch)
+
+    def _save_sound(self) -> None:
+        self._check_finite(self.epoch)
+        self.save()
 
     def _schedule(self) -> None:
         """Learning rate and drop path of the current epoch."""
@@ -216,44 +290,13 @@ class ScratchTrainer(ABC):
                 f"lower --lr (now {self.config.lr}) or --grad-clip (now {self.config.grad_clip})"
             )
 
-    def _end_epoch(self) -> str:
-        """Test, log the epoch's row, and return a note for the progress bar."""
-        epoch, lr = self.epoch - 1, float(self.optimizer.param_groups[0]["lr"])
-        self._check_finite(epoch)
+    def _end_epoch(self) -> Epoch:
+        """Numbers of the epoch that has just ended; starts the next."""
+        self._check_finite(self.epoch - 1)
         loss, correct = self.sums.tolist()
         count = self.sampler.batches_per_epoch * self.config.batch_size
         self.sums.zero_()
-        test_acc, test_loss = evaluate_network(self.network, self.data)
-        before = self.seconds
-        self._tick()
-        row = {
-            "train_loss": loss / count,
-            "train_acc": correct / count,
-            "test_loss": test_loss,
-            "test_acc": test_acc,
-            "lr": lr,
-            "seconds": self.seconds - before,
-        }
-        self.run.metrics.append({"kind": "retrain_epoch", "label": self.label, "epoch": epoch, **row})
-        self.run.log_scalars(epoch, {f"retrain/{name}": value for name, value in row.items()}, f"retrain-{self.label}")
-        return f"test {100 * test_acc:.2f} %"
-
-    def _finish(self) -> RetrainResult:
-        test_acc, test_loss = evaluate_network(self.network, self.data)
-        self._tick()
-        self._save_model()
-        self.finished = RetrainResult(
-            label=self.label,
-            test_acc=test_acc,
-            test_loss=test_loss,
-            params=count_parameters(self.network),
-            seconds=self.seconds,
-            inherited=self.inherited,
-            epochs=self.config.epochs,
-        )
-        self.run.metrics.append({"kind": "result", **asdict(self.finished), "genotype": self._text()})
-        self.save()
-        return self.finished
+        return Epoch(self.epoch - 1, loss / count, correct / count, float(self.optimizer.param_groups[0]["lr"]))
 
 
 def _augmentation(config: RetrainConfig, dataset: DataSet) -> Augmentation:
@@ -272,25 +315,3 @@ def _cutout(config: RetrainConfig, dataset: DataSet) -> int:
     if config.cutout > side:
         raise ConfigError(f"retrain: cutout must be at most the image's side of {side} pixels, got {config.cutout}")
     return config.cutout
-
-
-def drop_rows(metrics: MetricsLog, label: str, epoch: int) -> None:
-    """Remove the rows of a label's training from ``epoch`` on; other rows of the log, before and after, stay.
-
-    A log cannot be cut at a position here: another label may have been trained between.
-    """
-    if not metrics.path.exists():
-        return
-    lines = metrics.path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not _is_dropped(line, label, epoch)]
-    if len(kept) < len(lines):
-        atomic_write(metrics.path, "".join(kept))
-
-
-def _is_dropped(line: str, label: str, epoch: int) -> bool:
-    if not line.endswith("\n"):
-        return True  # a write that was cut
-    row = json.loads(line)
-    if row.get("label") != label:
-        return False
-    return bool(row["kind"] == "result" or (row["kind"] == "retrain_epoch" and row["epoch"] >= epoch))

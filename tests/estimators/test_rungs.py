@@ -16,14 +16,15 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError
 from nasfast.estimators import Fidelity, RungEstimator, TrainEstimator, TrainSettings
-from nasfast.estimators.curves.watched import WatchedTrainer
-from nasfast.estimators.rungs import RungTrainer
+from nasfast.estimators.curves.watched import CurveWatcher
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.strategies.registry import MULTI_FIDELITY
 from nasfast.training.evaluate import TrainError
+from nasfast.training.space_trainer import SpaceTask
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import assert_same_bits, logged, search_state, study_of
 
@@ -59,9 +60,9 @@ def test_steps_have_the_bits_of_one_training_that_was_measured_on_its_way(data, 
     whole = plain.estimate(ROW)[0]
     estimator = climber(data, tmp_path)
     assert_same_bits(weights(estimator.path_of(ROW[0])), weights(plain.path_of(ROW[0])))
-    watched = WatchedTrainer(SPACE, ROW[0], plain.data, tmp_path / "plain", SETTINGS.of(18), "watched", 18)
-    curve = watched.watch(Progress(quiet=True))
-    assert [estimate.score for estimate in found] == [100 * curve[rung - 1] for rung in RUNGS]
+    watcher, task = CurveWatcher(), SpaceTask(SPACE, ROW[0])
+    Trainer(task, watcher, plain.data, tmp_path / "plain", SETTINGS.of(18), "watched").run(Progress(quiet=True))
+    assert [estimate.score for estimate in found] == [100 * watcher.curve[rung - 1] for rung in RUNGS]
     assert (found[-1].score, found[-1].metrics, found[-1].uncertainty) == (
         whole.score,
         whole.metrics,
@@ -80,7 +81,7 @@ def test_a_rung_costs_the_epochs_between(data, tmp_path):
 
 def test_rungs_below_are_answered_again_and_nothing_is_trained_twice(data, tmp_path, monkeypatch):
     found = [climber(data, tmp_path).estimate(ROW, rung) for rung in RUNGS]
-    monkeypatch.setattr(RungTrainer, "_train_step", None)
+    monkeypatch.setattr(Trainer, "_train_step", None)
     assert [climber(data, tmp_path).estimate(ROW, rung) for rung in RUNGS] == found
 
 
@@ -89,7 +90,7 @@ def test_a_training_that_is_cut_between_rungs_goes_on_to_the_same_bits(saved, da
     whole, cut = climber(data, tmp_path / "whole"), climber(data, tmp_path / "cut")
     expected = [whole.estimate(ROW, rung) for rung in RUNGS[:2]]
     assert cut.estimate(ROW, 2) == expected[0]
-    step, taken = RungTrainer._train_step, []
+    step, taken = Trainer._train_step, []
 
     def stop(self):
         if len(taken) == 4:
@@ -99,7 +100,7 @@ def test_a_training_that_is_cut_between_rungs_goes_on_to_the_same_bits(saved, da
         taken.append(step(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(RungTrainer, "_train_step", stop)
+        patch.setattr(Trainer, "_train_step", stop)
         with pytest.raises(KeyboardInterrupt):
             cut.estimate(ROW, 6)
     assert [climber(data, tmp_path / "cut").estimate(ROW, rung) for rung in RUNGS[:2]] == expected
@@ -131,7 +132,7 @@ def test_what_has_diverged_stays_so_and_is_not_trained_on(data, tmp_path, monkey
     rows = np.array([[*ROW[0], 0], [*ROW[0], 1]])
     sound, diverged = climber(data, tmp_path / "joint", space=joint).estimate(rows, 2)
     assert sound.score > diverged.score == 0
-    monkeypatch.setattr(RungTrainer, "train", None)
+    monkeypatch.setattr(Trainer, "train", None)
     above = climber(data, tmp_path / "joint", space=joint).estimate(rows[1:], 6)[0]
     assert (above.score, above.cost) == (0, 2 * diverged.cost - 288 * joint.cost(rows[1], 10, 3, 8).flops)
 
@@ -153,8 +154,8 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("name", MULTI_FIDELITY)
 def test_a_run_trains_each_epoch_once(name, tmp_path, monkeypatch):
-    end, epochs = RungTrainer._end_epoch, []
-    monkeypatch.setattr(RungTrainer, "_end_epoch", lambda self: epochs.append((self.label, self.epoch)) or end(self))
+    end, epochs = Trainer._end_epoch, []
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda self: epochs.append((self.label, self.epoch)) or end(self))
     first = ["first=4"] if name == "successive-halving" else []
     run_blackbox(tiny(strategy=name, set=["reduction=2", *first]), tmp_path / "run")
     rows = logged(tmp_path / "run")
@@ -169,16 +170,16 @@ def test_a_run_trains_each_epoch_once(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("after", [3, 7])
 def test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice(after, whole, tmp_path, monkeypatch):
     """Stopped when a rung is in its checkpoint, and the strategy was not told."""
-    train, trained = RungTrainer.train, []
+    train, trained = Trainer.train, []
 
-    def stop(self, progress):
-        found = train(self, progress)
-        trained.append((self.label, self._until))
+    def stop(self, progress, rung):
+        found = train(self, progress, rung)
+        trained.append((self.label, rung))
         if len(trained) == after:
             raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(RungTrainer, "train", stop)
+    monkeypatch.setattr(Trainer, "train", stop)
     with pytest.raises(KeyboardInterrupt):
         run_blackbox(tiny(), tmp_path / "run")
     resume_blackbox(tmp_path / "run")

@@ -10,7 +10,7 @@ from nasfast.config.objectives import Constraint, Objective
 from nasfast.data import load_data
 from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.estimators import Fidelity, InheritEstimator, TrainEstimator, TrainSettings, WarmStartEstimator
-from nasfast.estimators.candidates import CandidateTrainer, load_candidate
+from nasfast.estimators.candidates import load_candidate
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
@@ -18,6 +18,7 @@ from nasfast.spaces.registry import make_space
 from nasfast.strategies.blackbox.morphism import LamarckianNSGA2, MorphismEvolution, MorphismHillClimbing
 from nasfast.supernets import make_supernet
 from nasfast.training.evaluate import evaluate_network
+from nasfast.training.trainer import Trainer
 from tests.helpers.runs import assert_same_bits
 
 SETTINGS = TrainSettings(batch_size=128, lr=0.1)
@@ -76,7 +77,7 @@ def test_same_bits_in_any_order_and_no_training_twice(space, data, tmp_path, mon
     assert other.estimate(rows[::-1])[::-1] == found
     for row in rows:
         assert_same_bits(weights(one.path_of(row)), weights(other.path_of(row)))
-    monkeypatch.setattr(CandidateTrainer, "train", None)
+    monkeypatch.setattr(Trainer, "train", None)
     assert TrainEstimator(space, data, tmp_path / "a", SETTINGS, Fidelity(epochs=1)).estimate(rows) == found
     with pytest.raises(RunError, match="was made with lr"):
         TrainEstimator(space, data, tmp_path / "a", TrainSettings(128, lr=0.2), Fidelity(epochs=1)).estimate(rows)
@@ -87,7 +88,7 @@ def test_stopped_training_goes_on_to_the_same_bits(space, data, tmp_path, monkey
     whole = TrainEstimator(space, data, tmp_path / "whole", SETTINGS, Fidelity(epochs=3))
     stopped = TrainEstimator(space, data, tmp_path / "stopped", SETTINGS, Fidelity(epochs=3))
     found = whole.estimate(row)
-    step, steps = CandidateTrainer._train_step, []
+    step, steps = Trainer._train_step, []
 
     def stop(self):
         if len(steps) == 14:
@@ -96,7 +97,7 @@ def test_stopped_training_goes_on_to_the_same_bits(space, data, tmp_path, monkey
         steps.append(step(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(CandidateTrainer, "_train_step", stop)
+        patch.setattr(Trainer, "_train_step", stop)
         with pytest.raises(KeyboardInterrupt):
             stopped.estimate(row)
     assert stopped.path_of(row[0]).exists()

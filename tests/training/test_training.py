@@ -28,6 +28,7 @@ from nasfast.training.config import RetrainConfig
 from nasfast.training.evaluate import TrainError, evaluate
 from nasfast.training.genotype_trainer import retrain
 from nasfast.training.model_file import load_model, model_path
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress, Stage
 from tests.helpers.chance import chance
 from tests.helpers.paths import ROOT
@@ -291,6 +292,21 @@ def test_kill_and_resume_end_with_the_same_bits(digits: DataSet, run: RunFolder,
             _assert_same_bits(again, whole)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_model_that_is_gone_is_written_again(
+    digits: DataSet, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(TINY, epochs=1)
+    result = retrain(DARTS_V2, digits, run, short)
+    path, rows = model_path(run, "derived"), [_rows(run, kind) for kind in ("retrain_epoch", "result")]
+    whole = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(Trainer, "_train_step", None)  # no step is taken again
+    again = retrain(DARTS_V2, digits, run, short)
+    assert replace(again, seconds=result.seconds) == result
+    assert path.read_bytes() == whole
+    assert [_rows(run, kind) for kind in ("retrain_epoch", "result")] == rows
 
 
 def test_starting_again_leaves_the_rows_of_others(digits: DataSet, run: RunFolder) -> None:

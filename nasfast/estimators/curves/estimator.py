@@ -15,7 +15,7 @@ from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.curves.ensemble import CurveEnsemble
 from nasfast.estimators.curves.prediction import Prediction
 from nasfast.estimators.curves.stopper import CurveStopper
-from nasfast.estimators.curves.watched import Stops, WatchedTrainer, never, read_curve
+from nasfast.estimators.curves.watched import CurveWatcher, Stops, never, read_curve
 from nasfast.estimators.train import BACKWARD, Fidelity, TrainEstimator, TrainSettings
 from nasfast.spaces.base import Rows, Space
 from nasfast.utils.progress import Progress
@@ -29,12 +29,11 @@ _FIRST_EPOCH = 5  # after which a training may be stopped
 class _WatchingEstimator(TrainEstimator):
     """Trains architectures with a look at the held-out images after each epoch."""
 
-    def _watch(self, row: Rows, whole: int, most: int, stops: Stops = never) -> WatchedTrainer:
+    def _watch(self, row: Rows, whole: int, most: int, stops: Stops = never) -> CurveWatcher:
         """A row's training, at its end: ``most`` epochs of a schedule of ``whole``, or fewer."""
-        config, label = self._config(row, whole, inherits=False), self._label(row, whole)
-        trainer = WatchedTrainer(self.model, row, self.data, self.folder, config, label, most)
-        trainer.watch(self.progress, stops)
-        return trainer
+        watcher = CurveWatcher(stops)
+        self._trainer(row, whole, watcher).run(self.progress, until=most)
+        return watcher
 
     def _cost_of(self, row: Rows, epochs: int) -> float:
         """Multiply-adds of so many epochs, with a test after each."""
@@ -159,15 +158,15 @@ class StoppingEstimator(_WatchingEstimator):
             self._observe(trial, curve)
             return self.stopper.should_stop(trial)
 
-        trainer = self._watch(row, whole, whole, stops)
-        self._observe(trial, trainer.curve)  # of a training that was over before
-        last, epochs = trainer.curve[-1], len(trainer.curve)
-        score, spread = self._expected(trial) if trainer.stopped else (last, self._sampling(last))
+        watcher = self._watch(row, whole, whole, stops)
+        self._observe(trial, watcher.curve)  # of a training that was over before
+        last, epochs = watcher.curve[-1], len(watcher.curve)
+        score, spread = self._expected(trial) if watcher.stopped else (last, self._sampling(last))
         metrics = {
-            "valid_loss": trainer.last_loss,
+            "valid_loss": watcher.last_loss,
             "seen": 100 * last,
             "epochs": float(epochs),
-            "stopped": float(epochs) if trainer.stopped else 0.0,
+            "stopped": float(epochs) if watcher.stopped else 0.0,
         }
         return Estimate(100 * score, metrics, 100 * spread, self._cost_of(row, epochs))
 

@@ -15,7 +15,7 @@ from nasfast.search.blackbox.problem import FailedTrial
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.history import Trial
 from nasfast.search.workers import Running
-from nasfast.utils.interrupt import deferred_interrupt
+from nasfast.utils.checkpointed_loop import CheckpointedLoop
 from nasfast.utils.progress import Progress, Stage
 
 _LOG_SECONDS = 1.0
@@ -66,20 +66,16 @@ def take_steps(run: RunFolder, session: Session, progress: Progress, every: floa
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
     search, log = session.search, _Log(run, session)
-    saved_at = time.monotonic()
-    with _Bar(session, progress) as show, deferred_interrupt() as interrupted:
-        over = session.over()
-        while not over:
+
+    def save_all() -> None:
+        log.write(now=True)
+        save()
+
+    with _Bar(session, progress) as show, CheckpointedLoop(save_all, session.over, seconds=every) as loop:
+        for _ in loop:
             log.take(search.step())
-            stop, over, now = interrupted(), session.over(), time.monotonic()
-            due = stop or over or now - saved_at >= every
-            log.write(due)
-            if due:
-                save()
-                saved_at = now
-            show(stop or over)
-            if stop:
-                raise KeyboardInterrupt
+            log.write(now=False)
+            show()
     if not search.done():
         progress.say(f"the budget is spent: {session.budget.text(session.spent())}")
     if search.rejected:
@@ -104,14 +100,16 @@ class _Bar:
             return session.search.ended
         return min(_SHARES, int(_SHARES * session.budget.share(session.spent())))
 
-    def __enter__(self) -> Callable[[bool], None]:
+    def __enter__(self) -> Callable[[], None]:
         self._stage: Stage = self._context.__enter__()
         return self._show
 
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind in (None, KeyboardInterrupt):
+            self._show(last=True)
+        self._context.__exit__(kind, *error)
 
-    def _show(self, last: bool) -> None:
+    def _show(self, last: bool = False) -> None:
         """Bring it up to date; what is shown at last stays, and nothing runs then."""
         session, position = self._session, self._position()
         spent = session.budget.text(session.spent()) if session.budget.timed else ""

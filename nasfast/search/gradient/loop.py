@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from nasfast.search.inputs import augmentation_of, check_space_size
 from nasfast.spaces.base import Space
 from nasfast.strategies.gradient.bilevel import BilevelSearch, BilevelStep
 from nasfast.strategies.gradient.steps import Batch
-from nasfast.utils.interrupt import deferred_interrupt
+from nasfast.utils.checkpointed_loop import CheckpointedLoop
+from nasfast.utils.clock import Stopwatch
 from nasfast.utils.memory import peak_memory
 from nasfast.utils.progress import Progress
 
@@ -59,7 +60,7 @@ class SearchLoop:
         self.plain_partial = config.strategy == "pcdarts" and not config.fused
         self.step = 0  # of the whole search
         self.stopped: str | None = None
-        self.seconds = 0.0  # of the current epoch
+        self.stopwatch = Stopwatch()  # of the current epoch
         self.meter = Meter(config.threads or torch.get_num_threads(), float(config.device.startswith("cuda")))
         # Train loss and right answers, the same of validation, validation steps; on the device, so that no step waits.
         self.sums = torch.zeros(5, dtype=torch.float64, device=config.device)
@@ -81,25 +82,23 @@ class SearchLoop:
         """Take the steps that are left."""
         if self.done():
             return
-        total = self.config.epochs * self.steps_per_epoch
-        self._clock = self._saved_at = time.monotonic()
-        budget = Budget.parse(self.config.budget)
-        with progress.stage("search", total, done=self.step) as stage, deferred_interrupt() as interrupted:
-            note = None
-            while not self.done():
+        config, budget = self.config, Budget.parse(self.config.budget)
+        loop = CheckpointedLoop(
+            partial(self.save, run),
+            self.done,
+            seconds=config.checkpoint_seconds,
+            steps=config.checkpoint_steps,
+            taken=self.step,
+        )
+        with progress.stage("search", config.epochs * self.steps_per_epoch, done=self.step) as stage, loop:
+            for _ in loop:
                 self.take_step()
-                stop = interrupted()
+                note = None
                 if self.step % self.steps_per_epoch == 0:
-                    note = self._end_epoch(run)
-                    self.save(run)
-                elif stop or self._checkpoint_is_due():
-                    self._tick()
-                    self.save(run)
+                    note, loop.due = self._end_epoch(run), True
                 if budget.timed and self.stopped is None and budget.is_spent(self.meter.spent(0)):
                     self._stop_at_budget(run, budget)
                 stage.advance(note=note)
-                if stop:
-                    raise KeyboardInterrupt
         if self.stopped:
             progress.say(f"stopped early after {self.epoch} epochs: {self.stopped}")
 
@@ -126,27 +125,13 @@ class SearchLoop:
             parts.append(torch.ones_like(parts[0]))
         self.sums[: len(parts)] += torch.stack(parts)
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.seconds += now - self._clock
-        self._clock = now
-
     def _stop_at_budget(self, run: RunFolder, budget: Budget) -> None:
         self.stopped = f"the budget is spent: {budget.text(self.meter.spent(0))}"
         run.metrics.append({"kind": "guard", "epoch": self.epoch, "reason": self.stopped, "action": "stop"})
-        self._tick()
-        self.save(run)
-
-    def _checkpoint_is_due(self) -> bool:
-        every = self.config.checkpoint_steps
-        if every and self.step % every == 0:
-            return True
-        return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds
 
     def _end_epoch(self, run: RunFolder) -> str:
         """Log the epoch that has just ended; returns a note for the progress bar."""
         epoch = self.epoch - 1
-        self._tick()
         row = self._averages(epoch)
         seen, verdicts = self.strategy.end_epoch(epoch)
         row |= self.strategy.architecture.summary(seen)
@@ -159,14 +144,14 @@ class SearchLoop:
             if verdict.action == "stop":
                 self.stopped = self.stopped or verdict.reason
         self.sums.zero_()
-        self.seconds = 0.0
+        self.stopwatch.set(0.0)
         valid = "" if row["valid_acc"] is None else f", valid {100 * row['valid_acc']:.1f} %"
         return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{valid}"
 
     def _averages(self, epoch: int) -> dict[str, Any]:
         """Numbers of an epoch. Validation is what the architecture's steps saw, before the weights moved."""
         train_loss, train_right, valid_loss, valid_right, valid_steps = self.sums.tolist()
-        steps, batch = self.steps_per_epoch, self.config.batch_size
+        steps, batch, seconds = self.steps_per_epoch, self.config.batch_size, self.stopwatch.seconds
         if not torch.isfinite(self.sums).all():
             raise SearchError(
                 f"the loss is not finite in epoch {epoch + 1}; lower --lr (now {self.config.lr}) or --grad-clip "
@@ -178,8 +163,8 @@ class SearchLoop:
             "valid_loss": valid_loss / valid_steps if valid_steps else None,
             "valid_acc": valid_right / (valid_steps * batch) if valid_steps else None,
             "lr": float(self.strategy.weight_optimizer.param_groups[0]["lr"]),
-            "seconds": self.seconds,
-            "images_per_second": (steps + valid_steps) * batch / self.seconds,
+            "seconds": seconds,
+            "images_per_second": (steps + valid_steps) * batch / seconds,
             "peak_memory_bytes": peak_memory(self.config.device),
         }
 
@@ -193,13 +178,12 @@ class SearchLoop:
             "sums": self.sums,
             "step": self.step,
             "stopped": self.stopped,
-            "seconds": self.seconds,
+            "seconds": self.stopwatch.seconds,
             "spent": asdict(self.meter.spent(0)),
             "metrics_position": run.metrics.position,
             "data": self.fingerprint,
         }
         save_checkpoint(run.checkpoint_path, KIND, content)
-        self._saved_at = time.monotonic()
 
     def load(self, run: RunFolder, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; rows that were logged after it go, unless the search stage was over."""
@@ -211,7 +195,8 @@ class SearchLoop:
             self.valid_sampler.load_state(state["valid_sampler"])
             self.augmenter.set_state(state["augmenter"])
             self.sums.copy_(state["sums"])
-            self.step, self.stopped, self.seconds = state["step"], state["stopped"], state["seconds"]
+            self.step, self.stopped = state["step"], state["stopped"]
+            self.stopwatch.set(state["seconds"])
             self.meter.before = Spent(**state["spent"])
         except DataError:
             raise

@@ -11,7 +11,6 @@ is over. They need to see the run folder to resume.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ from nasfast.search.workers.open import check_picklable, with_workers
 from nasfast.spaces.base import Rows, Space
 from nasfast.training.distributed import RankLost, Ranks, open_ranks, rank_device
 from nasfast.training.space_trainer import retrain_row
+from nasfast.utils.checkpointed_loop import CheckpointedLoop
 from nasfast.utils.device import check_device, use_threads
-from nasfast.utils.interrupt import deferred_interrupt
 from nasfast.utils.progress import Progress
 
 _SEED_RANDOM = 12
@@ -171,36 +170,32 @@ def _take_up(training: SupernetTraining, out: Path, state: dict[str, Any]) -> No
 
 def _train(training: SupernetTraining, run: RunFolder | None, meter: Meter, progress: Progress) -> None:
     """Take the steps that are left, or for which the budget lasts."""
-    config, saved_at, budget = training.config, time.monotonic(), training.config.limits()
+    config, budget = training.config, training.config.limits()
+
+    def save() -> None:
+        if run is not None:
+            _save(run, training, meter)
+
+    def over() -> bool:
+        has_its_share = budget.timed and training.step > 0 and budget.share(meter.spent(0)) >= _TRAINING_SHARE
+        return training.done() or has_its_share
+
     if run is not None and training.step == 0:
-        _save(run, training, meter)
+        save()
         run.metrics.append({"kind": "training", "way": training.forward.way})
     if training.done() or (run is not None and search_path(run).exists()):
         return
     progress.say(f"paths are computed {training.forward.way}")
-    with (
-        progress.stage("train", training.total_steps, done=training.step) as stage,
-        deferred_interrupt() as interrupted,
-    ):
-        note = None
-        while not training.done():
-            stop = training.take_step(interrupted())
-            ends = training.step % training.steps_per_epoch == 0
-            if ends:
-                row = training.end_epoch()
-                note = _log_epoch(run, training, row)
-            every = config.checkpoint_steps
-            due = bool(every) and training.step % every == 0
-            due |= time.monotonic() - saved_at >= config.checkpoint_seconds
-            over = budget.timed and budget.share(meter.spent(0)) >= _TRAINING_SHARE
-            if run is not None and (ends or stop or due or over):
-                _save(run, training, meter)
-                saved_at = time.monotonic()
+    loop = CheckpointedLoop(
+        save, over, seconds=config.checkpoint_seconds, steps=config.checkpoint_steps, taken=training.step
+    )
+    with progress.stage("train", training.total_steps, done=training.step) as stage, loop:
+        for _ in loop:
+            loop.stop = training.take_step(loop.interrupted())
+            note = None
+            if training.step % training.steps_per_epoch == 0:
+                note, loop.due = _log_epoch(run, training, training.end_epoch()), True
             stage.advance(note=note)
-            if stop:
-                raise KeyboardInterrupt
-            if over:
-                break
     if not training.done():
         progress.say(f"the training has had its share of the budget after {training.epoch} epochs")
 

@@ -12,11 +12,12 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError
 from nasfast.estimators.base import StatefulEstimator
 from nasfast.estimators.curves import CurveEnsemble
-from nasfast.estimators.curves.watched import WatchedTrainer, read_curve
+from nasfast.estimators.curves.watched import read_curve
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.search.blackbox.estimator import make_task
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import logged, search_state
 
@@ -106,7 +107,7 @@ def test_a_hopeless_candidate_is_stopped_and_saves_its_flops(runs):
 def test_stopped_run_resumes_with_the_same_bits_and_trains_no_step_twice(
     name, kind, after, runs, tmp_path, monkeypatch
 ):
-    run, step, steps = tmp_path / "run", WatchedTrainer._train_step, []
+    run, step, steps = tmp_path / "run", Trainer._train_step, []
 
     def count(self):
         step(self)
@@ -114,7 +115,7 @@ def test_stopped_run_resumes_with_the_same_bits_and_trains_no_step_twice(
         if len(steps) == after:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(WatchedTrainer, "_train_step", count)
+    monkeypatch.setattr(Trainer, "_train_step", count)
     with pytest.raises(KeyboardInterrupt):
         run_blackbox(tiny(kind), run)
     assert len(steps) == after
@@ -131,25 +132,25 @@ def test_second_training_is_stopped_where_the_test_of_the_resume_cuts_it(runs):
 @pytest.mark.parametrize(("name", "kind"), [("extrapolate", EXTRAPOLATE), ("stop", STOP)])
 def test_killed_run_finds_its_trainings_in_their_checkpoints(name, kind, runs, tmp_path, monkeypatch):
     """The search was saved at its start alone; it asks again for what is trained."""
-    run, watch, ended = tmp_path / "run", WatchedTrainer.watch, []
+    run, train_all, ended = tmp_path / "run", Trainer.run, []
 
-    def kill(self, *given):
+    def kill(self, *given, **settings):
         if len(ended) == 3:
             raise MemoryError
         ended.append(self.label)
-        return watch(self, *given)
+        return train_all(self, *given, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(WatchedTrainer, "watch", kill)
+        patch.setattr(Trainer, "run", kill)
         with pytest.raises(MemoryError):
             run_blackbox(tiny(kind, checkpoint_seconds=1e9), run)
-    trained, train = [], WatchedTrainer.train
+    trained, train = [], Trainer.train
 
-    def note(self, progress):
+    def note(self, *given):
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
-    monkeypatch.setattr(WatchedTrainer, "train", note)
+    monkeypatch.setattr(Trainer, "train", note)
     resume_blackbox(run)
     assert not set(trained) & set(ended)
     assert metrics_of(run) == metrics_of(runs[name])

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
-from nasfast.estimators import candidates
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import MORPHISM
+from nasfast.training.trainer import Trainer
 from tests.helpers.runs import assert_same_bits, logged, search_state, without_times
 
 RUNNER = CliRunner()
@@ -104,22 +104,22 @@ def test_report_and_front(strategy, whole):
 @pytest.mark.parametrize("after", [1, 5])
 def test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice(after, strategy, whole, tmp_path, monkeypatch):
     """Stopped while an architecture is trained, of which there is no checkpoint yet."""
-    train, trained = candidates.CandidateTrainer.train, []
+    train, trained = Trainer.train, []
 
-    def stop(self, progress):
+    def stop(self, *given):
         if len(trained) == after:
             raise KeyboardInterrupt
-        return note(self, progress)
+        return note(self, *given)
 
-    def note(self, progress):
+    def note(self, *given):
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(candidates.CandidateTrainer, "train", stop)
+        patch.setattr(Trainer, "train", stop)
         assert run(*options(strategy), "--out", tmp_path / "run").exit_code == 130
     assert len(trained) == after
-    monkeypatch.setattr(candidates.CandidateTrainer, "train", note)
+    monkeypatch.setattr(Trainer, "train", note)
     result = run("search", "--resume", tmp_path / "run", "--quiet")
     assert result.exit_code == 0, result.output
     assert len(trained) == len(set(trained)) == COUNT
@@ -132,20 +132,20 @@ def test_run_that_lost_what_came_after_a_checkpoint_takes_it_from_the_candidates
     strategy, whole, tmp_path, monkeypatch
 ):
     """As after a kill: the checkpoint of the search is older than those of the networks."""
-    train, trained, anew = candidates.CandidateTrainer.train, [], []
+    train, trained, anew = Trainer.train, [], []
     given = options(strategy, "--checkpoint-seconds", "1e9")
 
-    def stop(self, progress):
+    def stop(self, *given):
         if len(trained) == 5:
             raise RuntimeError("killed")
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(candidates.CandidateTrainer, "train", stop)
+        patch.setattr(Trainer, "train", stop)
         assert run(*given, "--out", tmp_path / "run").exit_code == 1
     assert search_state(tmp_path / "run")["trials"] == 0
-    monkeypatch.setattr(candidates.CandidateTrainer, "train", lambda self, p: anew.append(self.label) or train(self, p))
+    monkeypatch.setattr(Trainer, "train", lambda self, *given: anew.append(self.label) or train(self, *given))
     resume_blackbox(tmp_path / "run")
     assert len(anew) == COUNT - 5
     assert not set(anew) & set(trained)

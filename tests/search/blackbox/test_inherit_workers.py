@@ -11,11 +11,11 @@ import pytest
 
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import RunError
-from nasfast.estimators.candidates import CandidateTrainer
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.estimator import worker_estimator
 from nasfast.search.workers import TrialStore
 from nasfast.strategies.registry import MORPHISM
+from nasfast.training.trainer import Trainer
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import assert_same_bits, logged, search_state
 from tests.search.blackbox.test_inherit import COUNT, options, origins, run, weights
@@ -107,14 +107,14 @@ def test_a_worker_that_does_not_see_the_run_folder_says_so(what, tmp_path):
 
 
 def test_weights_that_are_gone_are_named_and_nothing_starts_from_scratch_in_their_place(tmp_path, monkeypatch):
-    train = CandidateTrainer.run_through
+    train = Trainer.run
 
-    def lose(self, progress):
-        result = train(self, progress)
+    def lose(self, *given, **settings):
+        result = train(self, *given, **settings)
         self.checkpoint.unlink()
         return result
 
-    monkeypatch.setattr(CandidateTrainer, "run_through", lose)
+    monkeypatch.setattr(Trainer, "run", lose)
     result = run(*options("morphism-evolution"), "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "which was trained, are not at" in result.stderr

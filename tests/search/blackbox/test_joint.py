@@ -11,7 +11,6 @@ from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.data import Augmentation, load_data
 from nasfast.errors import ConfigError, SpaceError
-from nasfast.estimators import candidates
 from nasfast.estimators.train import Fidelity, TrainEstimator, TrainSettings
 from nasfast.predictors import paths_of
 from nasfast.report import build_report
@@ -23,6 +22,7 @@ from nasfast.spaces.hyperparameters import TUNABLE, parse_tuned, shorten, split_
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.registry import SPACES, make_space
 from nasfast.training.model_file import load_model
+from nasfast.training.trainer import Trainer
 from tests.helpers.runs import assert_same_bits, logged, search_state
 
 RUNNER = CliRunner()
@@ -199,10 +199,8 @@ def test_a_row_is_trained_with_its_settings(tmp_path):
 
 def test_augmentation_is_that_of_the_row(tmp_path, monkeypatch):
     seen = []
-    train = candidates.CandidateTrainer.train
-    monkeypatch.setattr(
-        candidates.CandidateTrainer, "train", lambda self, p: seen.append(self.augmentation) or train(self, p)
-    )
+    train = Trainer.train
+    monkeypatch.setattr(Trainer, "train", lambda self, *given: seen.append(self.augmentation) or train(self, *given))
     space = JointSpace(NASBench201(4, 1), {"flip": (True, False), "crop_pad": (0, 2), "cutout": (0, 3)})
     estimator = TrainEstimator(space, load_data("digits"), tmp_path, TrainSettings(), Fidelity(1, 0.1))
     estimator.estimate(np.array([[0] * 6 + [0, 1, 1], [0] * 6 + [1, 0, 0]]))
@@ -266,16 +264,16 @@ def test_workers_find_what_one_process_finds(whole, tmp_path):
 
 
 def test_stopped_run_resumes_with_the_same_bits(whole, tmp_path, monkeypatch):
-    train, trained = candidates.CandidateTrainer.train, []
+    train, trained = Trainer.train, []
 
-    def stop(self, progress):
+    def stop(self, *given):
         if len(trained) == 3:
             raise KeyboardInterrupt
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(candidates.CandidateTrainer, "train", stop)
+        patch.setattr(Trainer, "train", stop)
         with pytest.raises(KeyboardInterrupt):
             run_blackbox(tiny(), tmp_path / "run")
     resume_blackbox(tmp_path / "run")

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import ConfigError, SpaceError
-from nasfast.estimators import candidates
 from nasfast.report import build_report
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.training.evaluate import TrainError
+from nasfast.training.trainer import Trainer
 from tests.helpers.runs import logged, search_state
 
 RUNNER = CliRunner()
@@ -53,26 +53,26 @@ def test_scores_are_accuracies_on_held_out_images(whole):
 @pytest.mark.parametrize("after", [1, 5])
 def test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice(after, whole, tmp_path, monkeypatch):
     """Stopped while an architecture is trained, of which there is no checkpoint yet."""
-    train, trained = candidates.CandidateTrainer.train, []
+    train, trained = Trainer.train, []
 
-    def stop(self, progress):
+    def stop(self, *given):
         if len(trained) == after:
             raise KeyboardInterrupt
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(candidates.CandidateTrainer, "train", stop)
+        patch.setattr(Trainer, "train", stop)
         with pytest.raises(KeyboardInterrupt):
             run_blackbox(tiny(), tmp_path / "run")
     before = set(trained)
     assert len(before) == after
 
-    def note(self, progress):
+    def note(self, *given):
         trained.append(self.label)
-        return train(self, progress)
+        return train(self, *given)
 
-    monkeypatch.setattr(candidates.CandidateTrainer, "train", note)
+    monkeypatch.setattr(Trainer, "train", note)
     assert not resume_blackbox(tmp_path / "run").was_finished
     assert len(trained) == len(set(trained))
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()

@@ -114,13 +114,13 @@ def killed_at(monkeypatch, where, count):
 
 def places(strategy):
     from nasfast.search.blackbox.search import BlackBoxSearch
-    from nasfast.training.trainer import ScratchTrainer
+    from nasfast.training.trainer import Trainer
 
     found = {"train": ((SupernetTraining, "take_step"), 6), "search": ((BlackBoxSearch, "step"), 3)}
     if strategy == "enas":  # 4 steps of the weights, then 3 of the controller
         found["controller"] = ((SupernetTraining, "_controller_step"), 5)
     if strategy == "spos":
-        found["retrain"] = ((ScratchTrainer, "_train_step"), 7)
+        found["retrain"] = ((Trainer, "_train_step"), 7)
     return found
 
 

@@ -1,0 +1,76 @@
+"""A training as a run keeps it: a row of the log for every epoch, and the weights at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from nasfast.runs.folder import RunFolder
+from nasfast.runs.metrics import MetricsLog
+from nasfast.training.config import RetrainResult
+from nasfast.training.evaluate import evaluate_network
+from nasfast.training.model_file import model_path
+from nasfast.training.trainer import Epoch, Trainer, Watcher
+from nasfast.utils.files import atomic_write
+
+
+class RunRecord(Watcher):
+    """Tests a network after every epoch, logs that, and keeps the weights."""
+
+    saves_epochs = True
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def begin(self, trainer: Trainer) -> None:
+        """Rows that were logged after the checkpoint go, those of an earlier training of this label too."""
+        if not model_path(self.run, trainer.label).is_file():
+            trainer.finished = None
+        if trainer.finished is None:
+            drop_rows(self.run.metrics, trainer.label, trainer.epoch)
+        self._epoch_began = trainer.stopwatch.seconds
+
+    def end_epoch(self, trainer: Trainer, epoch: Epoch) -> str:
+        test_acc, test_loss = evaluate_network(trainer.network, trainer.data)
+        seconds = trainer.stopwatch.seconds
+        row = {
+            "train_loss": epoch.train_loss,
+            "train_acc": epoch.train_acc,
+            "test_loss": test_loss,
+            "test_acc": test_acc,
+            "lr": epoch.lr,
+            "seconds": seconds - self._epoch_began,
+        }
+        self._epoch_began = seconds
+        label = trainer.label
+        self.run.metrics.append({"kind": "retrain_epoch", "label": label, "epoch": epoch.index, **row})
+        self.run.log_scalars(epoch.index, {f"retrain/{name}": value for name, value in row.items()}, f"retrain-{label}")
+        return f"test {100 * test_acc:.2f} %"
+
+    def finish(self, trainer: Trainer) -> RetrainResult:
+        result = super().finish(trainer)
+        trainer.task.save_model(self.run, trainer)
+        self.run.metrics.append({"kind": "result", **asdict(result), "genotype": trainer.task.text})
+        return result
+
+
+def drop_rows(metrics: MetricsLog, label: str, epoch: int) -> None:
+    """Remove the rows of a label's training from ``epoch`` on; other rows of the log, before and after, stay.
+
+    A log cannot be cut at a position here: another label may have been trained between.
+    """
+    if not metrics.path.exists():
+        return
+    lines = metrics.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not _is_dropped(line, label, epoch)]
+    if len(kept) < len(lines):
+        atomic_write(metrics.path, "".join(kept))
+
+
+def _is_dropped(line: str, label: str, epoch: int) -> bool:
+    if not line.endswith("\n"):
+        return True  # a write that was cut
+    row = json.loads(line)
+    if row.get("label") != label:
+        return False
+    return bool(row["kind"] == "result" or (row["kind"] == "retrain_epoch" and row["epoch"] >= epoch))
