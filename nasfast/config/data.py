@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from nasfast.config.base import DATA_PANEL, RUN_PANEL, option
+from nasfast.config.budget import check_budget
+from nasfast.config.settings import Settings
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Settings):
     """Settings of every run that looks at images: which they are, and where it computes."""
 
     data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", DATA_PANEL)
@@ -22,6 +25,11 @@ class DataOptions:
     seed: int = option(0, "Seed of everything random.", RUN_PANEL, 0)
     threads: int = option(0, "CPU threads; 0: as torch decides.", RUN_PANEL, 0)
     device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", RUN_PANEL)
+
+    @property
+    def data_name(self) -> str:
+        """What the images are called in the name of a run folder."""
+        return Path(self.data).resolve().name
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,6 @@ class ImageSearchConfig(DataOptions):
     checkpoint_seconds: float = option(
         60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", RUN_PANEL, 0
     )
+
+    def check(self) -> None:
+        check_budget(self.budget, self.device)

@@ -30,13 +30,9 @@ class WorkerOptions(SpaceOptions):
         600.0, "Seconds without progress after which a trial hangs: it is stopped, and tried once more.", _TRIALS, 1
     )
 
-    def check_workers(self) -> None:
-        """Raise ConfigError where options of workers do not go together."""
+    def check(self) -> None:
+        super().check()
         self.worker_count()
-        if self.address and not self.on_ray:
-            raise ConfigError(f"--address {self.address} is that of a Ray cluster; it needs --workers ray")
-        if self.worker_gpus and not self.on_ray:
-            raise ConfigError("--worker-gpus goes with --workers ray; other workers share what --device names")
 
     @property
     def on_ray(self) -> bool:
