@@ -61,7 +61,7 @@ def _parameter(f: Field[Any], config: type[Settings]) -> inspect.Parameter:
     many = isinstance(f.default, tuple)
     kind: Any = list[str] if many else str if choices else next(k for k in (bool, int, float, str) if k in parts)
     names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
-    panel = config.panels.get(f.metadata["group"], f.metadata["group"])
+    panel = config.panels.get(f.metadata["panel"], f.metadata["panel"])
     option = typer.Option(
         *names, help=f.metadata["help"] + _default(f, config), rich_help_panel=panel, show_default=False
     )

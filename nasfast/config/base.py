@@ -12,19 +12,19 @@ from typing import Any
 
 from nasfast.errors import ConfigError
 
-DATA_PANEL, RUN_PANEL, SPACE_PANEL, WEIGHTS_PANEL = "Data", "Run", "Search of a space", "Weights"
+RUN_PANEL, SPACE_PANEL, WEIGHTS_PANEL = "Run", "Search of a space", "Weights"
 TRAIN_PANEL, SHARED_PANEL = "Training of each architecture", "Shared network"
 
 
 def option(
     default: Any = MISSING,
     help: str | None = None,
-    group: str | None = None,
     low: float | None = None,
     high: float | None = None,
+    panel: str | None = None,
 ) -> Any:
-    """A field with its help, the panel of the command line it belongs to, and its smallest and largest value."""
-    return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high})
+    """A field with its help, its smallest and largest value, and its panel of the command line, if not its block's."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "panel": panel})
 
 
 def option_name(name: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nasfast.config.base import SPACE_PANEL, TRAIN_PANEL, named_texts, option, option_name
+from nasfast.config.settings import Settings
 from nasfast.config.space import TableOptions
-from nasfast.config.weights import HeldOutOptions, TrainingOptions
+from nasfast.config.weights import CandidateOptions
 from nasfast.config.workers import WORKERS, WorkerOptions
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.curves import FEWEST
@@ -37,85 +38,68 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
 _ELSEWHERE = frozenset({"crop_pad", "flip", "cutout", "checkpoint_steps"})
 """Settings of searches that train one network on images."""
 
-_ZERO_COST = "Zero-cost proxies"
+
+@dataclass(frozen=True)
+class ZeroCostOptions(Settings, panel="Zero-cost proxies"):
+    """What an untrained network is looked at for."""
+
+    proxy: tuple[str, ...] = option(
+        (), f"Of {', '.join(PROXIES)}. The first is the score, all are metrics. May be repeated. Default: synflow."
+    )
+    proxy_images: int = option(64, "Train images in the batch that the proxies see.", 2)
+    proxy_draws: int = option(1, "Draws of the weights to average over; two or more give an uncertainty.", 1)
 
 
 @dataclass(frozen=True)
-class BlackBoxConfig(HeldOutOptions, TrainingOptions, TableOptions, WorkerOptions):
+class BlackBoxConfig(CandidateOptions, ZeroCostOptions, TableOptions, WorkerOptions, panel=TRAIN_PANEL):
     """Settings of a search with a black-box strategy; :meth:`of` has defaults that suit a data set."""
 
     owner = "--space"
 
     epochs_seen: int | None = option(
-        None, "Epochs of training that the search sees the score of. Default: the most there are.", SPACE_PANEL, 1
-    )
-    proxy: tuple[str, ...] = option(
-        (),
-        f"Of {', '.join(PROXIES)}. The first is the score, all are metrics. May be repeated. Default: synflow.",
-        _ZERO_COST,
-    )
-    proxy_images: int = option(64, "Train images in the batch that the proxies see.", _ZERO_COST, 2)
-    proxy_draws: int = option(
-        1, "Draws of the weights to average over; two or more give an uncertainty.", _ZERO_COST, 1
+        None, "Epochs of training that the search sees the score of. Default: the most there are.", 1, panel=SPACE_PANEL
     )
     min_epochs: int = option(
-        1,
-        "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.",
-        TRAIN_PANEL,
-        1,
+        1, "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.", 1
     )
     continue_rungs: bool = option(
         False,
         "With asha, hyperband, bohb or successive-halving: go on from the training of the rung below, by the schedule "
         "of --epochs, and not from scratch at each rung.",
-        TRAIN_PANEL,
     )
     observe: int = option(
         6,
         "With --estimator extrapolate: epochs that each architecture is trained for, of a schedule of --epochs.",
-        TRAIN_PANEL,
         FEWEST,
     )
     stop_early: float | None = option(
         None,
         "With --estimator train: stop a training whose probability to beat the best one so far falls below this bound, "
         "like 0.05; under 0.01 nothing stops. Default: train to the end.",
-        TRAIN_PANEL,
     )
     first_epochs: int = option(
-        20,
-        "With --estimator inherit: epochs of architectures that have no parent; others have --epochs.",
-        TRAIN_PANEL,
-        1,
+        20, "With --estimator inherit: epochs of architectures that have no parent; others have --epochs.", 1
     )
     batch_size: int = 96
     inherited_lr: float | None = option(
-        None,
-        "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.",
-        TRAIN_PANEL,
-        0,
+        None, "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.", 0
     )
     supernet: str = option(
         "",
         "With --estimator inherit: run folder of a search with --estimator oneshot, from whose shared network what has "
         "no parent starts, for --epochs. Default: from scratch, for --first-epochs.",
-        TRAIN_PANEL,
     )
-    fidelity_images: float = option(1.0, "Share of the images to train on; the rest is left out.", TRAIN_PANEL, 1e-6, 1)
-    fidelity_size: int | None = option(
-        None, "Pixels a side that images are averaged down to. Default: as they are.", TRAIN_PANEL, 1
-    )
+    fidelity_images: float = option(1.0, "Share of the images to train on; the rest is left out.", 1e-6, 1)
+    fidelity_size: int | None = option(None, "Pixels a side that images are averaged down to. Default: as they are.", 1)
     fidelity_set: tuple[str, ...] = option(
         (),
         "Setting of a smaller space, like channels=4, whose networks are trained in place of the searched ones. May be "
         "repeated.",
-        TRAIN_PANEL,
     )
     tune: tuple[str, ...] = option(
         (),
         "With --estimator train: search this training setting too, like lr=0.01..0.2 (8 values) or cutout=0,2,4. Of "
         f"{', '.join(TUNABLE)}; in place of one value for all. May be repeated.",
-        TRAIN_PANEL,
     )
     checkpoint_seconds: float = option(help="Write a checkpoint after so many seconds.")
 

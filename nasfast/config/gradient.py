@@ -19,64 +19,57 @@ from nasfast.utils.suggest import did_you_mean
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
 
-_NET, _ARCH, _GUARD, _RETRAIN = "Search network", "Architecture", "Collapse guard", "Retraining"
-
 
 @dataclass(frozen=True)
-class NetworkOptions(Settings):
+class NetOptions(Settings, panel="Search network"):
     """The network that holds all candidates."""
 
     strategy: Literal["darts", "pcdarts", "gdas", "snas", "drnas"] = option(
-        "darts", "How to search; those from random on need --space.", _NET
+        "darts", "How to search; those from random on need --space."
     )
-    channels: int = option(16, "Channels of a node in the first cell.", _NET, 1)
-    layers: int = option(8, "Number of cells.", _NET, 1)
-    steps: int = option(4, "Nodes of a cell.", _NET, 1)
-    fused: bool = option(True, "Use the fused kernels, or the same network in plain PyTorch.", _NET)
-    recompute: bool = option(False, "Repeat the forward of a cell in backward: less memory, more time.", _NET)
+    channels: int = option(16, "Channels of a node in the first cell.", 1)
+    layers: int = option(8, "Number of cells.", 1)
+    steps: int = option(4, "Nodes of a cell.", 1)
+    fused: bool = option(True, "Use the fused kernels, or the same network in plain PyTorch.")
+    recompute: bool = option(False, "Repeat the forward of a cell in backward: less memory, more time.")
 
 
 @dataclass(frozen=True)
-class ArchOptions(Settings):
+class ArchOptions(Settings, panel="Architecture"):
     """How the architecture learns."""
 
-    order: Literal["first", "second"] = option(
-        "first", "Gradient of the architecture: at the weights, or unrolled.", _ARCH
-    )
-    arch_lr: float = option(3e-4, "Learning rate of the architecture (Adam).", _ARCH, 0)
-    arch_weight_decay: float = option(1e-3, "Weight decay of the architecture.", _ARCH, 0)
+    order: Literal["first", "second"] = option("first", "Gradient of the architecture: at the weights, or unrolled.")
+    arch_lr: float = option(3e-4, "Learning rate of the architecture (Adam).", 0)
+    arch_weight_decay: float = option(1e-3, "Weight decay of the architecture.", 0)
     train_portion: float = option(
-        0.5, "Share of the train images for the weights; the architecture gets the rest.", _ARCH, 0.01, 0.99
+        0.5, "Share of the train images for the weights; the architecture gets the rest.", 0.01, 0.99
     )
-    warmup_epochs: int = option(0, "First epochs in which only the weights learn.", _ARCH, 0)
+    warmup_epochs: int = option(0, "First epochs in which only the weights learn.", 0)
     temperature: float | None = option(
-        None, "Of the draws in the first epoch, for gdas and snas. Default: gdas 10, snas 1.", _ARCH, 1e-3
+        None, "Of the draws in the first epoch, for gdas and snas. Default: gdas 10, snas 1.", 1e-3
     )
-    temperature_end: float | None = option(None, "The same of the last epoch. Default: 0.1.", _ARCH, 1e-3)
-    anchor: float = option(1e-3, "Weight of drnas' distance from the flat distribution.", _ARCH, 0)
+    temperature_end: float | None = option(None, "The same of the last epoch. Default: 0.1.", 1e-3)
+    anchor: float = option(1e-3, "Weight of drnas' distance from the flat distribution.", 0)
 
 
 @dataclass(frozen=True)
-class GuardOptions(Settings):
+class GuardOptions(Settings, panel="Collapse guard"):
     """What is a collapse, and what is done on one."""
 
     guard: Literal["off", "log", "cap", "stop"] = option(
-        "cap",
-        "On signs of collapse: nothing, log them, cap the derived skip connections, or stop early.",
-        _GUARD,
+        "cap", "On signs of collapse: nothing, log them, cap the derived skip connections, or stop early."
     )
-    max_skips: int = option(2, "Skip connections that a normal cell, or an architecture, may hold.", _GUARD, 0)
-    min_entropy: float = option(
-        0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", _GUARD, 0, 1
-    )
-    stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", _GUARD, 0)
-    guard_from: int = option(0, "First epoch that the guard judges.", _GUARD, 0)
+    max_skips: int = option(2, "Skip connections that a normal cell, or an architecture, may hold.", 0)
+    min_entropy: float = option(0.0, "Entropy of the operation weights (0 to 1) that is a collapse; 0: none is.", 0, 1)
+    stable_epochs: int = option(10, "Epochs with an unchanged ranking that count as settled; 0: never.", 0)
+    guard_from: int = option(0, "First epoch that the guard judges.", 0)
 
 
 @dataclass(frozen=True)
 class SearchConfig(
-    RetrainOptions, GuardOptions, ArchOptions, SgdOptions, NetworkOptions, TableOptions, SpaceChoice, ImageSearchConfig
-):
+    RetrainOptions, GuardOptions, ArchOptions, SgdOptions, NetOptions, TableOptions, SpaceChoice, ImageSearchConfig,
+    panel="Retraining",
+):  # fmt: skip
     """Settings of a search. The defaults are those of the DARTS paper on CIFAR-10; see :meth:`of`."""
 
     space: str = option(
@@ -84,8 +77,8 @@ class SearchConfig(
     )
     epochs: int = option(50, "Passes over the train half of the train images.")
     lr_min: float = 0.001
-    retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", _RETRAIN, 1)
-    retrain_layers: int = option(20, "Cells of the derived network.", _RETRAIN, 1)
+    retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", 1)
+    retrain_layers: int = option(20, "Cells of the derived network.", 1)
 
     @property
     def of_space(self) -> bool:

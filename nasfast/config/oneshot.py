@@ -26,7 +26,7 @@ _DEFAULT_SEARCH = {"spos": "regularized-evolution", "fairnas": "nsga2", "enas": 
 
 
 @dataclass(frozen=True)
-class OneShotConfig(RetrainOptions, ChildOptions, SgdOptions, WorkerOptions):
+class OneShotConfig(RetrainOptions, ChildOptions, SgdOptions, WorkerOptions, panel=SHARED_PANEL):
     """Settings of a one-shot search; :meth:`of` has defaults that suit a data set."""
 
     owner = "--estimator oneshot"
@@ -38,34 +38,31 @@ class OneShotConfig(RetrainOptions, ChildOptions, SgdOptions, WorkerOptions):
     epochs: int = option(100, "Passes over the train images that are not held out.")
     lr: float = 0.05
     sampler: str = option(
-        "", "Paths of a step: uniform, fair, or sandwich for elastic spaces. Default: as the strategy.", SHARED_PANEL
+        "", "Paths of a step: uniform, fair, or sandwich for elastic spaces. Default: as the strategy."
     )
     paths: int = option(
-        0, "Paths per step, whose gradients are added; each sees the whole batch. 0: as the sampler.", SHARED_PANEL, 0
+        0, "Paths per step, whose gradients are added; each sees the whole batch. 0: as the sampler.", 0
     )
     accumulate: int = option(
         1,
         "Equal parts that the images of a step go through in, their gradients added: memory is that of one. BatchNorm "
         "sees a part at a time.",
-        SHARED_PANEL,
         1,
     )
-    distill: bool = option(
-        False, "With the sandwich rule: all but the largest child learn the largest one's outputs.", SHARED_PANEL
-    )
-    bf16: bool = option(False, "Compute in bfloat16 where autocast does; weights stay float32.", SHARED_PANEL)
+    distill: bool = option(False, "With the sandwich rule: all but the largest child learn the largest one's outputs.")
+    bf16: bool = option(False, "Compute in bfloat16 where autocast does; weights stay float32.")
     rank_paths: Literal["same", "different"] = option(
-        "same", "Under torchrun: whether all ranks take the same paths in a step, or each its own.", SHARED_PANEL
+        "same", "Under torchrun: whether all ranks take the same paths in a step, or each its own."
     )
-    rank_timeout: float = option(600.0, "Seconds after which a rank that does not answer is lost.", SHARED_PANEL, 1)
-    memory: int = option(1024, "MiB that the values of children may take while they are compared.", SHARED_PANEL, 1)
-    rewards: int = option(
-        500, "Architectures that the controller of enas is told of after each epoch.", SHARED_PANEL, 0
-    )
-    reward_images: int = option(128, "Held-out images that a reward is measured on.", SHARED_PANEL, 2)
+    rank_timeout: float = option(600.0, "Seconds after which a rank that does not answer is lost.", 1)
+    memory: int = option(1024, "MiB that the values of children may take while they are compared.", 1)
+    rewards: int = option(500, "Architectures that the controller of enas is told of after each epoch.", 0)
+    reward_images: int = option(128, "Held-out images that a reward is measured on.", 2)
 
     search: str = option(
-        "", "Strategy that searches the trained network. Default: regularized-evolution; fairnas nsga2.", SPACE_PANEL
+        "",
+        "Strategy that searches the trained network. Default: regularized-evolution; fairnas nsga2.",
+        panel=SPACE_PANEL,
     )
 
     retrain: bool = option(False, "Train the best architecture from scratch, and a random one beside it.")

@@ -26,7 +26,7 @@ class Settings:
 
     A block of settings that several kinds share is a subclass, and a kind is a subclass of its blocks. A field of a
     block gets another default by ``epochs: int = 20``, another help or range too by :func:`option`; what that leaves
-    out is as in the block.
+    out is as in the block. ``panel`` is that of the command line for the fields that a class adds.
 
     Raises:
         ConfigError: A value is out of range, or two do not go together; the message names the option.
@@ -38,12 +38,14 @@ class Settings:
     panels: ClassVar[Mapping[str, str]] = {}
     """Titles of panels of the command line, where they are not those of the blocks."""
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, panel: str = "") -> None:
         blocks: dict[str, Field[Any]] = {}
         for base in reversed(cls.__mro__[1:]):
             blocks |= getattr(base, "__dataclass_fields__", {})
-        for name in blocks.keys() & inspect.get_annotations(cls).keys():
-            setattr(cls, name, _changed(blocks[name], cls.__dict__.get(name, MISSING)))
+        for name in inspect.get_annotations(cls):
+            given = cls.__dict__.get(name, MISSING)
+            if name in blocks or isinstance(given, Field):
+                setattr(cls, name, _changed(blocks.get(name, option(panel=panel)), given))
 
     def __post_init__(self) -> None:
         for f in fields(self):

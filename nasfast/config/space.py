@@ -24,12 +24,12 @@ _NO_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class SpaceChoice(DataOptions):
+class SpaceChoice(DataOptions, panel=SPACE_PANEL):
     """The space, with its settings."""
 
-    space: str = option("nasbench201", "The space, by name.", SPACE_PANEL)
+    space: str = option("nasbench201", "The space, by name.")
     space_set: tuple[str, ...] = option(
-        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated.", SPACE_PANEL
+        (), "Setting of the space, like channels=8. Default: the size of its paper. May be repeated."
     )
 
     @classmethod
@@ -60,38 +60,35 @@ class SpaceChoice(DataOptions):
 
 
 @dataclass(frozen=True)
-class TableOptions(Settings):
+class TableOptions(Settings, panel=SPACE_PANEL):
     """A table to look architectures up in."""
 
-    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
-    table_data: str = option("cifar10", "Data set, where the table has several.", SPACE_PANEL)
+    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.")
+    table_data: str = option("cifar10", "Data set, where the table has several.")
 
 
 @dataclass(frozen=True)
-class SpaceOptions(SpaceChoice, ImageSearchConfig):
+class SpaceOptions(SpaceChoice, ImageSearchConfig, panel=SPACE_PANEL):
     """The space, and what is searched for in it."""
 
-    strategy: str = option("regularized-evolution", "How to search.", SPACE_PANEL)
-    evaluations: int = option(300, "Architectures to evaluate.", SPACE_PANEL, 1)
-    ask: int = option(1, "Architectures that the strategy proposes at a time.", SPACE_PANEL, 1)
+    strategy: str = option("regularized-evolution", "How to search.")
+    evaluations: int = option(300, "Architectures to evaluate.", 1)
+    ask: int = option(1, "Architectures that the strategy proposes at a time.", 1)
     objective: tuple[str, ...] = option(
-        (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front.", SPACE_PANEL
+        (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front."
     )
-    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.", SPACE_PANEL)
+    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.")
     latency: str = option(
-        "",
-        "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added.",
-        SPACE_PANEL,
+        "", "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added."
     )
     set: tuple[str, ...] = option(
-        (), "Setting of the strategy, like population=20; of enas: of its controller. May be repeated.", SPACE_PANEL
+        (), "Setting of the strategy, like population=20; of enas: of its controller. May be repeated."
     )
     estimator: str = option(
         "table",
         "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
         "training it from scratch; extrapolate, the start of it and where its curve leads; inherit, training "
         "it from its parent's weights; or oneshot, a weight-shared network trained on the images.",
-        SPACE_PANEL,
     )
 
     def check(self) -> None:
