@@ -6,16 +6,17 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from nasfast.config.base import option_name
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.compare import CompareConfig
-from nasfast.config.gradient import DIGITS, PCDARTS, SearchConfig, default_of, field_type
+from nasfast.config.gradient import DIGITS, PCDARTS, SearchConfig
 from nasfast.config.oneshot import DIGITS as ONE_SHOT_DIGITS
 from nasfast.config.oneshot import OneShotConfig
+from nasfast.config.settings import Settings
 from nasfast.strategies.registry import DIFFERENTIABLE, ONE_SHOT, STRATEGIES
 from nasfast.utils.suggest import must_be_one_of
 
@@ -29,91 +30,63 @@ KINDS: dict[str, type[Any]] = {"gradient": SearchConfig, "blackbox": BlackBoxCon
 """Kinds of search by the name that ``--help-for`` takes, with their settings."""
 
 _OF_EVERY_RUN = ("out", "resume", "config", "quiet", "plugin", "help_for")
-_TABLE_TOO = {f.name for f in fields(BlackBoxConfig)}
+_OTHER_DEFAULTS: dict[type[Settings], tuple[tuple[str, dict[str, Any]], ...]] = {
+    SearchConfig: (("pcdarts", PCDARTS), ("digits", DIGITS)),
+    OneShotConfig: (("digits", ONE_SHOT_DIGITS),),
+}
 
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**given`` in a command's signature by the options of SearchConfig, BlackBoxConfig and OneShotConfig."""
-    return _with_options(command, [*_search_parameters(), *_space_parameters(), _help_for()], COMMON)
+    """Replace ``**given`` in a command's signature by the options of all kinds of search."""
+    return _with_options(command, [*_search_parameters(), _help_for()], COMMON)
 
 
 def with_compare_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace ``**given`` in a command's signature by the options of CompareConfig."""
-    hints = get_type_hints(CompareConfig)
-    return _with_options(command, [_space_parameter(f, hints[f.name]) for f in fields(CompareConfig)])
+    return _with_options(command, [_parameter(f, CompareConfig) for f in fields(CompareConfig)])
 
 
 def _search_parameters() -> list[inspect.Parameter]:
-    """One option per field of SearchConfig, None where it was not given."""
-    parameters = []
-    for f in fields(SearchConfig):
-        kind: Any = field_type(f.name)
-        metavar = None
-        if get_origin(kind) is Literal:
-            metavar, kind = "|".join(get_args(kind)), str
-        if f.name == "strategy":
-            metavar = "NAME"
-        elif get_origin(kind) is tuple:
-            kind = list[str]
-        text = f.metadata["help"] + (_strategies() if f.name == "strategy" else _defaults(f.name))
-        parameters.append(_parameter(f, kind, text, metavar))
-    return parameters
-
-
-def _space_parameters() -> list[inspect.Parameter]:
-    """One option per field that a search of a space has and SearchConfig has not; None or [] where it was not given."""
+    """One option per field of the kinds of search, None or [] where it was not given; the first kind describes it."""
     parameters: dict[str, inspect.Parameter] = {}
-    shared = {f.name for f in fields(SearchConfig)}
-    for config in (BlackBoxConfig, OneShotConfig):
-        hints = get_type_hints(config)
-        for f in fields(config):
-            if f.name not in shared and f.name not in parameters:
-                parameters[f.name] = _space_parameter(f, hints[f.name])
+    for config in KINDS.values():
+        parameters |= {f.name: _parameter(f, config) for f in fields(config) if f.name not in parameters}
     return list(parameters.values())
 
 
-def _space_parameter(f: Field[Any], hint: Any) -> inspect.Parameter:
+def _parameter(f: Field[Any], config: type[Settings]) -> inspect.Parameter:
+    hint, name = config.types()[f.name], option_name(f.name)
+    parts = get_args(hint) or (hint,)
+    choices = "|".join(parts) if get_origin(hint) is Literal else None
     many = isinstance(f.default, tuple)
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    kind: Any = list[str] if many else str if choices else next(k for k in (bool, int, float, str) if k in _kinds(hint))
-    return _parameter(f, kind, f.metadata["help"] + _space_default(f), "|".join(choices) or None)
-
-
-def _parameter(f: Field[Any], kind: Any, text: str, metavar: str | None) -> inspect.Parameter:
-    name = option_name(f.name)
+    kind: Any = list[str] if many else str if choices else next(k for k in (bool, int, float, str) if k in parts)
     names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
-    option = typer.Option(*names, help=text, rich_help_panel=f.metadata["group"], show_default=False)
-    option.metavar = metavar
-    annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
-    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) or (hint,)
-
-
-def _strategies() -> str:
-    return (
-        f" By gradients: {', '.join(DIFFERENTIABLE)}; with a shared network: {', '.join(ONE_SHOT)}; by evaluations: "
-        f"{', '.join(STRATEGIES)}. Default: darts; of a space as the estimator."
+    panel = config.panels.get(f.metadata["panel"], f.metadata["panel"])
+    option = typer.Option(
+        *names, help=f.metadata["help"] + _default(f, config), rich_help_panel=panel, show_default=False
     )
+    option.metavar = "NAME" if f.name == "strategy" else choices
+    return _keyword(f.name, kind, option)
 
 
-def _space_default(f: Field[Any]) -> str:
-    if isinstance(f.default, (tuple, bool)) or f.default in (None, "") or f.name == "space":
-        return ""
-    small = f"; digits {ONE_SHOT_DIGITS[f.name]}" if f.name in ONE_SHOT_DIGITS and f.name not in _TABLE_TOO else ""
-    return f" Default: {f.default}{small}."
+def _keyword(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _defaults(name: str) -> str:
+def _default(f: Field[Any], config: type[Settings]) -> str:
     """The default of a field and where it differs by data set or strategy, as text for the help."""
-    default = default_of(name)
-    if default in (None, "", ()):
+    gradient = config is SearchConfig
+    if gradient and f.name == "strategy":
+        return (
+            f" By gradients: {', '.join(DIFFERENTIABLE)}; with a shared network: {', '.join(ONE_SHOT)}; by "
+            f"evaluations: {', '.join(STRATEGIES)}. Default: darts; of a space as the estimator."
+        )
+    if f.default in (None, "", ()) or f.name == "space" or (isinstance(f.default, bool) and not gradient):
         return ""
-    parts = [str(default).lower() if isinstance(default, bool) else f"{default}"]
-    parts += [f"{who} {table[name]}" for who, table in (("pcdarts", PCDARTS), ("digits", DIGITS)) if name in table]
-    if name == "warmup_epochs":
+    parts = [str(f.default).lower() if isinstance(f.default, bool) else str(f.default)]
+    parts += [f"{who} {values[f.name]}" for who, values in _OTHER_DEFAULTS.get(config, ()) if f.name in values]
+    if f.name == "warmup_epochs":
         parts.append("pcdarts 3 of 10")
     return f" Default: {'; '.join(parts)}."
 
@@ -129,8 +102,7 @@ def _help_for() -> inspect.Parameter:
         is_eager=True,
         show_default=False,
     )
-    annotation: Any = Annotated.__class_getitem__((str | None, option))  # type: ignore[attr-defined]
-    return inspect.Parameter("help_for", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return _keyword("help_for", str, option)
 
 
 def _show_help(context: typer.Context, kind: str | None) -> None:

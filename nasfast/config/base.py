@@ -1,50 +1,30 @@
-"""All settings of a search in one place: their defaults, what they mean, what is possible, and their file form.
-
-The command line is made from these fields, so an option, its help and its check are written once.
-"""
+"""Fields of settings, their names on the command line, and files of settings."""
 
 from __future__ import annotations
 
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, field
+from collections.abc import Sequence
+from dataclasses import MISSING, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from nasfast.errors import ConfigError
-from nasfast.spaces.registry import DIGITS as DIGITS_SPACES
+
+RUN_PANEL, SPACE_PANEL, WEIGHTS_PANEL = "Run", "Search of a space", "Weights"
+TRAIN_PANEL, SHARED_PANEL = "Training of each architecture", "Shared network"
 
 
-def option(default: Any, help: str, group: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its help, the panel of the command line it belongs to, and its smallest and largest value."""
-    return field(default=default, metadata={"help": help, "group": group, "low": low, "high": high})
-
-
-DATA_PANEL, NET_PANEL, TRAIN_PANEL, ARCH_PANEL, GUARD_PANEL = (
-    "Data",
-    "Search network",
-    "Weights",
-    "Architecture",
-    "Collapse guard",
-)
-RUN_PANEL, RETRAIN_PANEL, SPACE_PANEL = "Run", "Retraining", "Search of a space"
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) is UnionType:
-        return next(option for option in get_args(hint) if option is not type(None))
-    return hint
-
-
-def space_set_for(data: str, space: str, texts: Sequence[str]) -> tuple[str, ...]:
-    """Settings of a space as NAME=VALUE: those given, on the digits over those that make a small one."""
-    if data != "digits":
-        return tuple(texts)
-    small = {**DIGITS_SPACES.get(space, {}), **named_texts("--space-set", texts)}
-    return tuple(f"{name}={value}" for name, value in small.items())
+def option(
+    default: Any = MISSING,
+    help: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    panel: str | None = None,
+) -> Any:
+    """A field with its help, its smallest and largest value, and its panel of the command line, if not its block's."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "panel": panel})
 
 
 def option_name(name: str) -> str:
@@ -59,52 +39,6 @@ def named_texts(name: str, texts: Sequence[str]) -> dict[str, str]:
         if not (key.strip() and value.strip()):
             raise ConfigError(f"{name} must be NAME=VALUE, got {key + mark + value!r}")
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def convert_known(settings: Mapping[str, Any], types: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Values by name, in the types of their fields; ``owner`` is what the settings are of.
-
-    Raises:
-        ConfigError: An unknown name, or a value of another type.
-    """
-    for name in settings:
-        if name not in types:
-            known = ", ".join(map(option_name, types))
-            raise ConfigError(f"{option_name(name)} does not go with {owner}; it has {known}")
-    return {name: convert_value(name, types[name], value) for name, value in settings.items()}
-
-
-def check_value(f: Field[Any], kind: Any, value: Any) -> None:
-    """Range and choices of one value of a field of this type."""
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ConfigError(f"{option_name(f.name)} must be one of {', '.join(get_args(kind))}, got {value!r}")
-    low, high = f.metadata["low"], f.metadata["high"]
-    if value is None or low is None:
-        return
-    if not value >= low or (high is not None and not value <= high):
-        expected = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ConfigError(f"{option_name(f.name)} must be {expected}, got {value}")
-
-
-def convert_value(name: str, hint: Any, value: Any) -> Any:
-    """A value from a file or a caller in the type of the field ``name``. A whole number may stand for a float.
-
-    Raises:
-        ConfigError: It is of another type.
-    """
-    kind = _without_none(hint)
-    if value is None and kind is not hint:
-        return None
-    if get_origin(kind) is tuple:
-        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ConfigError(f"setting {name!r} must be a list of texts, got {value!r}")
-    kind = str if get_origin(kind) is Literal else kind
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, got {value!r}")
-    return value
 
 
 def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,22 +1,22 @@
-"""The settings of a black-box search. The command line is made from these fields, as from those of SearchConfig."""
+"""The settings of a black-box search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from nasfast.config.base import check_value, convert_value, named_texts, option, option_name, space_set_for
-from nasfast.config.budget import check_budget
-from nasfast.config.objectives import Objective
-from nasfast.config.space import SPACE_PANEL, check_one_limit
+from nasfast.config.base import SPACE_PANEL, TRAIN_PANEL, named_texts, option, option_name
+from nasfast.config.settings import Settings
+from nasfast.config.space import TableOptions
+from nasfast.config.weights import CandidateOptions
 from nasfast.config.workers import WORKERS, WorkerOptions
 from nasfast.errors import ConfigError, SpaceError
 from nasfast.estimators.curves import FEWEST
 from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.spaces.hyperparameters import TUNABLE, parse_tuned
 from nasfast.spaces.registry import make_space
-from nasfast.strategies.registry import MORPHISM, MULTI_FIDELITY, make_strategy
+from nasfast.strategies.registry import make_strategy
 
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
@@ -38,163 +38,84 @@ ESTIMATORS: dict[str, tuple[str, ...]] = {
 _ELSEWHERE = frozenset({"crop_pad", "flip", "cutout", "checkpoint_steps"})
 """Settings of searches that train one network on images."""
 
-_ZERO_COST, _TRAIN = "Zero-cost proxies", "Training of each architecture"
+
+@dataclass(frozen=True)
+class ZeroCostOptions(Settings, panel="Zero-cost proxies"):
+    """What an untrained network is looked at for."""
+
+    proxy: tuple[str, ...] = option(
+        (), f"Of {', '.join(PROXIES)}. The first is the score, all are metrics. May be repeated. Default: synflow."
+    )
+    proxy_images: int = option(64, "Train images in the batch that the proxies see.", 2)
+    proxy_draws: int = option(1, "Draws of the weights to average over; two or more give an uncertainty.", 1)
 
 
 @dataclass(frozen=True)
-class BlackBoxConfig(WorkerOptions):
-    """Settings of a search with a black-box strategy; :meth:`of` has defaults that suit a data set.
+class BlackBoxConfig(CandidateOptions, ZeroCostOptions, TableOptions, WorkerOptions, panel=TRAIN_PANEL):
+    """Settings of a search with a black-box strategy; :meth:`of` has defaults that suit a data set."""
 
-    Raises:
-        ConfigError: A value is out of range, or two do not go together; the message names the option.
-    """
+    owner = "--space"
 
-    strategy: str = option("regularized-evolution", "How to search.", SPACE_PANEL)
-    estimator: str = option(
-        "table",
-        "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
-        "training it from scratch; extrapolate, the start of it and where its curve leads; inherit, training "
-        "it from its parent's weights; or oneshot, a weight-shared network trained on the images.",
-        SPACE_PANEL,
-    )
-    table: str = option("", "File with a score per architecture: .npz of NAS-Bench-201, .json or .csv.", SPACE_PANEL)
-    table_data: str = option("cifar10", "Data set, where the table has several.", SPACE_PANEL)
     epochs_seen: int | None = option(
-        None, "Epochs of training that the search sees the score of. Default: the most there are.", SPACE_PANEL, 1
+        None, "Epochs of training that the search sees the score of. Default: the most there are.", 1, panel=SPACE_PANEL
     )
-    proxy: tuple[str, ...] = option(
-        (),
-        f"Of {', '.join(PROXIES)}. The first is the score, all are metrics. May be repeated. Default: synflow.",
-        _ZERO_COST,
-    )
-    proxy_images: int = option(64, "Train images in the batch that the proxies see.", _ZERO_COST, 2)
-    proxy_draws: int = option(
-        1, "Draws of the weights to average over; two or more give an uncertainty.", _ZERO_COST, 1
-    )
-    epochs: int = option(20, "Passes over the images.", _TRAIN, 1)
     min_epochs: int = option(
-        1,
-        "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.",
-        _TRAIN,
-        1,
+        1, "With asha, hyperband, bohb or successive-halving: epochs that each architecture is trained for at least.", 1
     )
     continue_rungs: bool = option(
         False,
         "With asha, hyperband, bohb or successive-halving: go on from the training of the rung below, by the schedule "
         "of --epochs, and not from scratch at each rung.",
-        _TRAIN,
     )
     observe: int = option(
         6,
         "With --estimator extrapolate: epochs that each architecture is trained for, of a schedule of --epochs.",
-        _TRAIN,
         FEWEST,
     )
     stop_early: float | None = option(
         None,
         "With --estimator train: stop a training whose probability to beat the best one so far falls below this bound, "
         "like 0.05; under 0.01 nothing stops. Default: train to the end.",
-        _TRAIN,
     )
     first_epochs: int = option(
-        20, "With --estimator inherit: epochs of architectures that have no parent; others have --epochs.", _TRAIN, 1
+        20, "With --estimator inherit: epochs of architectures that have no parent; others have --epochs.", 1
     )
-    batch_size: int = option(96, "Images per step.", _TRAIN, 2)
-    lr: float = option(0.025, "Learning rate in the first epoch.", _TRAIN, 0)
+    batch_size: int = 96
     inherited_lr: float | None = option(
-        None,
-        "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.",
-        _TRAIN,
-        0,
+        None, "With --estimator inherit: learning rate in the first epoch of what has a parent. Default: as --lr.", 0
     )
     supernet: str = option(
         "",
         "With --estimator inherit: run folder of a search with --estimator oneshot, from whose shared network what has "
         "no parent starts, for --epochs. Default: from scratch, for --first-epochs.",
-        _TRAIN,
     )
-    held_out: float = option(
-        0.2,
-        "Share of the train images that no weight learns from; architectures are compared on them.",
-        _TRAIN,
-        0.01,
-        0.9,
-    )
-    fidelity_images: float = option(1.0, "Share of the images to train on; the rest is left out.", _TRAIN, 1e-6, 1)
-    fidelity_size: int | None = option(
-        None, "Pixels a side that images are averaged down to. Default: as they are.", _TRAIN, 1
-    )
+    fidelity_images: float = option(1.0, "Share of the images to train on; the rest is left out.", 1e-6, 1)
+    fidelity_size: int | None = option(None, "Pixels a side that images are averaged down to. Default: as they are.", 1)
     fidelity_set: tuple[str, ...] = option(
         (),
         "Setting of a smaller space, like channels=4, whose networks are trained in place of the searched ones. May be "
         "repeated.",
-        _TRAIN,
     )
     tune: tuple[str, ...] = option(
         (),
         "With --estimator train: search this training setting too, like lr=0.01..0.2 (8 values) or cutout=0,2,4. Of "
         f"{', '.join(TUNABLE)}; in place of one value for all. May be repeated.",
-        _TRAIN,
     )
-    checkpoint_seconds: float = option(60.0, "Write a checkpoint after so many seconds.", "Run", 0)
+    checkpoint_seconds: float = option(help="Write a checkpoint after so many seconds.")
 
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            check_value(f, _TYPES[f.name], getattr(self, f.name))
+    def check(self) -> None:
+        super().check()
         if self.estimator not in ESTIMATORS:
             raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
-        if self.estimator == "table" and not self.table:
-            raise ConfigError("--estimator table needs --table FILE, the scores to look up")
-        check_budget(self.budget, self.device)
-        self.check_workers()
         if self.proxy:
             check_proxies(self.proxy)
         parse_tuned(self.tune)
-        if self.fidelity_set:
-            self.smaller_space()
-        if self.min_epochs > 1 and self.strategy not in MULTI_FIDELITY:
-            raise ConfigError(
-                f"--min-epochs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
-            )
-        if self.continue_rungs and self.strategy not in MULTI_FIDELITY:
-            raise ConfigError(
-                f"--continue-rungs goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {self.strategy}"
-            )
-        self._check_lineage()
-        strategy = make_strategy(self.strategy, self.strategy_settings())
-        goals, _ = self.objectives(), self.constraints()
-        if len(goals) > 1 and not strategy.many_objectives:
-            other = "lamarckian" if self.estimator == "inherit" else "nsga2"
-            raise ConfigError(
-                f"--strategy {self.strategy} follows one objective, got {', '.join(map(str, goals))}; use {other}, or "
-                "limit the others by --constraint"
-            )
-        if self.estimator == "extrapolate" and self.observe >= self.epochs:
-            raise ConfigError(f"--observe must be below --epochs {self.epochs}, got {self.observe}")
-        if self.estimator == "train" and self.stop_early is not None:
-            self._check_stop(self.stop_early)
+        self.smaller_space()
 
-    def _check_stop(self, bound: float) -> None:
-        """Raise ConfigError where trainings cannot be stopped early."""
-        if not 0 < bound < 1:
-            raise ConfigError(f"--stop-early must be a probability above 0 and below 1, got {bound}")
-        if self.epochs <= FEWEST:
-            raise ConfigError(f"--stop-early needs --epochs {FEWEST + 1} or more, got {self.epochs}")
-        if self.workers:
-            raise ConfigError(
-                "--stop-early compares each training with the best one so far, which --workers do not share; leave out "
-                "one of the two"
-            )
-        if self.strategy in MULTI_FIDELITY:
-            raise ConfigError(
-                f"--stop-early needs trainings of one length, and --strategy {self.strategy} has several; it stops "
-                "early by itself"
-            )
-        if self.objectives() != (Objective("score"),):
-            raise ConfigError(
-                "--stop-early stops what will not beat the best score, which other objectives may want: got "
-                f"{', '.join(map(str, self.objectives()))}"
-            )
+    @property
+    def stops_early(self) -> bool:
+        """Whether trainings are stopped that will not beat the best one."""
+        return self.stop_early is not None
 
     def rungs(self) -> tuple[int, ...]:
         """Epochs of the trainings of a strategy at several fidelities, rising.
@@ -232,18 +153,6 @@ class BlackBoxConfig(WorkerOptions):
             return space
         return JointSpace(space, settings) if settings else space
 
-    def _check_lineage(self) -> None:
-        """Raise ConfigError where weights are to be inherited and no parent is known, or the other way round."""
-        inherits = self.estimator == "inherit"
-        if self.strategy in MORPHISM and not inherits:
-            raise ConfigError(
-                f"--strategy {self.strategy} goes with --estimator inherit, got --estimator {self.estimator}"
-            )
-        if inherits and self.strategy not in MORPHISM:
-            raise ConfigError(
-                f"--estimator inherit goes with --strategy {', '.join(MORPHISM)}, got --strategy {self.strategy}"
-            )
-
     def smaller_space(self) -> Space | None:
         """The space whose networks are trained in place of those of the searched one; None: itself."""
         return self.tuned(make_space(self.space, self.trained_settings())) if self.fidelity_set else None
@@ -259,52 +168,34 @@ class BlackBoxConfig(WorkerOptions):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, without those of other estimators."""
-        return {name: value for name, value in super().to_dict().items() if name in options_of(self.estimator)}
+        known = self.known({"estimator": self.estimator})
+        return {name: value for name, value in super().to_dict().items() if name in known}
 
     def run_name(self) -> str:
         """What its run folder is called, where nobody says."""
         return f"{self.space}-{self.strategy}"
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> BlackBoxConfig:
-        """From values by name, such as those of a config.json. A space that is scored on the digits is small.
+    def known(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """See :meth:`Settings.known`: those of the estimator, and of every search."""
+        own = ESTIMATORS.get(settings.get("estimator", cls.estimator), ())
+        others = {name for names in ESTIMATORS.values() for name in names} | _ELSEWHERE
+        return tuple(name for name in cls.types() if name in own or name not in others)
 
-        Raises:
-            ConfigError: An unknown name, one of another estimator, a value of another type or out of range.
-        """
-        given = {}
-        estimator = settings.get("estimator", "table")
-        known = options_of(estimator)
-        for name, value in settings.items():
-            owners = [owner for owner, names in ESTIMATORS.items() if name in names]
-            if name not in known and owners:
-                raise ConfigError(
-                    f"{option_name(name)} belongs to --estimator {_any_of(owners)}, got --estimator {estimator}"
-                )
-            if name not in known:
-                raise ConfigError(
-                    f"{option_name(name)} does not go with --space; a search of a space has "
-                    f"{', '.join(map(option_name, known))}"
-                )
-            given[name] = convert_value(name, _TYPES[name], value)
-        check_one_limit(given)
-        if "data" in known:
-            space = given.get("space", "nasbench201")
-            chosen = space_set_for(given.get("data", "digits"), space, given.get("space_set", ()))
-            given["space_set"] = chosen
-        return cls(**given)
+    @classmethod
+    def unknown(cls, name: str, settings: Mapping[str, Any]) -> str:
+        owners = [owner for owner, names in ESTIMATORS.items() if name in names]
+        estimator = settings.get("estimator", cls.estimator)
+        if not owners:
+            return super().unknown(name, settings)
+        return f"{option_name(name)} belongs to --estimator {_any_of(owners)}, got --estimator {estimator}"
 
-
-_TYPES: dict[str, Any] = get_type_hints(BlackBoxConfig)
+    @classmethod
+    def fitted(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`SpaceChoice.fitted`; what has scores in a table stays as it is."""
+        return super().fitted(given) if "data" in cls.known(given) else dict(given)
 
 
 def _any_of(names: Sequence[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def options_of(estimator: str) -> tuple[str, ...]:
-    """Names of the settings of a search with this estimator."""
-    others = {name for names in ESTIMATORS.values() for name in names} | _ELSEWHERE
-    own = ESTIMATORS.get(estimator, ())
-    return tuple(name for name in _TYPES if name in own or name not in others)

@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from nasfast.config.base import DATA_PANEL, RUN_PANEL, option
+from nasfast.config.base import RUN_PANEL, option
+from nasfast.config.budget import check_budget
+from nasfast.config.settings import Settings
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Settings, panel="Data"):
     """Settings of every run that looks at images: which they are, and where it computes."""
 
-    data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.", DATA_PANEL)
-    data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.", DATA_PANEL)
-    download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.", DATA_PANEL)
-    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.", DATA_PANEL)
-    test_fraction: float = option(
-        0.2, "Share of each class to test on, where there is no test set.", DATA_PANEL, 0.001, 0.9
-    )
+    data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.")
+    data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.")
+    download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.")
+    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
+    test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", 0.001, 0.9)
 
-    seed: int = option(0, "Seed of everything random.", RUN_PANEL, 0)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", RUN_PANEL, 0)
-    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", RUN_PANEL)
+    seed: int = option(0, "Seed of everything random.", 0, panel=RUN_PANEL)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", 0, panel=RUN_PANEL)
+    device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", panel=RUN_PANEL)
+
+    @property
+    def data_name(self) -> str:
+        """What the images are called in the name of a run folder."""
+        return Path(self.data).resolve().name
 
 
 @dataclass(frozen=True)
-class ImageSearchConfig(DataOptions):
+class ImageSearchConfig(DataOptions, panel="Data"):
     """Settings of every search that learns from images: how it sees them, and when it writes checkpoints."""
 
-    crop_pad: int | None = option(
-        None, "Shift train images by up to so many pixels. Default: as the data set.", DATA_PANEL, 0
-    )
-    flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.", DATA_PANEL)
-    cutout: int = option(
-        0, "Side of the square that is blanked in train images while searching; 0: none.", DATA_PANEL, 0
-    )
+    crop_pad: int | None = option(None, "Shift train images by up to so many pixels. Default: as the data set.", 0)
+    flip: bool | None = option(None, "Mirror half of the train images. Default: as the data set.")
+    cutout: int = option(0, "Side of the square that is blanked in train images while searching; 0: none.", 0)
 
     budget: str = option(
         "",
         "What the search may cost in all: '30m', '200 trials', '10 gpu-hours', '8 cpu-hours', or several with commas "
         "between. A retraining of what was found comes on top.",
-        RUN_PANEL,
+        panel=RUN_PANEL,
     )
-    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", RUN_PANEL, 0)
+    checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", 0, panel=RUN_PANEL)
     checkpoint_seconds: float = option(
-        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", RUN_PANEL, 0
+        60.0, "Write a checkpoint after so many seconds, and at each epoch's end.", 0, panel=RUN_PANEL
     )
+
+    def check(self) -> None:
+        check_budget(self.budget, self.device)

@@ -11,32 +11,25 @@ from nasfast.errors import ConfigError
 WORKERS = ("workers", "address", "worker_gpus", "trial_timeout")
 """The options by name."""
 
-_TRIALS = "Trials on workers"
-
 
 @dataclass(frozen=True)
-class WorkerOptions(SpaceOptions):
+class WorkerOptions(SpaceOptions, panel="Trials on workers"):
     """How many workers, and where they are."""
 
     workers: str = option(
         "",
         "Evaluate in so many processes at the same time; ray, or ray:8: on a Ray cluster, by as many as fit, or "
         "by 8. Default: in this process, one after the other.",
-        _TRIALS,
     )
-    address: str = option("", "Of the Ray cluster, like auto or HOST:6379. Default: this machine.", _TRIALS)
-    worker_gpus: float = option(0.0, "GPUs of each Ray worker, or the share of one.", _TRIALS, 0)
+    address: str = option("", "Of the Ray cluster, like auto or HOST:6379. Default: this machine.")
+    worker_gpus: float = option(0.0, "GPUs of each Ray worker, or the share of one.", 0)
     trial_timeout: float = option(
-        600.0, "Seconds without progress after which a trial hangs: it is stopped, and tried once more.", _TRIALS, 1
+        600.0, "Seconds without progress after which a trial hangs: it is stopped, and tried once more.", 1
     )
 
-    def check_workers(self) -> None:
-        """Raise ConfigError where options of workers do not go together."""
+    def check(self) -> None:
+        super().check()
         self.worker_count()
-        if self.address and not self.on_ray:
-            raise ConfigError(f"--address {self.address} is that of a Ray cluster; it needs --workers ray")
-        if self.worker_gpus and not self.on_ray:
-            raise ConfigError("--worker-gpus goes with --workers ray; other workers share what --device names")
 
     @property
     def on_ray(self) -> bool:

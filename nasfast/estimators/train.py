@@ -7,7 +7,7 @@ epochs, a share of the images, smaller images, or a smaller model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -84,21 +84,8 @@ class TrainSettings:
 
     def of(self, epochs: int) -> RetrainConfig:
         """The settings of a training of so many epochs."""
-        return RetrainConfig(
-            epochs=epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            grad_clip=self.grad_clip,
-            drop_path=0.0,
-            auxiliary=False,
-            cutout=self.cutout,
-            flip=self.flip,
-            crop_pad=self.crop_pad,
-            seed=self.seed,
-            device=self.device,
-        )
+        names = (f.name for f in fields(self) if f.name != "held_out")
+        return RetrainConfig.like(self, names, epochs=epochs).plain()
 
 
 class TrainEstimator:

@@ -27,11 +27,11 @@ class SpaceRun:
     def __init__(self, path: Path) -> None:
         self.data: RunData = load_run(path)
         settings: Row = self.data.config["search"]
-        self.config = SearchConfig.for_data(**settings)
+        self.config = SearchConfig.of(settings)
         self.space: Space | None = None
         self.result: SpaceResult | None = None
         try:
-            self.space = self.config.make_space()
+            self.space = self.config.searched_space()
         except NasfastError as error:  # a space of the user's own cannot be made from its name
             self.data.notes.append(f"the space: {error}")
         run = RunFolder(path)

@@ -51,10 +51,8 @@ class StoredSearch:
         config = self.config
         if isinstance(config, BlackBoxConfig):
             config = OneShotConfig.of({"data": config.data, "seed": config.seed, "device": config.device})
-        if isinstance(config, OneShotConfig):
-            return config.retrain_config()
         found = config.retrain_config()
-        return replace(found, auxiliary=False, drop_path=0.0) if self.space else found
+        return found.plain() if self.space else found
 
     def load_data(self, progress: Progress) -> DataSet:
         """The images that the run has learned from."""

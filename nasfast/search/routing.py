@@ -16,6 +16,7 @@ from nasfast.config.blackbox import ESTIMATORS as BLACK_BOX_ESTIMATORS
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.gradient import SearchConfig, read_settings
 from nasfast.config.oneshot import OneShotConfig
+from nasfast.config.rules import needs_space
 from nasfast.errors import ConfigError
 from nasfast.search.kinds import SEARCHES, Kind
 from nasfast.spaces.registry import SPACES, make_space
@@ -159,7 +160,7 @@ def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = No
     if strategy is None:
         strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"
     if not space and own:
-        raise ConfigError(f"{option_name(own[0])} belongs to the search of a space; add --space, such as nasbench201")
+        raise ConfigError(needs_space(own[0]))
     texts = settings.get("space_set", ())
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:

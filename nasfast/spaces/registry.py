@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from nasfast.errors import SpaceError
+from nasfast.utils.convert import Converter
 from nasfast.utils.registry import Registry
+from nasfast.utils.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+_convert = Converter(texts=True, words={int: "a whole number", float: "a number"}, error=SpaceError)
 
 SPACES: Registry[Callable[..., Space]] = Registry(
     "space",
@@ -97,27 +100,7 @@ def space_settings(name: str) -> dict[str, Any]:
         SpaceError: There is no space of this name.
     """
     if name not in SPACES:
-        close = difflib.get_close_matches(name, SPACES, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise SpaceError(f"unknown space {name!r}: expected one of {', '.join(SPACES)}{hint}")
+        raise SpaceError(f"unknown space {name!r}: expected one of {', '.join(SPACES)}{did_you_mean(name, SPACES)}")
     maker: Any = SPACES[name]
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
     return {key: hints[key] for key in inspect.signature(maker).parameters}
-
-
-def _convert(where: str, kind: Any, value: Any) -> Any:
-    """A value, or its text, in the type of its setting: int, float, a pair, or a sequence of one of these."""
-    parts, mark = get_args(kind), {Sequence: ",", tuple: ":"}.get(get_origin(kind))
-    if mark is None:
-        try:
-            if isinstance(value, (str, int) if kind is int else (str, int, float)) and not isinstance(value, bool):
-                return kind(value)
-        except ValueError:
-            pass
-        raise SpaceError(f"{where} must be {'a whole number' if kind is int else 'a number'}, got {value!r}")
-    items = value.split(mark) if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)) or (mark == ":" and len(items) != len(parts)):
-        example = f"numbers joined by {mark!r}"
-        raise SpaceError(f"{where} must be {'two ' if mark == ':' else ''}{example}, got {value!r}")
-    kinds = parts if mark == ":" else parts * len(items)
-    return tuple(_convert(where, part, item) for part, item in zip(kinds, items, strict=True))

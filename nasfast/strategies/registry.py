@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from nasfast.errors import ConfigError
+from nasfast.utils.convert import Converter
 from nasfast.utils.registry import Registry
+from nasfast.utils.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from nasfast.strategies.base import Strategy
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+_convert = Converter(texts=True)
 
 DIFFERENTIABLE = ("darts", "pcdarts", "gdas", "snas", "drnas")
 """Strategies that search by gradients, with a network that mixes all candidates."""
@@ -81,8 +83,7 @@ def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strat
         ConfigError: An unknown name or setting, or a value of another type or out of range.
     """
     if name not in STRATEGIES:
-        close = difflib.get_close_matches(name, STRATEGIES, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, STRATEGIES)
         raise ConfigError(f"unknown strategy {name!r}: expected one of {', '.join(STRATEGIES)}{hint}")
     maker = STRATEGIES[name]
     kind: Any = maker.func if isinstance(maker, partial) else maker
@@ -94,22 +95,3 @@ def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strat
             raise ConfigError(f"{name} has no setting {key!r}; expected one of {', '.join(known) or 'none'}")
         given[key] = _convert(f"{name}: {key}", hints[key], value)
     return maker(**given)
-
-
-def _convert(where: str, kind: Any, value: Any) -> Any:
-    """A value, or its text, in the type of its setting."""
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, got {value!r}")
-        return value
-    if kind is str and isinstance(value, str):  # an architecture may be all digits
-        return value
-    try:
-        found = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        found = value
-    if kind is float and isinstance(found, int) and not isinstance(found, bool):
-        found = float(found)
-    if not isinstance(found, kind) or (kind is not bool and isinstance(found, bool)):
-        raise ConfigError(f"{where} must be of type {kind.__name__}, got {value!r}")
-    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nasfast.errors import ConfigError
 
@@ -55,6 +57,15 @@ class RetrainConfig:
         for name in ("drop_path", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"retrain: {name} must be in [0, 1), got {getattr(self, name)}")
+
+    @classmethod
+    def like(cls, settings: Any, names: Iterable[str], **own: Any) -> RetrainConfig:
+        """What ``settings`` have under these ``names``, and ``own`` beside it."""
+        return cls(**{name: getattr(settings, name) for name in names}, **own)
+
+    def plain(self) -> RetrainConfig:
+        """The same for a network that is not made of cells: it has no auxiliary head, and drops no path."""
+        return replace(self, drop_path=0.0, auxiliary=False)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], quoted: bool = False) -> str:
     """``; did you mean NAME?`` for the name that is closest, nothing where none is close."""
     close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {repr(close[0]) if quoted else close[0]}?" if close else ""
 
 
 def must_be_one_of(name: str, known: Iterable[str]) -> str:

@@ -82,7 +82,7 @@ def test_meter_counts_all_sittings_and_workers(monkeypatch):
 
 def test_hours_of_a_gpu_need_one():
     expected = r"--budget '3 gpu-hours' counts hours of a GPU; it needs --device cuda, got cpu"
-    for make in (OneShotConfig.of, BlackBoxConfig.of, lambda settings: SearchConfig.for_data(**settings)):
+    for make in (OneShotConfig.of, BlackBoxConfig.of, SearchConfig.of):
         table = {"table": "t"} if make == BlackBoxConfig.of else {}
         with pytest.raises(ConfigError, match=expected):
             make({"budget": "3 gpu-hours", **table})
@@ -90,7 +90,7 @@ def test_hours_of_a_gpu_need_one():
 
 def test_a_search_by_gradients_counts_no_trials():
     with pytest.raises(ConfigError, match="counts trials, which a search by gradients has not; see --epochs"):
-        SearchConfig.for_data(budget="20 trials")
+        SearchConfig.of({"budget": "20 trials"})
 
 
 def test_one_limit_of_evaluations(tmp_path):

@@ -31,7 +31,7 @@ _TIMES = ("seconds", "spent", "images_per_second", "peak_memory_bytes")
 
 def tiny_config(**settings: Any) -> SearchConfig:
     """A search of seconds on real digits."""
-    return SearchConfig.for_data(**{**TINY, **settings})
+    return SearchConfig.of({**TINY, **settings})
 
 
 def tiny_options(**settings: Any) -> list[str]:

@@ -188,14 +188,9 @@ def _training(config: BlackBoxConfig, space: Space) -> tuple[TrainSettings, Fide
     """How architectures are trained, and at which fidelity."""
     if config.fidelity_set and type(architectures_of(space)) is not type(architectures_of(config.make_space())):
         raise ConfigError(f"--fidelity-set belongs to a space by name, got one of your own, {space.name}")
-    settings = TrainSettings(
-        batch_size=config.batch_size,
-        lr=config.lr,
-        held_out=config.held_out,
-        seed=config.seed,
-        device=config.device,
+    return config.training(), Fidelity(
+        config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space()
     )
-    return settings, Fidelity(config.epochs, config.fidelity_images, config.fidelity_size, config.smaller_space())
 
 
 _BY_IMAGES: dict[str, Callable[[BlackBoxConfig, Space, DataSet, Path], Estimator]] = {

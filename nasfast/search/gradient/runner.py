@@ -67,7 +67,7 @@ def run_gradient(
     """Search and retrain in a new run folder.
 
     Args:
-        config: What to do; :meth:`SearchConfig.for_data` gives sensible defaults for a data set.
+        config: What to do; :meth:`SearchConfig.of` gives sensible defaults for a data set.
         out: The run folder, which must not exist (or be empty).
         progress: Where to show progress; nowhere by default.
         space: A space of your own, in place of the one that ``config`` names.
@@ -88,7 +88,7 @@ def run_gradient(
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
     dataset = load_run_data(config, progress)
-    loop = SearchLoop(config, dataset, space or config.make_space())
+    loop = SearchLoop(config, dataset, space or config.searched_space())
     check_table(loop)
     content = {"search": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
@@ -110,10 +110,10 @@ def resume_gradient(
         stored = run.read_config().get("search")
         if not isinstance(stored, dict):
             raise RunError(f"{run.config_path} holds no search settings")
-        config = SearchConfig.for_data(**stored)
+        config = SearchConfig.of(stored)
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space or 'cells'}, got the space {space.name}")
-        space = space or config.make_space()
+        space = space or config.searched_space()
         done = _finished_result(run, config, space)
         if done is not None:
             return done
@@ -136,7 +136,7 @@ def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientRes
     loop.run(run, progress)
     derived = loop.strategy.derive()
     if not isinstance(derived, Genotype):
-        training = replace(config.retrain_config(), auxiliary=False, drop_path=0.0)
+        training = config.retrain_config().plain()
         found, results = finish_space(run, loop, derived, training, config.seed + SEED_RANDOM, progress)
         return GradientResult(path=run.path, found=found, epochs=loop.epoch, stopped=loop.stopped, results=results)
     derived.save(run.genotype_path)

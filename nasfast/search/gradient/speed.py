@@ -48,7 +48,7 @@ def measure_steps(config: SearchConfig, progress: Progress | None = None) -> Ste
     """
     use_threads(config.threads)
     dataset = load_run_data(config, progress or Progress(quiet=True))
-    space = config.make_space()
+    space = config.searched_space()
     loops = [SearchLoop(replace(config, fused=fused, warmup_epochs=0), dataset, space) for fused in (True, False)]
     times: list[list[float]] = [[], []]
     for _ in range(_STEPS):

@@ -208,12 +208,12 @@ def test_bad_settings_write_nothing(tmp_path):
 )
 def test_impossible_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
-        SearchConfig.for_data(**settings)
+        SearchConfig.of(settings)
 
 
 def test_settings_by_data_and_strategy():
-    darts, pcdarts = SearchConfig.for_data("cifar10"), SearchConfig.for_data("cifar10", strategy="pcdarts")
+    darts, pcdarts = (SearchConfig.of({"data": "cifar10", "strategy": name}) for name in ("darts", "pcdarts"))
     assert (darts.channels, darts.layers, darts.epochs, darts.batch_size, darts.lr) == (16, 8, 50, 64, 0.025)
     assert (pcdarts.batch_size, pcdarts.lr, pcdarts.arch_lr, pcdarts.warmup_epochs) == (256, 0.1, 6e-4, 15)
-    assert SearchConfig.for_data("digits", strategy="pcdarts", epochs=10).warmup_epochs == 3
-    assert SearchConfig.for_data("digits", epochs=3, lr=1).lr == 1.0
+    assert SearchConfig.of({"strategy": "pcdarts", "epochs": 10}).warmup_epochs == 3
+    assert SearchConfig.of({"epochs": 3, "lr": 1}).lr == 1.0

@@ -33,7 +33,7 @@ def tiny(**settings):
         "threads": 1,
         "checkpoint_seconds": 1e9,
     }
-    return SearchConfig.for_data("digits", **{**defaults, **settings})
+    return SearchConfig.of({**defaults, **settings})
 
 
 @pytest.mark.parametrize("strategy", DIFFERENTIABLE)
