@@ -192,7 +192,7 @@ class BlackBoxConfig(CandidateOptions, ZeroCostOptions, TableOptions, WorkerOpti
 
     @classmethod
     def fitted(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`SpaceChoice.fitted`; what has scores in a table stays as it is."""
+        """See :meth:`nasfast.config.space.SpaceChoice.fitted`; what has scores in a table stays as it is."""
         return super().fitted(given) if "data" in cls.known(given) else dict(given)
 
 

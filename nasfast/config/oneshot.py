@@ -89,7 +89,7 @@ class OneShotConfig(RetrainOptions, ChildOptions, SgdOptions, WorkerOptions, pan
 
     @classmethod
     def fitted(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`SpaceChoice.fitted`; few epochs too."""
+        """See :meth:`nasfast.config.space.SpaceChoice.fitted`; few epochs too."""
         if given.get("data", cls.data) != "digits":
             return dict(given)
         fair = _DIGITS_FAIR if given.get("strategy") == "fairnas" else {}
