@@ -152,5 +152,5 @@ def test_a_table_is_searched_for_so_long(tmp_path):
     command = ["search", "--space", "nasbench-macro", "--table", str(table), "--strategy", "random", "--budget", "1s"]
     result = RUNNER.invoke(app, [*command, "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    assert "the budget is spent: 0:01 of 0:01" in result.output
-    assert len(logged(tmp_path / "run")) > 100
+    assert re.search(r"the budget is spent: 0:\d\d of 0:01", result.output)
+    assert f"{len(logged(tmp_path / 'run'))} evaluations" in result.output
