@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from nasfast.kernels.primitives import PRIMITIVES
-from nasfast.report.palette import css_name, state_html
+from nasfast.report.palette import css_name, state_label
 from nasfast.report.run_data import RunData
 from nasfast.spaces.genotype import Genotype
 
@@ -61,17 +63,47 @@ def chosen(genotype: Genotype | None, cell: str) -> dict[tuple[int, int], str]:
     return {(source, 2 + i // 2): name for i, (name, source) in enumerate(pairs)}
 
 
-def _edge_shares(data: RunData, cell: str, edges: int) -> list[str]:
-    """What to add to the text of each edge: its own weight at the end, where the search learns one (PC-DARTS)."""
+@dataclass(frozen=True)
+class Panel:
+    """One edge or decision: its weights drawn, and the candidate that was kept or weighs most.
+
+    Attributes:
+        ends: Labels of both states of an edge; () of a decision, which has a name.
+        share: Weight of an edge itself at the end, where the search learns one (PC-DARTS).
+    """
+
+    svg: Markup
+    shown: str
+    weight: float
+    kept: bool = True
+    name: str = ""
+    ends: tuple[str, ...] = ()
+    column: int = 0
+    row: int = 0
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Panels of one scale, ``span``; ``even`` is the weight of each candidate where all weigh the same."""
+
+    panels: list[Panel]
+    span: tuple[float, float]
+    title: str = ""
+    even: float = 0.0
+    columns: int = 0
+
+
+def _edge_shares(data: RunData, cell: str, edges: int) -> list[float | None]:
     betas = data.epochs[-1].get(f"betas_{cell}")
     if not isinstance(betas, list) or len(betas) != edges or not all(isinstance(b, (int, float)) for b in betas):
-        return [""] * edges
-    return [f"<br>edge {b:.3f}" for b in betas]
+        return [None] * edges
+    return betas
 
 
 def _small_chart(
     weights: list[list[float]], primitives: Sequence[str], span: tuple[float, float], kept: str | None
-) -> str:
+) -> Markup:
     """Lines of one edge: ``weights`` is [epoch][primitive]; the kept primitive is drawn last and stronger."""
     epochs = len(weights)
     low, high = span
@@ -91,27 +123,27 @@ def _small_chart(
         strong = " kept" if primitives[k] == kept else ""
         lines.append(f'<polyline class="{css_name(primitives[k])}{strong}" points="{" ".join(points)}"/>')
     even = f"{height(1 / len(primitives)):.1f}"
-    return (
+    return Markup(
         f'<svg viewBox="0 0 {_W:.0f} {_H:.0f}" preserveAspectRatio="none" aria-hidden="true">'
         f'<line class="even" x1="0" x2="{_W:.0f}" y1="{even}" y2="{even}"/>{"".join(lines)}</svg>'
     )
 
 
-def _span(matrices: list[Matrix]) -> tuple[float, float]:
-    """What every panel of a cell shows: all its weights and the even share, with a little air."""
-    values = [value for m in matrices for row in m for value in row] + [1 / len(matrices[0][0])]
+def _span(values: list[float]) -> tuple[float, float]:
+    """What every panel of a grid shows, with a little air."""
     low, high = min(values), max(values)
     air = max(0.06 * (high - low), 1e-4)
     return max(low - air, 0.0), high + air
 
 
-def alpha_grid(data: RunData, cell: str) -> str:
-    """All edges of a cell as a triangle of small charts, target by row and source by column; "" without alphas."""
+def alpha_grid(data: RunData, cell: str) -> Grid | None:
+    """All edges of a cell as a triangle of small charts, target by row and source by column; None without alphas."""
     matrices = history(data, cell)
     if not matrices:
-        return ""
+        return None
     primitives = primitives_of(data, len(matrices[0][0]))
-    span = _span(matrices)
+    even = 1 / len(primitives)
+    span = _span([value for m in matrices for row in m for value in row] + [even])
     kept = chosen(data.genotype, cell)
     ends = edge_ends(len(matrices[0]))
     states = ends[-1][1] + 2
@@ -123,21 +155,20 @@ def alpha_grid(data: RunData, cell: str) -> str:
         best = max((k for k in range(len(last)) if primitives[k] != "none"), key=lambda k: last[k], default=0)
         name = kept.get((source, target))
         shown = name or primitives[best]
-        value = last[primitives.index(shown)] if shown in primitives else last[best]
-        mark = "kept" if name else "dropped"
         panels.append(
-            f'<div class="edge-panel {mark}" style="--col:{source + 1};--row:{target - 1}">'
-            f"<h4>{state_html(source, states)} → {state_html(target, states)}</h4>"
-            f"{_small_chart(weights, primitives, span, name)}"
-            f'<p class="{css_name(shown)}"><b>{escape(shown)}</b> {value:.3f}{shares[edge]}</p></div>'
+            Panel(
+                svg=_small_chart(weights, primitives, span, name),
+                shown=shown,
+                weight=last[primitives.index(shown)] if shown in primitives else last[best],
+                kept=name is not None,
+                ends=(state_label(source, states), state_label(target, states)),
+                column=source + 1,
+                row=target - 1,
+                share=shares[edge],
+            )
         )
     title = "Normal cell" if cell == "normal" else "Reduction cell"
-    return (
-        f"<h3>{title}</h3>"
-        f'<p class="caption">Every panel spans {span[0]:.3f} to {span[1]:.3f}; the dotted line is the even '
-        f"share {1 / len(primitives):.3f}. Framed edges were kept.</p>"
-        f'<div class="triangle" style="--cols:{states - 2}">{"".join(panels)}</div>'
-    )
+    return Grid(panels, span, title, even, states - 2)
 
 
 def decision_grid(
@@ -145,7 +176,7 @@ def decision_grid(
     values: Sequence[Sequence[str]],
     weights: Sequence[Sequence[Sequence[float]]],
     kept: Sequence[str],
-) -> str:
+) -> Grid:
     """A small chart per decision of a space.
 
     Args:
@@ -153,36 +184,12 @@ def decision_grid(
         weights: [epoch][decision][candidate].
         kept: The candidate that was derived for each; empty where none was yet.
     """
-    flat = [weight for epoch in weights for row in epoch for weight in row]
-    air = max(0.06 * (max(flat) - min(flat)), 1e-4)
-    span = (max(min(flat) - air, 0.0), max(flat) + air)
+    span = _span([weight for epoch in weights for row in epoch for weight in row])
     panels = []
     for decision, (name, candidates) in enumerate(zip(names, values, strict=True)):
         lines = [list(epoch[decision]) for epoch in weights]
         last = lines[-1]
         shown = kept[decision] if kept else candidates[max(range(len(last)), key=lambda k: last[k])]
-        panels.append(
-            f'<div class="edge-panel kept"><h4>{escape(name)}</h4>{_small_chart(lines, candidates, span, shown)}'
-            f'<p class="{css_name(shown)}"><b>{escape(shown)}</b> {last[candidates.index(shown)]:.3f}</p></div>'
-        )
-    caption = f"Every panel spans {span[0]:.3f} to {span[1]:.3f}; the dotted line is the even share."
-    return f'<p class="caption">{caption}</p><div class="decisions">{"".join(panels)}</div>'
-
-
-ALPHA_CSS = (
-    ".decisions{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px}"
-    ".decisions .edge-panel{grid-column:auto;grid-row:auto}"
-    ".triangle{display:grid;grid-template-columns:repeat(var(--cols),minmax(0,1fr));gap:10px}"
-    ".edge-panel{grid-column:var(--col);grid-row:var(--row);border:1px solid var(--hair);border-radius:6px;"
-    "padding:6px 8px;min-width:0}"
-    ".edge-panel.kept{border-color:var(--ink);background:var(--card)}"
-    ".edge-panel h4{margin:0 0 4px;font:12.5px var(--sans)}"
-    ".edge-panel p{margin:4px 0 0;font:11px var(--mono);overflow-wrap:anywhere}"
-    ".edge-panel p b{font-weight:600;color:var(--c)}.edge-panel.dropped p{color:var(--soft)}"
-    ".edge-panel svg{display:block;width:100%;height:64px}"
-    ".edge-panel polyline{fill:none;stroke:var(--c);stroke-width:1.5;vector-effect:non-scaling-stroke}"
-    ".edge-panel .kept{stroke-width:3}"
-    ".edge-panel .even{stroke:var(--rule);stroke-dasharray:2 3;vector-effect:non-scaling-stroke}"
-    "@media(max-width:760px){.triangle{grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}"
-    ".edge-panel{grid-column:auto;grid-row:auto}}"
-)
+        svg = _small_chart(lines, candidates, span, shown)
+        panels.append(Panel(svg, shown, last[candidates.index(shown)], name=name))
+    return Grid(panels, span)

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nasfast.report import blackbox, comparison, oneshot
-from nasfast.report import gradient as space
-from nasfast.report.page import render
+from nasfast.report import blackbox, comparison, gradient, oneshot
 from nasfast.report.run_data import load_run
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
@@ -35,8 +33,8 @@ def _gradient_page(path: Path, config: dict[str, Any]) -> str:
     """Of a search by gradients, of a space or of cells; as much of it as there is where config.json is damaged."""
     settings = config.get("search", {})
     if isinstance(settings, dict) and settings.get("space", "") not in ("", "darts"):
-        return space.render(space.SpaceRun(path))
-    return render(load_run(path))
+        return gradient.render_space(gradient.SpaceRun(path))
+    return gradient.render_cells(load_run(path))
 
 
 _PAGES: dict[str, Callable[[Path, dict[str, Any]], str]] = {

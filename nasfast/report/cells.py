@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nasfast.report.palette import colour_rules, css_name, family_title, primitive_classes, state_label
+from nasfast.report.page import asset
+from nasfast.report.palette import css_name, family_title, palette_css, state_label
 
 _COLUMN = 61.0  # distance between states, in SVG units
 _STATE_W, _STATE_H = 43.0, 28.0
@@ -186,22 +187,8 @@ def draw_arcs(arcs: Sequence[Arc], concat: Iterable[int], title: str, labels: Se
     return "".join(parts)
 
 
-CELL_CSS = (
-    ".cell{font:11px ui-monospace,'SFMono-Regular',Menlo,Consolas,'DejaVu Sans Mono',monospace}"
-    ".cell .edge{fill:none;stroke:var(--c);stroke-width:1.8}"
-    ".cell .head{fill:var(--c)}"
-    ".cell .join{fill:none;stroke:var(--rule);stroke-width:1.3}"
-    ".cell .state rect{fill:var(--card);stroke:var(--ink);stroke-width:1.3}"
-    ".cell .outer rect{fill:var(--ink)}"
-    ".cell .state text{fill:var(--ink);font-size:13px}"
-    ".cell .outer text{fill:var(--paper)}"
-    ".cell .op rect{fill:var(--card);stroke:var(--c);stroke-width:1.3}"
-    ".cell .op text{fill:var(--ink)}"
-)
-
-
 def cell_svg(pairs: Iterable[tuple[str, int]], concat: Iterable[int], title: str) -> str:
-    """SVG of a derived cell, to be styled by the page it is put in (see :data:`CELL_CSS`)."""
+    """SVG of a derived cell, to be styled by the page it is put in (see ``templates/cell.css``)."""
     return draw_arcs(genotype_arcs(pairs), concat, title)
 
 
@@ -212,7 +199,5 @@ def search_cell_svg(steps: int, multiplier: int, primitives: Sequence[str], titl
 
 def standalone(svg: str) -> str:
     """The same drawing as a file of its own, which follows the reader's light or dark preference."""
-    light = f":root{{--ink:#1f1d1a;--paper:#fff;--card:#fff;--rule:#a9a397;{colour_rules('light')}}}"
-    dark = f":root{{--ink:#ece8e1;--paper:#16161a;--card:#16161a;--rule:#6d685f;{colour_rules('dark')}}}"
-    style = f"{light}@media(prefers-color-scheme:dark){{{dark}}}{primitive_classes()}{CELL_CSS}"
+    style = palette_css() + asset("drawing.css") + asset("cell.css")
     return svg.replace("</title>", f"</title><style>{style}</style>", 1) + "\n"

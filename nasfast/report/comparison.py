@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from nasfast.errors import RunError
-from nasfast.report import sections
 from nasfast.report.curves import Scale
-from nasfast.report.page import frame
+from nasfast.report.formats import short_number
+from nasfast.report.page import Table, render_page
 from nasfast.report.run_data import RunData
-from nasfast.report.scatter import short_number
 
 _WIDTH, _HEIGHT = 1080.0, 560.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 350.0, 16.0, 44.0
@@ -47,55 +48,38 @@ def load_comparison(path: Path) -> dict[str, Any]:
 
 def render(path: Path, config: dict[str, Any]) -> str:
     """The whole page."""
-    settings, content = config["compare"], load_comparison(path)
-    subtitle = f"space {settings['space']}, data {Path(settings['data']).name}, seed {settings['seed']}"
-    data = RunData(name=path.resolve().name, path=path, config=config)
+    data, content = RunData(name=path.resolve().name, path=path, config=config), load_comparison(path)
     rows = content.get("estimators", [])
-    if not rows:
-        body = sections.section("comparison", "Estimators", "", sections.absent("The comparison is not finished."))
-        return frame(data.name, str(config.get("nasfast", "")), subtitle, "", body)
-    lead = (
-        f"Kendall's tau of each estimator's scores with the accuracy after the full training of {rows[0]['count']} "
-        "architectures, over what an estimate costs; bars are 95 % bootstrap intervals over architectures. What is "
-        "spent once for all (a shared network, a parent, the trainings a predictor learns from) is shared among them."
+    costs = {"flops": "FLOPs an architecture", "seconds": "seconds an architecture"}
+    return render_page(
+        "comparison.html",
+        data,
+        settings=config["compare"],
+        folder=Path(config["compare"]["data"]).name,
+        charts={label: Markup(comparison_svg(rows, key, label)) for key, label in costs.items()},
+        table=_table(rows),
+        architectures=rows[0]["count"] if rows else 0,
+        omitted=content.get("omitted", {}),
     )
-    charts = _wide(chart(rows, "flops", "FLOPs an architecture") + chart(rows, "seconds", "seconds an architecture"))
-    omitted = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in content.get("omitted", {}).items())
-    left_out = f"<h3>Left out</h3><ul>{omitted}</ul>" if omitted else ""
-    body = sections.section("comparison", "Rank correlation against cost", lead, charts)
-    body += sections.section("table", "Every estimator", "", _wide(table(rows)) + left_out)
-    body += sections.setting(data)
-    return frame(data.name, str(config.get("nasfast", "")), subtitle, "", body)
-
-
-def _wide(html: str) -> str:
-    """What stays as wide as it is, and is moved sideways on a narrow screen."""
-    return f'<div class="wide">{html}</div>'
 
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row]) -> Table:
     """All numbers, best tau first."""
     ranked = sorted(rows, key=lambda row: -math.inf if row["tau"] is None else row["tau"], reverse=True)
     cells = [
         [
-            escape(row["name"]), _number(row["tau"]), f"{_number(row['low'], 2)} … {_number(row['high'], 2)}",
+            row["name"], _number(row["tau"]), f"{_number(row['low'], 2)} … {_number(row['high'], 2)}",
             _number(row["spearman"]), short_number(row["flops"]), f"{row['seconds']:.3g}",
             "-" if row["uncertainty"] is None else f"{row['uncertainty']:.3g}", str(row["count"]),
         ]
         for row in ranked
     ]  # fmt: skip
     head = ("estimator", "tau", "95 %", "Spearman", "FLOPs", "seconds", "mean uncertainty", "architectures")
-    return sections.table(head, cells)
-
-
-def chart(rows: Sequence[Row], key: str, label: str) -> str:
-    """Tau over one cost as an HTML figure."""
-    title = f"Kendall's tau against {label}"
-    return f'<figure class="chart"><h3>{escape(title)}</h3>{comparison_svg(rows, key, label)}</figure>'
+    return Table(head, cells)
 
 
 def comparison_svg(rows: Sequence[Row], key: str, label: str) -> str:

@@ -1,4 +1,4 @@
-"""Line charts as self-contained SVG, with an optional read-out that follows the pointer."""
+"""Line charts: their SVG, and what a read-out that follows the pointer says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from markupsafe import Markup
+
+from nasfast.report.run_data import Row, number
 
 _WIDTH, _HEIGHT = 430.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 14.0, 12.0, 34.0
@@ -28,6 +32,12 @@ class Series:
         return [(x, y) for x, y in self.points if y is not None and math.isfinite(y)]
 
 
+def series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool = False) -> Series:
+    """The number ``key`` of the rows over their epochs."""
+    points = [(x, number(row, key)) for row in rows if (x := number(row, "epoch")) is not None]
+    return Series(name, points, style, dashed)
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart before it is drawn. ``unit`` is "percent" for fractions of one, else "number" or "count"."""
@@ -38,6 +48,33 @@ class Chart:
     x_label: str = "epoch"
     marks: Sequence[tuple[float, str]] = ()
     caption: str = ""
+
+    @property
+    def drawn(self) -> list[Series]:
+        """Those that have a point."""
+        return [series for series in self.series if series.drawn]
+
+    @property
+    def svg(self) -> Markup:
+        """The drawing; of a chart with a point."""
+        frame = _frame(self)
+        return Markup(
+            f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img"><title>{escape(self.title)}</title>'
+            f"{_axes(self, frame)}{_lines(self, frame.x, frame.y)}"
+            f'<line class="cursor" x1="0" x2="0" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
+        )
+
+    @property
+    def readout(self) -> str:
+        """JSON for the page's script: for every x, where it is and what to say."""
+        values: dict[float, list[str]] = {}
+        for series in self.drawn:
+            for px, py in series.drawn:
+                values.setdefault(px, []).append(f"{series.name} {format_value(py, self.unit)}")
+        x = _frame(self).x
+        return json.dumps(
+            [[round(x(px), 1), f"{self.x_label} {px:.0f}: " + ", ".join(values[px])] for px in sorted(values)]
+        )
 
 
 def nice_ticks(low: float, high: float, target: int = 5, whole: bool = False) -> list[float]:
@@ -96,15 +133,36 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def _axes(chart: Chart, x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], left: float) -> str:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+@dataclass(frozen=True)
+class _Frame:
+    """Where a chart's values go, and its ticks."""
+
+    x: Scale
+    y: Scale
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+    left: float
+
+
+def _frame(chart: Chart) -> _Frame:
+    points = [point for series in chart.drawn for point in series.drawn]
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
+    x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
+    left = max(_LEFT, max(len(label) for label in tick_labels(y_ticks, chart.unit)) * _TICK_CHAR + 9)
+    x = Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
+    return _Frame(x, Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP), x_ticks, y_ticks, left)
+
+
+def _axes(chart: Chart, frame: _Frame) -> str:
+    x, left, right, bottom = frame.x, frame.left, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
-    for tick, label in zip(y_ticks, tick_labels(y_ticks, chart.unit), strict=True):
-        at = y(tick)
+    for tick, label in zip(frame.y_ticks, tick_labels(frame.y_ticks, chart.unit), strict=True):
+        at = frame.y(tick)
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 7:.1f}" y="{at + 3.8:.1f}" text-anchor="end">{label}</text>')
     parts.append(f'<line class="axis" x1="{left:.1f}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    for tick in x_ticks:
+    for tick in frame.x_ticks:
         label = f"{tick:.0f}"
         parts.append(
             f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
@@ -128,76 +186,3 @@ def _lines(chart: Chart, x: Scale, y: Scale) -> str:
             dots = "".join(f'<circle cx="{x(px):.1f}" cy="{y(py):.1f}" r="2.2"/>' for px, py in series.drawn)
             parts.append(f'<g class="dots {series.style}">{dots}</g>')
     return "".join(parts)
-
-
-def _readout_data(chart: Chart, x: Scale) -> str:
-    """JSON for the page's script: for every x, where it is and what to say."""
-    values: dict[float, list[str]] = {}
-    for series in chart.series:
-        for px, py in series.drawn:
-            values.setdefault(px, []).append(f"{series.name} {format_value(py, chart.unit)}")
-    rows = [[round(x(px), 1), f"{chart.x_label} {px:.0f}: " + ", ".join(values[px])] for px in sorted(values)]
-    return escape(json.dumps(rows), quote=True)
-
-
-def line_chart(chart: Chart) -> str:
-    """The chart as an HTML figure: title, legend, SVG, and a line for the read-out. Empty charts say so."""
-    points = [point for series in chart.series for point in series.drawn]
-    head = f"<h3>{escape(chart.title)}</h3>"
-    if not points:
-        return f'<figure class="chart">{head}<p class="absent">Nothing was logged.</p></figure>'
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
-    x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
-    left = max(_LEFT, max(len(label) for label in tick_labels(y_ticks, chart.unit)) * _TICK_CHAR + 9)
-    x = Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
-    y = Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
-    legend = "".join(
-        f'<li class="{s.style}{" dashed" if s.dashed else ""}"><i></i>{escape(s.name)}</li>'
-        for s in chart.series
-        if s.drawn
-    )
-    caption = f'<p class="caption">{escape(chart.caption)}</p>' if chart.caption else ""
-    return (
-        f'<figure class="chart" data-points="{_readout_data(chart, x)}">{head}<ul class="keys">{legend}</ul>'
-        f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img"><title>{escape(chart.title)}</title>'
-        f"{_axes(chart, x, y, x_ticks, y_ticks, left)}{_lines(chart, x, y)}"
-        f'<line class="cursor" x1="0" x2="0" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
-        f'<output class="readout">&nbsp;</output>{caption}</figure>'
-    )
-
-
-READOUT_SCRIPT = """
-for (const figure of document.querySelectorAll('figure[data-points]')) {
-  const points = JSON.parse(figure.dataset.points);
-  const svg = figure.querySelector('svg'), cursor = figure.querySelector('.cursor');
-  const output = figure.querySelector('output');
-  if (!points.length) continue;
-  svg.addEventListener('pointermove', event => {
-    const box = svg.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
-    const near = points.reduce((a, b) => Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a);
-    cursor.setAttribute('x1', near[0]);
-    cursor.setAttribute('x2', near[0]);
-    cursor.style.opacity = 1;
-    output.textContent = near[1];
-  });
-  svg.addEventListener('pointerleave', () => { cursor.style.opacity = 0; output.textContent = '\\u00a0'; });
-}
-"""
-
-CHART_CSS = (
-    ".chart svg{display:block;width:100%;height:auto;font:11.5px var(--sans)}"
-    ".chart .grid{stroke:var(--hair)}.chart .axis{stroke:var(--rule)}.chart .tick{fill:var(--soft)}"
-    ".line{fill:none;stroke:var(--s);stroke-width:2;stroke-linejoin:round}.line.dashed{stroke-dasharray:5 4}"
-    ".dots circle{fill:var(--s)}"
-    ".s1{--s:var(--a)}.s2{--s:var(--b)}.s3{--s:var(--p-skip-connect)}.s4{--s:var(--p-dil-conv-3x3)}"
-    ".mark line{stroke:var(--alert);stroke-dasharray:2 3}.mark circle{fill:var(--alert)}"
-    ".cursor{stroke:var(--ink);opacity:0}"
-    ".keys{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:0 0 6px;padding:0;font-size:13px}"
-    ".keys i{display:inline-block;width:18px;height:0;border-top:3px solid var(--s);vertical-align:middle;"
-    "margin-right:6px}.keys .dashed i{border-top-style:dashed}"
-    ".readout{display:block;font:12px var(--mono);color:var(--soft);min-height:2.6em;line-height:1.3;"
-    "overflow-wrap:anywhere}"
-    ".caption{margin:0;font-size:13px;color:var(--soft)}"
-)

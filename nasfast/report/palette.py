@@ -7,7 +7,8 @@ has never met still gets a colour and a place in the legend.
 from __future__ import annotations
 
 import re
-from html import escape
+
+from markupsafe import Markup
 
 # CSS class suffix -> (light, dark). Two shades within a family: the smaller kernel is the stronger one.
 PRIMITIVE_COLOURS: dict[str, tuple[str, str]] = {
@@ -61,32 +62,18 @@ def family_title(primitive: str) -> str:
     return "other"
 
 
-def colour_rules(scheme: str) -> str:
-    """CSS custom properties ``--p-...`` of one colour scheme, ``light`` or ``dark``."""
-    column = 0 if scheme == "light" else 1
-    rules = [f"--{css_name(name)}:{pair[column]}" for name, pair in PRIMITIVE_COLOURS.items()]
-    rules.append(f"--p-other:{OTHER_COLOUR[column]}")
-    return ";".join(rules)
-
-
-def primitive_classes() -> str:
-    """CSS that lets an element carry its primitive's colour as ``--c``."""
-    names = [css_name(name) for name in PRIMITIVE_COLOURS] + ["p-other"]
-    return "".join(f".{name}{{--c:var(--{name})}}" for name in names)
+def palette_css() -> Markup:
+    """Style sheet of the colours in both schemes, and of classes that give an element its primitive's as ``--c``."""
+    colours = {css_name(name): pair for name, pair in PRIMITIVE_COLOURS.items()} | {"p-other": OTHER_COLOUR}
+    light, dark = (";".join(f"--{name}:{pair[k]}" for name, pair in colours.items()) for k in (0, 1))
+    classes = "".join(f".{name}{{--c:var(--{name})}}" for name in colours)
+    return Markup(f":root{{{light}}}\n@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n{classes}")
 
 
 def state_label(index: int, states: int) -> str:
-    """Name of state ``index`` of a cell as SVG/HTML-free text: two inputs, then 0, 1, 2 ..., then the output."""
+    """Name of state ``index`` of a cell as text: two inputs, then 0, 1, 2 ..., then the output."""
     if index == 0:
         return "c_{k-2}"
     if index == 1:
         return "c_{k-1}"
     return "c_{k}" if index == states - 1 else str(index - 2)
-
-
-def state_html(index: int, states: int) -> str:
-    """The same name for HTML, with a real subscript."""
-    label = state_label(index, states)
-    if not label.startswith("c_"):
-        return escape(label)
-    return f"<i>c</i><sub>{escape(label[3:-1].replace('-', '−'))}</sub>"

@@ -28,6 +28,26 @@ class RunData:
     genotype: Genotype | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def version(self) -> str:
+        """Of the nasfast that made the run."""
+        return str(self.config.get("nasfast", "")).strip()
+
+    def column(self, key: str) -> list[float]:
+        """The numbers ``key`` of the epochs that have it."""
+        return [value for row in self.epochs if (value := number(row, key)) is not None]
+
+    def mean(self, key: str) -> float | None:
+        """Of a column; None where it has no number."""
+        column = self.column(key)
+        return sum(column) / len(column) if column else None
+
+    @property
+    def search_seconds(self) -> float | None:
+        """All that the epochs took; None where none says."""
+        seconds = self.column("seconds")
+        return sum(seconds) if seconds else None
+
     def result(self, label: str, key: str) -> float | None:
         """A number of the result row of ``label``, or None."""
         return number(self.results.get(label, {}), key)

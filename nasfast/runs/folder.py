@@ -26,7 +26,7 @@ class RunFolder:
     """Paths of one run and the files every part of nasfast shares. Make with :meth:`create`, reopen with :meth:`open`.
 
     Files: ``config.json``, ``metrics.jsonl``, ``checkpoint.pt``, ``genotype.json`` or ``architectures.json``,
-    ``trials.sqlite`` of a search on workers, ``optuna.sqlite3`` of one by Optuna's samplers and pruners,
+    ``trials.sqlite`` of a search on workers, ``optuna.journal`` of one by Optuna's samplers and pruners,
     ``report.html``, ``tensorboard/``.
     """
 
@@ -42,7 +42,7 @@ class RunFolder:
     architectures_path = property(lambda self: self.path / "architectures.json")
     trials_path = property(lambda self: self.path / "trials.sqlite")
     candidates_path = property(lambda self: self.path / "candidates")
-    study_path = property(lambda self: self.path / "optuna.sqlite3")
+    study_path = property(lambda self: self.path / "optuna.journal")
     report_path = property(lambda self: self.path / "report.html")
 
     @classmethod

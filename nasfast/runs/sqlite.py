@@ -11,12 +11,11 @@ from nasfast.errors import RunError
 
 
 @contextmanager
-def sqlite_errors(path: Path, wait: float, hint: str = "the run can be resumed from here") -> Iterator[None]:
+def sqlite_errors(path: Path, wait: float) -> Iterator[None]:
     """Raise RunError, which names the file, in place of what SQLite raises.
 
     Args:
         wait: Seconds that are waited for a lock.
-        hint: What to do.
     """
     try:
         yield
@@ -28,4 +27,4 @@ def sqlite_errors(path: Path, wait: float, hint: str = "the run can be resumed f
             text = "no space is left on its disk"
         elif "I/O" in text:
             text = "its disk cannot be written, or is full"
-        raise RunError(f"{path} cannot be used: {text}; {hint}") from error
+        raise RunError(f"{path} cannot be used: {text}; the run can be resumed from here") from error

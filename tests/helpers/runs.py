@@ -83,10 +83,16 @@ def search_state(run: Path) -> Any:
     return json.loads(load_checkpoint(run / "checkpoint.pt", "blackbox")["search"])
 
 
+def load_study(path: Path) -> optuna.Study:
+    """A run's study as any program of Optuna's reads it."""
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    return optuna.load_study(study_name=STUDY, storage=optuna.storages.JournalStorage(backend))
+
+
 def study_of(run: Path, times: bool = False) -> list[dict[str, Any]]:
     """The trials in a run's file of Optuna's, with the times of the clock or without."""
     found = []
-    for trial in optuna.load_study(study_name=STUDY, storage=f"sqlite:///{run / 'optuna.sqlite3'}").trials:
+    for trial in load_study(run / "optuna.journal").trials:
         what = {"number": trial.number, "state": trial.state.name, "values": trial.values, "params": trial.params}
         what |= {"rungs": trial.intermediate_values, "attrs": trial.user_attrs}
         found.append(what | ({"started": trial.datetime_start, "ended": trial.datetime_complete} if times else {}))

@@ -7,7 +7,6 @@ import math
 import random
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks, tick_labels
 from nasfast.spaces.genotype import Genotype
 from tests.helpers.devtools import Page, open_page
+from tests.helpers.page_text import PageText
 from tests.helpers.require import require
 
 NORMAL = (
@@ -120,29 +120,8 @@ def make_run(path: Path, epochs: int = 9, retrained: bool = True, genotype: bool
     return path
 
 
-class _Text(HTMLParser):
-    """Visible text and the tags and addresses of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.text, self.tags, self.addresses, self._hidden = "", [], [], 0
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
-        self._hidden += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.text += data
-
-
-def _read(run: Path) -> _Text:
-    return _Text(build_report(run).read_text(encoding="utf-8"))
+def _read(run: Path) -> PageText:
+    return PageText.read(build_report(run))
 
 
 def test_report_states_the_result_and_the_setting(tmp_path: Path) -> None:

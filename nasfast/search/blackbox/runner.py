@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,6 @@ from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.estimator import make_task, table_task, worker_estimator
 from nasfast.search.blackbox.found import logged_trials, write_found
-from nasfast.search.blackbox.optuna_study import StudyFile
 from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
@@ -140,7 +139,7 @@ def resume_blackbox(
         with open_search(run, plan) as session:
             if run.checkpoint_path.exists() or run.metrics.position > 0:
                 _load(run, session, plan)
-                _write_study(run, plan.strategy)
+                session.mirror()
             else:  # killed before the first checkpoint, which is written before the first step
                 _save(run, session, plan)
             finished = session.over() and run.architectures_path.is_file()
@@ -204,13 +203,24 @@ def open_search(run: RunFolder, plan: Plan) -> Iterator[Session]:
     if not config.workers:
         search = BlackBoxSearch(plan.problem, plan.strategy, config.most_evaluations, config.ask)
         gpus = float(config.device.startswith("cuda"))
-        yield Session(search, config.limits(), Meter(config.threads, gpus), charted=config.sees_images)
+        meter = Meter(config.threads, gpus)
+        yield Session(search, config.limits(), meter, charted=config.sees_images, mirror=_mirror(run, plan.strategy))
         return
     make = partial(worker_estimator, config.to_dict(), *own, str(run.candidates_path.resolve()), plan.supernet)
     with open_runner(run, config, make, plan.problem.space.decode) as runner:
         out = max(config.ask, _OUT * runner.pool.size)
         search = TrialSearch(plan.problem, plan.strategy, config.most_evaluations, out, runner)
-        yield Session(search, config.limits(), trial_meter(config, runner), runner.running)
+        mirror = _mirror(run, plan.strategy)
+        yield Session(search, config.limits(), trial_meter(config, runner), runner.running, mirror=mirror)
+
+
+def _mirror(run: RunFolder, strategy: Strategy) -> Callable[[], None]:
+    """What brings the file of Optuna's study up to date, where the strategy is Optuna's."""
+    if not isinstance(strategy, ASHA):
+        return lambda: None
+    from nasfast.search.blackbox.optuna_study import StudyFile
+
+    return StudyFile(run.study_path, strategy).write
 
 
 def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
@@ -271,13 +281,7 @@ def _save(run: RunFolder, session: Session, plan: Plan) -> None:
         "spent": session.to_state(),
     }
     save_checkpoint(run.checkpoint_path, _KIND, content)
-    _write_study(run, session.search.strategy)
-
-
-def _write_study(run: RunFolder, strategy: Strategy) -> None:
-    """Bring the file of Optuna's study up to date, where the strategy is Optuna's."""
-    if isinstance(strategy, ASHA):
-        StudyFile(run.study_path, strategy).write()
+    session.mirror()
 
 
 def _load(run: RunFolder, session: Session, plan: Plan) -> None:

@@ -30,6 +30,7 @@ class Session:
     Attributes:
         running: Trials on workers, for those who look on.
         charted: Trials go to TensorBoard too: not those of a table, of which there are thousands in a second.
+        mirror: Shows the trials in a file for another program.
     """
 
     search: BlackBoxSearch
@@ -37,6 +38,7 @@ class Session:
     meter: Meter
     running: Callable[[], Sequence[Running]] = tuple
     charted: bool = True
+    mirror: Callable[[], None] = lambda: None
 
     def spent(self) -> Spent:
         """Until now."""

@@ -223,7 +223,6 @@ class ASHA(MultiFidelity):
             decision.name: optuna.distributions.CategoricalDistribution(tuple(range(len(decision.values))))
             for decision in self.space.decisions
         }
-        self._changed: set[int] = set()
         with quiet_optuna():
             # Hyperband draws the bracket of a trial from the name of the study.
             self._study = optuna.create_study(
@@ -247,14 +246,12 @@ class ASHA(MultiFidelity):
         if self._waiting:
             return self._waiting.popleft()
         trial = self._study.ask(self._fixed)
-        self._changed.add(trial.number)
         return TrialKey(tuple(trial.params[decision.name] for decision in self.space.decisions), 0, trial)
 
     def result(self, asked: TrialKey, value: float | None) -> None:
         from optuna.trial import TrialState
 
         trial = asked.token
-        self._changed.add(trial.number)
         if value is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
@@ -275,19 +272,9 @@ class ASHA(MultiFidelity):
         found = next(budget for rung, budget in enumerate(self.rungs) if self._step(rung) == step)
         return step if found is None else found
 
-    def changed_trials(self) -> tuple[list[FrozenTrial], int]:
-        """Optuna's trials that are not as at the last :meth:`forget_changes`, and how many there are in all.
-
-        After :meth:`load` all have changed.
-
-        Their parameters are the choices of a row; their intermediate values have the pruner's steps.
-        """
-        trials = self._study.get_trials(deepcopy=False)
-        return [trials[number] for number in sorted(self._changed)], len(trials)
-
-    def forget_changes(self) -> None:
-        """Take trials as they are for written."""
-        self._changed.clear()
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's, not copied: their parameters are the choices of a row, their steps those of the pruner."""
+        return list(self._study.get_trials(deepcopy=False))
 
 
 @dataclass

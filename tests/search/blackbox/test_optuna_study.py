@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing, contextmanager
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,15 @@ import pytest
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import RunError
 from nasfast.estimators.table import TableEstimator
-from nasfast.search.blackbox.optuna_study import STUDY, StudyFile
+from nasfast.search.blackbox.optuna_study import STUDY, StudyFile, _distribution
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
+from nasfast.spaces.base import Decision
 from nasfast.spaces.joint import JointSpace
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import make_strategy
 from tests.helpers.require import require
-from tests.helpers.runs import logged, study_of
+from tests.helpers.runs import load_study, logged, study_of
 
 optuna = require("optuna")
 SPACE = NASBenchMacro()
@@ -56,7 +55,7 @@ def whole(table, tmp_path_factory):
 def test_trials_are_those_of_the_search(name, table, tmp_path):
     run = tmp_path / "run"
     result = run_blackbox(config_of(table, strategy=name, constraint=["params<=1.5M"]), run)
-    study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{run / 'optuna.sqlite3'}")
+    study = load_study(run / "optuna.journal")
     scores, rows = {}, logged(run)
     for row in rows:
         scores.setdefault(row["arch"], {})[int(row["metrics"]["budget"])] = row["metrics"]["score"]
@@ -81,27 +80,60 @@ def test_trials_are_those_of_the_search(name, table, tmp_path):
 def test_other_searches_have_none(table, tmp_path):
     for name in ("random", "successive-halving"):
         run_blackbox(config_of(table, strategy=name), tmp_path / name)
-        assert not (tmp_path / name / "optuna.sqlite3").exists()
+        assert not (tmp_path / name / "optuna.journal").exists()
 
 
-def test_tables_are_filled_as_optuna_fills_them(whole, tmp_path):
-    """A version of Optuna that keeps a study otherwise shows here."""
-    path = tmp_path / "theirs.sqlite3"
-    theirs = optuna.create_study(study_name=STUDY, storage=f"sqlite:///{path}", direction="maximize")
-    theirs.add_trials(optuna.load_study(study_name=STUDY, storage=f"sqlite:///{whole / 'optuna.sqlite3'}").trials)
-    contents = []
-    for file in (path, whole / "optuna.sqlite3"):
-        with closing(sqlite3.connect(file)) as connection:
-            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            contents.append({name: sorted(rows_of(connection, name)) for name in tables})
-    assert contents[0] == contents[1]
+def test_the_file_says_what_the_strategy_says(tmp_path):
+    """Through no table or version of Optuna's own: written and read by its public functions."""
+    strategy = make_strategy("asha")
+    strategy.rungs = RUNGS
+    strategy.init(SPACE, 0)
+    file = StudyFile(tmp_path / "optuna.journal", strategy)
+    for step in range(30):  # with a write between the estimates of trials that go on
+        rows = strategy.ask(2)
+        file.write()
+        violations = np.full(len(rows), float(step == 3))
+        strategy.tell(rows, np.array([[score_of(row, 3)] for row in rows]), violations)
+    strategy.ask(2)
+    file.write()
+    study = load_study(file.path)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE"]
+    assert len(study.trials) == len(strategy.trials()) > 30
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED", "FAIL", "RUNNING"}
+    for shown, trial in zip(study.trials, strategy.trials(), strict=True):
+        row = [trial.params[decision.name] for decision in SPACE.decisions]
+        assert (shown.number, shown.state, shown.values) == (trial.number, trial.state, trial.values)
+        assert shown.params == SPACE.choices(row)
+        assert list(shown.intermediate_values.values()) == list(trial.intermediate_values.values())
+        assert list(shown.intermediate_values) == list(RUNGS[: len(trial.intermediate_values)])
+        assert shown.user_attrs["arch"] == SPACE.decode(row)
+        assert shown.user_attrs.get("epochs") == max(shown.intermediate_values, default=None)
+        assert shown.datetime_start == trial.datetime_start
+        assert shown.distributions.keys() == shown.params.keys()
 
 
-def rows_of(connection, table):
-    """Rows without a number of their own, which no one refers to."""
-    rows = connection.execute(f"SELECT * FROM {table}").fetchall()
-    own = table.startswith("trial_")
-    return [row[own:] for row in rows]
+def test_a_file_that_was_appended_to_reads_as_one_that_was_written_at_once(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    appended, lines = study_of(run, times=True), (run / "optuna.journal").read_bytes().count(b"\n")
+    assert resume_blackbox(run).was_finished  # which writes the file anew
+    assert study_of(run, times=True) == appended
+    assert (run / "optuna.journal").read_bytes().count(b"\n") < lines
+
+
+def test_one_who_looks_on_sees_what_is_appended(tmp_path):
+    strategy = make_strategy("asha")
+    strategy.rungs = RUNGS
+    strategy.init(SPACE, 0)
+    file = StudyFile(tmp_path / "optuna.journal", strategy)
+    file.write()
+    open_study = load_study(file.path)
+    for count in (2, 4):
+        rows = strategy.ask(2)
+        file.write()
+        assert [trial.state.name for trial in open_study.get_trials()[-2:]] == ["RUNNING", "RUNNING"]
+        strategy.tell(rows, np.zeros((2, 1)), np.ones(2))
+        file.write()
+        assert [trial.state.name for trial in open_study.get_trials()] == ["FAIL"] * count
 
 
 def stop_after(monkeypatch, count):
@@ -154,7 +186,7 @@ def test_a_file_that_is_ahead_goes_back_to_the_checkpoint(table, whole, tmp_path
 
 def test_a_file_that_is_gone_is_written_again(table, whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
-    (run / "optuna.sqlite3").unlink()
+    (run / "optuna.journal").unlink()
     assert resume_blackbox(run).was_finished
     assert study_of(run) == study_of(whole)
 
@@ -165,52 +197,35 @@ def test_settings_that_are_tuned_are_parameters(tmp_path):
     strategy.rungs = RUNGS
     strategy.init(space, 0)
     rows = strategy.ask(3)
-    StudyFile(tmp_path / "optuna.sqlite3", strategy).write()
+    StudyFile(tmp_path / "optuna.journal", strategy).write()
     for trial, row in zip(study_of(tmp_path), rows, strict=True):
         assert trial["params"] == space.choices(row)
         assert trial["attrs"] == {"arch": space.decode(row)}
 
 
+def test_values_that_are_equal_are_told_apart_by_their_text():
+    assert _distribution(Decision("a", (1, True, 1.0))).choices == ("1", "True", "1.0")
+    assert _distribution(Decision("a", (1, None, (2, 3)))).choices == (1, None, "(2, 3)")
+
+
 # faults
 
 
-@contextmanager
-def locked(file, connection):
-    """Another process writes to it."""
-    connection.execute("ROLLBACK")
-    with closing(sqlite3.connect(file.path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        connection.execute("BEGIN IMMEDIATE")
-        yield
+def test_a_file_that_cannot_be_written_ends_the_sitting_and_loses_nothing(table, whole, tmp_path, monkeypatch):
+    append, count = StudyFile._append, 0
 
-
-@contextmanager
-def full(file, connection):
-    """Its disk takes nothing more."""
-    connection.execute("PRAGMA max_page_count = 1")
-    connection.execute("CREATE TABLE large AS SELECT zeroblob(1000000)")
-    yield
-
-
-@pytest.mark.parametrize(("fault", "message"), [(locked, "held a lock on it"), (full, "no space is left on its disk")])
-def test_a_file_that_cannot_be_written_ends_the_sitting_and_loses_nothing(
-    fault, message, table, whole, tmp_path, monkeypatch
-):
-    update, count = StudyFile._update, 0
-
-    def fail_once(self, connection, study):
+    def fail_once(self, lines):
         nonlocal count
         count += 1
-        if count != 9:
-            return update(self, connection, study)
-        with fault(self, connection):
-            return update(self, connection, study)
+        if count != 8:
+            return append(self, lines)
+        self.path = Path("/dev/full")  # a disk that takes nothing more
+        return append(self, lines)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(StudyFile, "_update", fail_once)
-    monkeypatch.setattr("nasfast.search.blackbox.runner.StudyFile", partial(StudyFile, wait=0.2))
+    monkeypatch.setattr(StudyFile, "_append", fail_once)
     with pytest.raises(
-        RunError, match=f"optuna.sqlite3 cannot be used: .*{message}.*; nothing of the search is"
+        RunError, match="cannot be used: No space left on device; nothing of the search is lost"
     ) as found:
         run_blackbox(config_of(table), run)
     assert "\n" not in str(found.value)
@@ -220,87 +235,76 @@ def test_a_file_that_cannot_be_written_ends_the_sitting_and_loses_nothing(
     assert study_of(run) == study_of(whole)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:5000])
+@pytest.mark.parametrize("left", [0.5, 0.9])
+def test_an_append_that_was_cut_by_a_kill_is_made_good(left, table, whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 17)
+        with pytest.raises(KeyboardInterrupt):
+            run_blackbox(config_of(table), run)
+    file = run / "optuna.journal"
+    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
+    assert not file.read_bytes().endswith(b"\n")
+    resume_blackbox(run)
+    assert study_of(run) == study_of(whole)
 
 
 def overwrite(path):
-    path.write_bytes(b"no database" * 1000)
+    path.write_bytes(b"no journal\n" * 1000)
+
+
+def binary(path):
+    path.write_bytes(bytes(range(256)) * 10)
+
+
+def hole(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], lines[5][:40] + b"\n", *lines[6:]]))
+
+
+def other(path):
+    path.write_bytes(b'{"op_code":99}\n[1]\n')
+
+
+def without_study(path):
+    optuna.delete_study(study_name=STUDY, storage=load_study(path)._storage)
 
 
 def empty(path):
     path.write_bytes(b"")
 
 
-def without_study(path):
-    optuna.delete_study(study_name=STUDY, storage=f"sqlite:///{path}")
-
-
-def later(path):
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE version_info SET schema_version = 99")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut, "optuna.sqlite3 cannot be used: database disk image is malformed; nothing of the search is lost"),
-        (overwrite, "optuna.sqlite3 cannot be used: file is not a database; .* without this file it is written again"),
-        (empty, "optuna.sqlite3 cannot be used: no such table"),
-        (without_study, "optuna.sqlite3 cannot be used: it holds no study 'nasfast'"),
-        (later, "optuna.sqlite3 has Optuna's tables of version 99; this nasfast writes version 12"),
-    ],
-)
-def test_a_damaged_file_is_named_before_anything_is_computed(damage, message, table, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", [overwrite, binary, hole, other, without_study, empty])
+def test_a_damaged_file_is_named_before_anything_is_computed(damage, table, whole, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         stop_after(patch, 17)
         with pytest.raises(KeyboardInterrupt):
             run_blackbox(config_of(table), run)
-    damage(run / "optuna.sqlite3")
+    damage(run / "optuna.journal")
     before = (run / "metrics.jsonl").read_bytes()
+    message = "optuna.journal cannot be used: it holds no study 'nasfast' that is whole; .* without this file it is"
     with pytest.raises(RunError, match=message) as found:
         resume_blackbox(run)
     assert "\n" not in str(found.value)
     assert (run / "metrics.jsonl").read_bytes() == before
-    (run / "optuna.sqlite3").unlink()
+    (run / "optuna.journal").unlink()
     resume_blackbox(run)
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert study_of(run) == study_of(whole)
-
-
-def test_the_journal_of_a_file_that_was_removed_is_not_rolled_back_onto_the_new_one(table, whole, tmp_path):
-    path = tmp_path / "run"
-    shutil.copytree(whole, path)
-    study = path / "optuna.sqlite3"
-    before = study_of(path)
-    with closing(sqlite3.connect(study, isolation_level=None)) as connection:
-        connection.execute("PRAGMA cache_size = 1")  # pages are written, and their journal before, within a transaction
-        connection.execute("BEGIN")
-        for table in ("trial_user_attributes", "trial_params", "trial_intermediate_values"):
-            connection.execute(f"DELETE FROM {table}")
-        connection.executemany("INSERT INTO trials (study_id, state) VALUES (1, ?)", [("FAIL",)] * 5000)
-        journal = (path / "optuna.sqlite3-journal").read_bytes()
-        connection.execute("ROLLBACK")
-    assert int.from_bytes(journal[8:12], "big") > 0  # pages that would be rolled back
-    study.unlink()
-    (path / "optuna.sqlite3-journal").write_bytes(journal)
-    resume_blackbox(path)
-    assert study_of(path) == before
 
 
 def test_what_could_not_be_written_is_written_the_next_time(table, tmp_path, monkeypatch):
     strategy = make_strategy("asha", {})
     strategy.rungs = (1, 3, 9)
     strategy.init(SPACE, 0)
-    file = StudyFile(tmp_path / "optuna.sqlite3", strategy)
+    file = StudyFile(tmp_path / "optuna.journal", strategy)
     file.write()
     rows = strategy.ask(2)
     strategy.tell(rows, np.array([[1.0], [2.0]]))
     with monkeypatch.context() as patch:
-        patch.setattr(StudyFile, "_parts", lambda self, trial: 1 / 0)
+        patch.setattr(StudyFile, "_append", lambda self, lines: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             file.write()
     file.write()
-    study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{file.path}")
-    assert [list(trial.intermediate_values.values()) for trial in study.trials] == [[1.0], [2.0]]
+    assert [list(trial.intermediate_values.values()) for trial in load_study(file.path).trials] == [[1.0], [2.0]]
