@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         run_compare,
         run_search,
     )
-    from nasfast.dropin import AccelerateReport, accelerate
+    from nasfast.dropin import AccelerateReport, accelerate, restore
     from nasfast.errors import NasfastError
     from nasfast.search.blackbox.problem import Problem
     from nasfast.search.blackbox.search import BlackBoxSearch
@@ -50,6 +50,7 @@ __all__ = [
     "make_strategy",
     "register_space",
     "register_strategy",
+    "restore",
     "resume_run",
     "retrain_run",
     "run_compare",
@@ -85,5 +86,6 @@ __getattr__, __dir__ = lazy_names(
         "make_strategy": "nasfast.strategies.registry",
         "register_space": "nasfast.spaces.registry",
         "register_strategy": "nasfast.strategies.registry",
+        "restore": "nasfast.dropin",
     },
 )

@@ -7,6 +7,11 @@
 
 namespace nasfast {
 
+// What an op says where its gradient is to be differentiated.
+inline constexpr char kNoSecondDerivative[] =
+    "cannot be differentiated twice (create_graph=True); nasfast.restore(model) undoes nasfast.accelerate, and "
+    "nasfast.nn.cells has the modules in plain PyTorch";
+
 // Storage types that the kernels of a device have.
 enum class Kernels { kCpu, kCuda };
 

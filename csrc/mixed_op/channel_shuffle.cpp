@@ -53,8 +53,7 @@ class ShuffleFunction : public torch::autograd::Function<ShuffleFunction> {
   }
 
   static List backward(Ctx* ctx, List grads) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "shuffle_channels: cannot be differentiated twice (create_graph=True); use nasfast.nn.cells for that");
+    TORCH_CHECK(!at::GradMode::is_enabled(), "shuffle_channels: ", kNoSecondDerivative);
     static const auto op = c10::Dispatcher::singleton()
                                .findSchemaOrThrow("nasfast::_shuffle_channels_backward", "")
                                .typed<std::tuple<Tensor, Tensor>(const Tensor&, int64_t, int64_t)>();

@@ -139,8 +139,7 @@ class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
   }
 
   static List backward(Ctx* ctx, List grads) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "mixed_op: cannot be differentiated twice (create_graph=True); use nasfast.nn.cells for that");
+    TORCH_CHECK(!at::GradMode::is_enabled(), "mixed_op: ", kNoSecondDerivative);
     const int64_t S = ctx->saved_data["states"].toInt(), P = ctx->saved_data["params"].toInt();
     const bool batch_stats = ctx->saved_data["batch_stats"].toBool();
     const List all = ctx->get_saved_variables();

@@ -98,8 +98,7 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
   }
 
   static List backward(Ctx* ctx, List grads) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "relu_conv_bn: cannot be differentiated twice (create_graph=True); use nasfast.nn.cells for that");
+    TORCH_CHECK(!at::GradMode::is_enabled(), "relu_conv_bn: ", kNoSecondDerivative);
     static const auto op =
         find_op<BackwardResult(const Tensor&, const Tensor&, TensorList, TensorList, const Tensor&, const Tensor&,
                                double, bool, bool, bool)>("nasfast::_relu_conv_bn_backward");

@@ -102,7 +102,8 @@ class PathsFunction : public torch::autograd::Function<PathsFunction> {
 
   static List backward(Ctx* ctx, List grads) {
     TORCH_CHECK(!at::GradMode::is_enabled(),
-                "supernet_paths: cannot be differentiated twice (create_graph=True); use nasfast.nn.cells for that");
+                "supernet_paths: cannot be differentiated twice (create_graph=True); the shared network that is called "
+                "by itself can");
     static const auto op =
         find_op<BackwardResult(const Tensor&, const Tensor&, const Tensor&, TensorList, TensorList, const Tensor&,
                                const Tensor&, at::IntArrayRef, at::ArrayRef<double>, bool, bool,

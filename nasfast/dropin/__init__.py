@@ -11,7 +11,7 @@ from torch import nn
 
 from nasfast.dropin.arguments import cell_argument_forms, mixed_arguments
 from nasfast.dropin.cell import FusedCell
-from nasfast.dropin.forward import install, installed
+from nasfast.dropin.forward import install, installed, uninstall
 from nasfast.dropin.mixed import FusedMixed
 from nasfast.dropin.preprocess import FusedPreprocess
 from nasfast.dropin.probe import difference, one_thread, untouched
@@ -19,7 +19,7 @@ from nasfast.dropin.recognise import Unrecognised, find_banks, own_children
 from nasfast.dropin.report import AccelerateReport
 from nasfast.errors import ConfigError
 
-__all__ = ["AccelerateReport", "accelerate"]
+__all__ = ["AccelerateReport", "accelerate", "restore"]
 
 _FUSED_MODULES = ("nasfast.nn.fused", "nasfast.nn.fused_partial")
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
@@ -40,6 +40,8 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
     tensors: PyTorch fills a mask in the order of the memory.
 
     A network with a `new()` that builds another of its kind, as second-order DARTS wants, gives accelerated ones.
+    Called again, this fuses what has changed since, such as a network that was widened. :func:`restore` undoes it, for
+    second derivatives by autograd, which fused forwards have not.
 
     Args:
         verbose: print the report.
@@ -55,6 +57,10 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
         raise ConfigError(f"accelerate: model must be a torch.nn.Module, got {type(model).__name__}")
     if not tolerance > 0:
         raise ConfigError(f"accelerate: tolerance must be positive, got {tolerance}")
+    for module in model.modules():
+        plan = installed(module)
+        if plan is not None and not plan.holds():
+            uninstall(module)
     with one_thread():
         report = _fuse(model, tolerance)
     if report.fused and callable(getattr(model, "new", None)):
@@ -62,6 +68,26 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
     if verbose:
         print(report)
     return report
+
+
+def restore(model: nn.Module) -> int:
+    """Give every module of `model` the forward that it had before :func:`accelerate`.
+
+    Returns:
+        How many fused forwards there were.
+
+    Raises:
+        ConfigError: `model` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"restore: model must be a torch.nn.Module, got {type(model).__name__}")
+    fused = [module for module in model.modules() if installed(module) is not None]
+    for module in fused:
+        uninstall(module)
+    for module in model.modules():
+        if isinstance(module.__dict__.get("new"), _AcceleratedNew):
+            del module.__dict__["new"]
+    return len(fused)
 
 
 def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.reads import watched
 from nasfast.nn.fused import norm_settings
 from nasfast.nn.fused_contract import Structure
 
@@ -37,6 +38,7 @@ class Guard:
         self.norms = tuple(norms)
         self._buffers = [_has_statistics(norm) for norm in norms]
         self._structure = Structure(holders, [(str(i), part) for i, part in enumerate(parts)], heard)
+        self._reads = watched(layer for part in parts for layer in part.modules())
         self.settings = self._norm_settings()
 
     def _norm_settings(self) -> set[tuple[object, ...]]:
@@ -46,6 +48,7 @@ class Guard:
     def holds(self) -> bool:
         return (
             self._structure.holds()
+            and all(reads.same() for reads in self._reads)
             and len({norm.training for norm in self.norms}) <= 1
             and self._norm_settings() == self.settings
             and [_has_statistics(norm) for norm in self.norms] == self._buffers

@@ -18,8 +18,9 @@ from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, partial_stages, run_graph
 from nasfast.dropin.mixed import FusedMixed
+from nasfast.dropin.randomness import Randomness, ShapeBlind
 from nasfast.dropin.recognise import Bank, Unrecognised
-from nasfast.dropin.trace import Forward, class_forward, random_state_kept, replaced, unit_vectors
+from nasfast.dropin.trace import Forward, class_forward, random_state_kept, replaced, unit_vectors, vector_of
 from nasfast.nn.fused_partial import PartialStages
 
 
@@ -68,8 +69,8 @@ class FusedCell(FusedForward):
         self.channels = mixed[0].bank.channels
         _check_alike(self.mixed)
         self.guard = Guard(
-            [plan.bank.holder for plan in mixed],
-            [child for plan in mixed for child in plan.children],
+            [holder for plan in mixed for holder in (plan.module, plan.bank.holder)],
+            [layer for plan in mixed for layer in plan.layers],
             [norm for plan in mixed for norm in plan.bank.norms()],
             heard=[plan.module for plan in mixed],
         )
@@ -87,32 +88,39 @@ class FusedCell(FusedForward):
             self.graph = FusedGraph(self.wiring.inputs, self.wiring.nodes, edges)
         else:
             self.stages = partial_stages(self.wiring.inputs, self.wiring.nodes, edges, self.fraction)
+        self.draws = ShapeBlind()
         self.kind = f"cell of {len(self.mixed)} mixed operations"
 
+    def holds(self) -> bool:
+        return self.guard.holds()
+
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        if not self.guard.holds() or not args or not fusable_input(args[0]):
+        if not self.holds() or not args or not fusable_input(args[0]):
             return None
         # Pre-processing runs in the trace. Should the trace turn out of no use, its own run must be the only one.
         buffers = [buffer for part in self.outside for buffer in part._buffers.values() if buffer is not None]
         saved = [buffer.clone() for buffer in buffers]
-        with random_state_kept(args[0].device) as rewind:
-            try:
-                trace = self._run(args, kwargs)
-                usable = self._matches(trace)
-            except Unrecognised:
-                usable = False
-            if not usable:
-                rewind()
-                with torch.no_grad():
-                    for buffer, value in zip(buffers, saved, strict=True):
-                        buffer.copy_(value)
-                return None
+        randomness = Randomness(args[0].device, [*self.outside, *(plan.module for plan in self.mixed)])
+
+        def undo() -> None:
+            randomness.rewind()
+            with torch.no_grad():
+                for buffer, value in zip(buffers, saved, strict=True):
+                    buffer.copy_(value)
+
+        try:
+            trace = self.draws.run(lambda size: self._run(args, kwargs, size), randomness, undo)
+        except Unrecognised:
+            trace = None
+        if trace is None or not self._matches(trace):
+            undo()
+            return None
         return self._compute(trace)
 
-    def _run(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Trace:
+    def _run(self, args: Sequence[Any], kwargs: dict[str, Any], size: int = 1) -> Trace:
         trace = Trace()
         count = len(self.mixed)
-        units = unit_vectors(count, args[0])
+        units = unit_vectors(count, args[0], size)
 
         def stub(index: int) -> Forward:
             def forward(*own: Any, **own_kwargs: Any) -> Tensor:
@@ -122,11 +130,11 @@ class FusedCell(FusedForward):
 
         with replaced([plan.module for plan in self.mixed], [stub(index) for index in range(count)]):
             out = class_forward(self.module, args, kwargs)
-        if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[0] != 1 or out.shape[1] % count:
+        if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[1] % count:
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
-        if out.shape[2:] != (1, 1):
+        if (out.shape[0], *out.shape[2:]) != (size, size, size):
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
-        blocks = list(out.reshape(-1, count))
+        blocks = list(vector_of(out).reshape(-1, count))
         trace.blocks = len(blocks)
         trace.rows += blocks
         return trace
@@ -166,7 +174,7 @@ def _note_call(
     trace.order.append(index)
     if x.shape == units[0].shape:
         trace.sources.append(-1 - len(trace.rows))
-        trace.rows.append(x.reshape(-1))
+        trace.rows.append(vector_of(x))
     else:
         known = next((i for i, state in enumerate(trace.states) if state is x), None)
         if known is None:

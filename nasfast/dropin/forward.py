@@ -25,6 +25,10 @@ class FusedForward(ABC):
         return class_forward(self.module, args, kwargs)
 
     @abstractmethod
+    def holds(self) -> bool:
+        """Whether the module still is what was fused."""
+
+    @abstractmethod
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         """The fused result, or None where this call is one for the module's own forward."""
 
@@ -48,6 +52,12 @@ class _Replicate:
 def install(fused: FusedForward) -> None:
     fused.module.__dict__["forward"] = fused
     fused.module.__dict__["_replicate_for_data_parallel"] = _Replicate(fused.module)
+
+
+def uninstall(module: nn.Module) -> None:
+    """Give a module with a fused forward its own again."""
+    for name in ("forward", "_replicate_for_data_parallel"):
+        module.__dict__.pop(name, None)
 
 
 def installed(module: nn.Module) -> FusedForward | None:

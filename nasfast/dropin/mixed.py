@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, run_graph
-from nasfast.dropin.recognise import PROBE_SIZE, Bank, Unrecognised
+from nasfast.dropin.randomness import Randomness, ShapeBlind
+from nasfast.dropin.reads import Reads
+from nasfast.dropin.recognise import PROBE_SIZE, Bank, Unrecognised, own_children
 from nasfast.dropin.trace import Forward, candidate_weights, class_forward, random_state_kept, replaced
 from nasfast.nn.cells import channel_shuffle
 from nasfast.nn.fused_partial import pass_on
@@ -23,6 +25,7 @@ class FusedMixed(FusedForward):
     """Stands for `forward` of a module that sums weighted candidates.
 
     Attributes:
+        layers: the candidates, and what else the module holds.
         convention: how a call brings its weights: "vector" or "list" as the second argument, or "inside": the
             module's own forward is run with unit vectors for candidates, and its weights are what comes out.
         given: whether a call brings anything beside the image.
@@ -34,16 +37,23 @@ class FusedMixed(FusedForward):
         self.bank = bank
         self.module = bank.module
         self.children = [candidate.module for candidate in bank.candidates]
-        self.guard = Guard([bank.holder], self.children, bank.norms())
+        mixed = {id(bank.holder), *map(id, self.children)}
+        self.layers = [*self.children, *(child for child in own_children(bank.module) if id(child) not in mixed)]
+        self.guard = Guard([bank.module, bank.holder], self.layers, bank.norms())
+        self.reads = Reads(bank.module)
+        self.draws = ShapeBlind()
         self.graph = FusedGraph(1, 1, [Edge(bank, 0, 0)])
         self.convention, self.fraction, self.given = _read_convention(self)
         self.kind = f"mixed operation of {len(self.children)} candidates"
         if self.fraction > 1:
             self.kind += f" on 1/{self.fraction} of the channels"
 
+    def holds(self) -> bool:
+        return self.guard.holds()
+
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         x = args[0] if args else None
-        if not self.guard.holds() or not fusable_input(x):
+        if not self.holds() or not fusable_input(x):
             return None
         assert isinstance(x, Tensor)
         weights = self.weights(x, args, kwargs)
@@ -57,20 +67,36 @@ class FusedMixed(FusedForward):
         return channel_shuffle(torch.cat([out, passed], dim=1), self.fraction)
 
     def weights(self, like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-        """The weights [K] of this call."""
+        """The weights [K] of this call, None where they cannot be told.
+
+        What a call brings is taken as it is for as long as the forward reads what it read when that was found out, and
+        does not decide by it; else the forward itself says what it makes of it.
+        """
+        given = args[1] if len(args) == 2 and not kwargs and self.reads.same() else None
+        vector = self._vector(given, like)
+        if self.fraction > 1:
+            # It may pass over candidates of weight 0.
+            return None if vector is None or (self.reads.branches and not vector.all()) else vector
+        if vector is not None and not self.reads.branches:
+            return vector
+        randomness = Randomness(like.device, [self.module])
+
+        def trace(size: int) -> Tensor | None:
+            return candidate_weights(self.module, self.children, like, args, kwargs, size)[0]
+
+        weights = self.draws.run(trace, randomness, randomness.rewind)
+        if weights is None:
+            randomness.rewind()
+        return weights
+
+    def _vector(self, given: Any, like: Tensor) -> Tensor | None:
+        """Weights [K] that are given in the form that was found."""
         count = len(self.children)
-        given = args[1] if len(args) == 2 and not kwargs else None
         if self.convention == "vector" and isinstance(given, Tensor) and given.shape == (count,):
             return given
         if self.convention == "list" and isinstance(given, (list, tuple)) and len(given) == count:
             return as_vector(given, like)
-        if self.fraction > 1:
-            return None
-        with random_state_kept(like.device) as rewind:
-            weights, _ = candidate_weights(self.module, self.children, like, args, kwargs)
-            if weights is None:
-                rewind()
-        return weights
+        return None
 
 
 def as_vector(values: Sequence[Any], like: Tensor) -> Tensor:

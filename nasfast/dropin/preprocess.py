@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.probe import MakeArguments
+from nasfast.dropin.reads import Reads
 from nasfast.dropin.recognise import PROBE_SIZE, Unrecognised, read_preprocessing
 from nasfast.nn.fused import ParamList, run_preprocess
 
@@ -28,11 +29,15 @@ class FusedPreprocess(FusedForward):
         self.guard = Guard(
             [module], [child for child in module._modules.values() if child is not None], self.layers.norms
         )
+        self.reads = Reads(module)
         self.kind = "pre-processing that halves the size" if self.halves else "pre-processing"
+
+    def holds(self) -> bool:
+        return self.guard.holds() and self.reads.same()
 
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         x = args[0] if len(args) == 1 and not kwargs else None
-        if not self.guard.holds() or not fusable_input(x):
+        if not self.holds() or not fusable_input(x):
             return None
         assert isinstance(x, Tensor)
         if x.shape[1] != self.channels or (self.halves and (x.shape[2] % 2 or x.shape[3] % 2)):

@@ -46,9 +46,15 @@ def random_state_kept(device: torch.device) -> Iterator[Callable[[], None]]:
     yield rewind
 
 
-def unit_vectors(count: int, like: Tensor) -> list[Tensor]:
-    """[1, count, 1, 1] each: unit vectors along the channels."""
-    return [row.view(1, count, 1, 1) for row in torch.eye(count, dtype=like.dtype, device=like.device)]
+def unit_vectors(count: int, like: Tensor, size: int = 1) -> list[Tensor]:
+    """[size, count, size, size] each: unit vectors along the channels, the same for every image and pixel."""
+    rows = torch.eye(count, dtype=like.dtype, device=like.device)
+    return [row.view(1, count, 1, 1).expand(size, count, size, size) for row in rows]
+
+
+def vector_of(image: Tensor) -> Tensor:
+    """The channels [count] of a sum of such unit vectors."""
+    return image[0, :, 0, 0]
 
 
 def class_forward(module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -57,13 +63,19 @@ def class_forward(module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 
 
 def candidate_weights(
-    module: nn.Module, candidates: Sequence[nn.Module], like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]
+    module: nn.Module,
+    candidates: Sequence[nn.Module],
+    like: Tensor,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    size: int = 1,
 ) -> tuple[Tensor | None, list[int]]:
     """The weights [K] that this call of `module` gives its candidates, and which of them it called.
 
-    The weights are None where its forward is not a sum over candidates that all were called once.
+    The weights are None where its forward is not a sum over candidates that all were called once. `size` is that of the
+    unit vectors, which changes no weight.
     """
-    units = unit_vectors(len(candidates), like)
+    units = unit_vectors(len(candidates), like, size)
     called: list[int] = []
 
     def stub(k: int) -> Forward:
@@ -78,4 +90,4 @@ def candidate_weights(
     whole = sorted(called) == list(range(len(candidates)))
     if not whole or not isinstance(out, Tensor) or out.shape != units[0].shape:
         return None, called
-    return out.reshape(-1), called
+    return vector_of(out), called

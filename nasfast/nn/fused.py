@@ -20,6 +20,7 @@ from nasfast.errors import NasfastError
 from nasfast.kernels import ops
 from nasfast.kernels.primitives import INPUTS_PER_NODE
 from nasfast.nn.cells import Cell, MixedOp, PartialMixedOp
+from nasfast.nn.checkpointing import saved_last
 from nasfast.nn.fused_contract import Structure, first_difference, walk
 
 _INSTEAD = "build the network with fused=False, or take the module of nasfast.nn.cells and accelerate() it"
@@ -167,7 +168,7 @@ def run_mixed(
     out, used = ops.mixed_op(states, weights, layers.params(), graph, stats=stats, eps=eps, recompute=recompute)
     if settings is not None and stats is None:
         finish_batch(layers, settings, used, out)
-    return out
+    return saved_last(out)
 
 
 def run_preprocess(layers: ParamList, x: Tensor, recompute: bool) -> Tensor:
@@ -180,7 +181,7 @@ def run_preprocess(layers: ParamList, x: Tensor, recompute: bool) -> Tensor:
     out, used = ops.relu_conv_bn(x, params[:convs], params[convs:], stats=stats, eps=settings.eps, recompute=recompute)
     if stats is None:
         finish_batch(layers, settings, used, out)
-    return out
+    return saved_last(out)
 
 
 class Fused(nn.Module):

@@ -123,13 +123,22 @@ class SearchNetwork(nn.Module):
             self.betas_reduce = noise(edges)
 
     def arch_parameters(self) -> list[Tensor]:
-        """The architecture parameters: alphas [E, K] of the normal and reduction cell, then betas [E] if partial."""
+        """The architecture parameters: alphas [E, K] of the normal and reduction cell, then betas [E] if partial.
+
+        Where a subclass has set ``_arch_parameters``, as public code does, they are those.
+        """
+        if "_given_arch_parameters" in self.__dict__:
+            return list(self.__dict__["_given_arch_parameters"])
         alphas = [self.alphas_normal, self.alphas_reduce]
         return [*alphas, self.betas_normal, self.betas_reduce] if self.partial else alphas
 
     @property
     def _arch_parameters(self) -> list[Tensor]:
         return self.arch_parameters()
+
+    @_arch_parameters.setter
+    def _arch_parameters(self, given: Sequence[Tensor]) -> None:
+        self.__dict__["_given_arch_parameters"] = list(given)
 
     def cell_weights(self, reduction: bool) -> tuple[Tensor, ...]:
         """Operation weights [E, K] that a cell is derived from and, with partial channels, [E] edge weights."""

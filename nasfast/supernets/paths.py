@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nasfast.errors import NasfastError, ShapeError, SpaceError
 from nasfast.kernels import ops
+from nasfast.nn.checkpointing import saved_last
 from nasfast.spaces.base import Rows
 from nasfast.spaces.graph import Graph, Node
 from nasfast.supernets.shared import PLANNER, SharedNetwork
@@ -150,7 +151,7 @@ def _run(network: SharedNetwork, units: UnitNetwork, images: Tensor, index: Tens
     if network.training:
         with torch.no_grad():
             _update(units, stats, images, index, per_operation)
-    return logits
+    return saved_last(logits)
 
 
 def _update(units: UnitNetwork, stats: Tensor, images: Tensor, index: Tensor, per_operation: bool) -> None:

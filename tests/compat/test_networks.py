@@ -224,3 +224,20 @@ def test_impossible_networks_are_refused(arguments, message):
 def test_loss_needs_a_criterion():
     with pytest.raises(ConfigError, match="_loss needs a criterion"):
         darts.Network(4, 10, 1, None, fused=False)._loss(torch.zeros(1, 3, 4, 4), torch.zeros(1))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_subclass_may_set_its_architecture_parameters_as_public_code_does(fused):
+    class Shared(darts.Network):
+        """One set of alphas for both kinds of cell."""
+
+        def _initialize_alphas(self):
+            self.alphas_normal = self.alphas_reduce = (1e-3 * torch.randn(5, 8)).requires_grad_()
+            self._arch_parameters = [self.alphas_normal]
+
+    network = Shared(4, 10, 1, None, 2, 2, fused=fused)
+    assert [alpha is network.alphas_normal for alpha in network.arch_parameters()] == [True]
+    assert network._arch_parameters is not network.arch_parameters()
+    twin = network.new()
+    assert torch.equal(twin.arch_parameters()[0], network.alphas_normal)
+    assert twin.arch_parameters()[0] is twin.alphas_reduce

@@ -551,10 +551,3 @@ def test_opcheck_update() -> None:
         )
     with pytest.raises(RuntimeError, match="must hold 5 each"):
         torch.ops.nasfast.supernet_update_running_(stats, index, *buffers, list(images.shape), code, False, [0.1])
-
-
-def test_the_pybind_front_is_the_same_op() -> None:
-    arguments = opcheck_arguments()
-    ours, theirs = extension.supernet_paths(*arguments), torch.ops.nasfast.supernet_paths(*arguments)
-    assert torch.equal(ours[0], theirs[0])
-    assert ours[0].grad_fn is not None
