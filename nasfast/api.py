@@ -225,19 +225,25 @@ def retrain_run(
 
 @python_names
 def evaluate_model(
-    run: PathLike, *, label: str | None = None, device: str = "cpu", progress: Progress | None = None
+    run: PathLike,
+    *,
+    label: str | None = None,
+    data: str = "",
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Test a retrained network on the test images of its run.
 
     Args:
         label: Which retrained network of the run. Default: what it found.
+        data: Test on the test images of these data instead: a folder, digits or cifar10.
         device: Where to compute, as torch names it.
 
     Returns:
         Accuracy (0 to 1) and mean cross-entropy.
 
     Raises:
-        RunError: The run has no such network.
+        RunError: The run has no such network, or its images are no longer those that it has learned from.
         DataError: The images have other classes or channels than the network.
     """
     from nasfast.retrain.from_run import read_stored_search
@@ -246,7 +252,7 @@ def evaluate_model(
 
     check_device(device)
     stored = read_stored_search(run)
-    images = stored.load_data(progress or Progress(quiet=True))
+    images = stored.load_data(progress or Progress(quiet=True), data)
     return evaluate(stored.folder, images, stored.label if label is None else label, device)
 
 

@@ -21,7 +21,8 @@ class DataSet:
     """Images and labels of a classification task, train and test.
 
     Images are uint8 ``[N, H, W, 3]`` (grey ones repeat their channel: the public networks take three), labels int64
-    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1.
+    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. ``repeated`` counts test
+    images of a folder that are train images too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DataSet:
     mean: list[float] = field(init=False)
     std: list[float] = field(init=False)
     skipped: list[str] = field(default_factory=list)
+    repeated: int = 0
 
     def __post_init__(self) -> None:
         self.mean, self.std = _channel_statistics(self.train_images)
@@ -91,12 +93,13 @@ def load_data(
     Args:
         source: ``"digits"`` (1,797 real handwritten digits of 8x8 pixels that scikit-learn ships), ``"cifar10"``, or
             the path of an image folder: one folder per class, below ``train/`` and ``test/`` (or ``val/``, ``valid/``)
-            or directly, in which case a test set is split off.
+            or directly, in which case a test set is split off: by the content of each file, so that images that are
+            added later move no other. Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out.
         root: Where torchvision keeps CIFAR-10.
         download: Let torchvision fetch CIFAR-10 where ``root`` lacks it.
         skip_bad: Leave images out that cannot be read, instead of raising; ``DataSet.skipped`` names them.
         test_fraction: Share of each class that becomes the test set, where the data set has none of its own.
-        seed: Seed of that split.
+        seed: Of that split.
         threads: Threads that decode images; all cores where None.
         progress: Where to show how far it is.
 
@@ -117,8 +120,9 @@ def load_data(
     n = folder.train_count
     name = Path(source).resolve().name
     return DataSet(
-        name, images[:n], labels[:n], images[n:], labels[n:], folder.classes, augmentation, skipped=folder.skipped
-    )
+        name, images[:n], labels[:n], images[n:], labels[n:], folder.classes, augmentation,
+        skipped=folder.skipped, repeated=folder.repeated,
+    )  # fmt: skip
 
 
 def _load_digits(test_fraction: float, seed: int) -> DataSet:

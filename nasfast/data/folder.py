@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +20,33 @@ from nasfast.utils.progress import Progress, Stage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_NAMES = ("test", "val", "valid")
+_SYSTEM_NAMES = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found")
+"""Folders in which file systems, archives and network storage keep copies; hidden ones are left out too."""
+
 _CHUNK = 256  # images per task: large enough that the pool costs nothing beside decoding
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass
 class FolderImages:
-    """Decoded images uint8 ``[N, H, W, 3]`` with their labels; the first ``train_count`` are the train set."""
+    """Decoded images uint8 ``[N, H, W, 3]`` with their labels; the first ``train_count`` are the train set.
+
+    ``repeated`` counts test images whose files are also in the train set, byte for byte.
+    """
 
     images: np.ndarray
     labels: list[int]
     train_count: int
     classes: list[str]
     skipped: list[str]
+    repeated: int
 
 
 @dataclass
 class _Entry:
     path: Path
     label: int
+    digest: bytes = b""
 
 
 def split_by_class(labels: list[int], test_fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -52,12 +63,31 @@ def split_by_class(labels: list[int], test_fraction: float, seed: int) -> tuple[
     return sorted(train), sorted(test)
 
 
+def split_by_content(
+    labels: Sequence[int], digests: Sequence[bytes], test_fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices of a train and a test set, both sorted, of which each image's own content decides.
+
+    Images that come or go leave the others where they are, and equal ones are always on one side. A class has about its
+    share in the test set, and at least one image in each set.
+    """
+    key = seed.to_bytes(16, "little", signed=True)
+    drawn = [int.from_bytes(blake2b(digest, digest_size=8, key=key).digest(), "big") / 2**64 for digest in digests]
+    test: set[int] = set()
+    for label in sorted(set(labels)):
+        members = sorted((index for index, other in enumerate(labels) if other == label), key=lambda i: (drawn[i], i))
+        count = sum(drawn[index] < test_fraction for index in members)
+        test.update(members[: min(max(1, count), len(members) - 1)])
+    return [i for i in range(len(labels)) if i not in test], sorted(test)
+
+
 def load_folder(
     root: Path, skip_bad: bool, test_fraction: float, seed: int, threads: int | None, progress: Progress
 ) -> FolderImages:
     """Find, split and decode; see :func:`nasfast.data.load_data`."""
-    train, test, classes = _find(root, test_fraction, seed)
+    train, test, classes = _find(root, test_fraction, seed, threads, progress)
     entries = train + test
+    known = {entry.digest for entry in train}
     with progress.stage("read images", len(entries), unit="image") as stage:
         images, bad = _decode([entry.path for entry in entries], skip_bad, threads, stage)
     keep = [index for index in range(len(entries)) if index not in bad]
@@ -72,17 +102,24 @@ def load_folder(
         train_count,
         classes,
         [str(entries[index].path) for index in sorted(bad)],
+        sum(entries[index].digest in known for index in keep[train_count:]),
     )
+
+
+def _is_of_system(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM_NAMES
 
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_of_system(path.name))
     except OSError as error:
         raise DataError(f"cannot read data folder {folder}: {error.strerror}") from error
 
 
-def _find(root: Path, test_fraction: float, seed: int) -> tuple[list[_Entry], list[_Entry], list[str]]:
+def _find(
+    root: Path, test_fraction: float, seed: int, threads: int | None, progress: Progress
+) -> tuple[list[_Entry], list[_Entry], list[str]]:
     """Train and test files in sorted order, and the class names."""
     if not root.exists():
         raise DataError(f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder")
@@ -100,12 +137,15 @@ def _find(root: Path, test_fraction: float, seed: int) -> tuple[list[_Entry], li
         for name in sorted(set(classes) ^ set(test_classes)):
             here, there = (train_root, test_root) if name in classes else (test_root, train_root)
             raise DataError(f"class {name} is in {here} but not in {there}; expected the same class folders in both")
+        _digest(train + test, threads, progress)
         return train, test, classes
     counts = Counter(entry.label for entry in train)
     for label, name in enumerate(classes):
         if counts[label] < 2:
             raise DataError(f"class folder {train_root / name} holds one image; splitting off a test set needs two")
-    train_index, test_index = split_by_class([entry.label for entry in train], test_fraction, seed)
+    _digest(train, threads, progress)
+    labels, digests = [entry.label for entry in train], [entry.digest for entry in train]
+    train_index, test_index = split_by_content(labels, digests, test_fraction, seed)
     return [train[i] for i in train_index], [train[i] for i in test_index], classes
 
 
@@ -118,16 +158,50 @@ def _scan(root: Path) -> tuple[list[_Entry], list[str]]:
         raise DataError(f"data folder {root} holds {found}; expected one folder of images per class")
     entries: list[_Entry] = []
     for label, folder in enumerate(folders):
-        files = [
-            Path(place) / name
-            for place, _, names in os.walk(folder)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
+        if folder.is_symlink() and folder.resolve() in (root.resolve(), *root.resolve().parents):
+            raise DataError(f"class folder {folder} is a link to {folder.resolve()}, which holds it; expected images")
+        files = list(_image_files(folder))
         if not files:
             raise DataError(f"class folder {folder} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
         entries += [_Entry(path, label) for path in sorted(files)]
     return entries, [folder.name for folder in folders]
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder that are named as images are; what is hidden or a system's own is no image."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_of_system(name)]
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and _is_regular(path):
+                yield path
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True  # said when it is read
+
+
+def _digest(entries: Sequence[_Entry], threads: int | None, progress: Progress) -> None:
+    """Note a hash of the content of each file; of one that cannot be read, of its name."""
+
+    def one(entry: _Entry) -> None:
+        try:
+            content = entry.path.read_bytes()
+        except OSError:
+            content = os.fsencode(entry.path.name)
+        entry.digest = blake2b(content, digest_size=16).digest()
+
+    with (
+        progress.stage("look through images", len(entries), unit="image") as stage,
+        ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
+    ):
+        for start in range(0, len(entries), _CHUNK):
+            part = entries[start : start + _CHUNK]
+            list(pool.map(one, part))
+            stage.advance(len(part))
 
 
 def _read(path: Path) -> np.ndarray:

@@ -16,7 +16,7 @@ from nasfast.data import DataSet
 from nasfast.errors import ConfigError, RunError
 from nasfast.retrain.inherited import inherited_weights, learned_network
 from nasfast.runs.folder import RunFolder
-from nasfast.search.inputs import load_run_data
+from nasfast.search.inputs import check_data_record, load_run_data
 from nasfast.search.kinds import kind_of
 from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.hyperparameters import split_text
@@ -54,9 +54,17 @@ class StoredSearch:
         found = config.retrain_config()
         return found.plain() if self.space else found
 
-    def load_data(self, progress: Progress) -> DataSet:
-        """The images that the run has learned from."""
-        return load_run_data(self.config, progress)
+    def load_data(self, progress: Progress, other: str = "") -> DataSet:
+        """The images that the run has learned from, or those of another name or path.
+
+        Raises:
+            RunError: They are no longer the same.
+        """
+        if other:
+            return load_run_data(replace(self.config, data=other), progress)
+        dataset = load_run_data(self.config, progress)
+        check_data_record(self.folder, dataset)
+        return dataset
 
     def architecture(self) -> str:
         """Text of the architecture that a search of a space has found.

@@ -37,6 +37,7 @@ class RunFolder:
         self._writers: dict[str, Any] = {}
 
     config_path = property(lambda self: self.path / "config.json")
+    data_path = property(lambda self: self.path / "data.json")
     checkpoint_path = property(lambda self: self.path / "checkpoint.pt")
     genotype_path = property(lambda self: self.path / "genotype.json")
     architectures_path = property(lambda self: self.path / "architectures.json")

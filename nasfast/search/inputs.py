@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +13,11 @@ import torch
 
 from nasfast.config.data import DataOptions, ImageSearchConfig
 from nasfast.data import Augmentation, DataSet, load_data
-from nasfast.errors import ConfigError
+from nasfast.data.fingerprint import data_fingerprint
+from nasfast.errors import ConfigError, RunError
+from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
+from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
 
 
@@ -67,4 +72,38 @@ def load_run_data(config: DataOptions, progress: Progress) -> DataSet:
     if dataset.skipped:
         count = len(dataset.skipped)
         progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {dataset.skipped[0]} is the first")
+    if dataset.repeated:
+        progress.say(
+            f"{dataset.repeated} of {len(dataset.test_labels)} test images are train images too, byte for byte: "
+            "accuracy on them says little"
+        )
     return dataset
+
+
+def keep_data_record(run: RunFolder, fingerprint: Sequence[int]) -> None:
+    """Write into a run which images it is of, unless it says so already.
+
+    Args:
+        fingerprint: See :func:`nasfast.data.fingerprint.data_fingerprint`.
+    """
+    if not run.data_path.exists():
+        atomic_write(run.data_path, json.dumps({"fingerprint": list(fingerprint)}) + "\n")
+
+
+def check_data_record(run: RunFolder, dataset: DataSet) -> None:
+    """Make sure that these are the images that a run is of; one that does not say so, of an older version, passes.
+
+    Raises:
+        RunError: They are others, or the record cannot be read.
+    """
+    if not run.data_path.exists():
+        return
+    try:
+        kept = json.loads(run.data_path.read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.data_path} cannot be read as a record of images: {error}") from error
+    if kept != data_fingerprint(dataset):
+        raise RunError(
+            f"the images of {dataset.name} are no longer those that {run.path} has learned from, which may be among "
+            "the test images now: put them back as they were, or name others to test on (evaluate --data PATH)"
+        )

@@ -1,5 +1,7 @@
 """Data sets: what is loaded, what is refused and how the message names it, and the reproducible order of images."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -47,12 +49,76 @@ def test_folder_with_train_and_test(tmp_path):
 
 
 def test_folder_is_split_by_seed_within_each_class(tmp_path):
-    write_images(tmp_path, count=10)
+    write_images(tmp_path, count=100)
     data = load_data(str(tmp_path), test_fraction=0.3, seed=1)
-    assert torch.bincount(data.train_labels).tolist() == [7, 7]
-    assert torch.bincount(data.test_labels).tolist() == [3, 3]
+    assert all(15 <= count <= 45 for count in torch.bincount(data.test_labels).tolist())
     assert torch.equal(data.test_images, load_data(str(tmp_path), test_fraction=0.3, seed=1).test_images)
     assert not torch.equal(data.test_images, load_data(str(tmp_path), test_fraction=0.3, seed=2).test_images)
+
+
+def as_set(images):
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_images_that_come_or_go_move_no_other(tmp_path):
+    paths = write_images(tmp_path / "all", count=40)
+    before = load_data(str(tmp_path / "all"))
+    extra = write_images(tmp_path / "more", classes=["cat"], count=25)
+    for number, path in enumerate(extra):
+        path.rename(tmp_path / f"all/cat/{number:03}-new.png")
+    after = load_data(str(tmp_path / "all"))
+    assert as_set(before.train_images) < as_set(after.train_images)
+    assert as_set(before.test_images) < as_set(after.test_images)
+    for path in paths[::2]:
+        path.rename(path.with_name(f"moved-{path.name}"))
+    (tmp_path / "all/dog/39.png").unlink()
+    last = load_data(str(tmp_path / "all"))
+    assert as_set(last.train_images) <= as_set(after.train_images)
+    assert as_set(last.test_images) <= as_set(after.test_images)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_each_class_has_an_image_in_each_half(tmp_path, fraction):
+    write_images(tmp_path, count=5)
+    data = load_data(str(tmp_path), test_fraction=fraction)
+    small, large = sorted((data.train_labels, data.test_labels), key=len)
+    assert torch.bincount(small).tolist() == [1, 1]
+    assert torch.bincount(large).tolist() == [4, 4]
+
+
+def test_copies_of_systems_and_hidden_files_are_no_images(tmp_path):
+    for half in ("train", "test"):
+        write_images(tmp_path / half)
+    plain = load_data(str(tmp_path))
+    for place in ("train/cat/.ipynb_checkpoints", "train/dog/@eaDir", "train/dog/deep/.hidden", "test/cat/__MACOSX"):
+        write_images(tmp_path / place, classes=["copies"])
+    write_images(tmp_path / "train", classes=[".ipynb_checkpoints", "__MACOSX"])
+    (tmp_path / "train/cat/.DS_Store").write_bytes(b"\0" * 16)
+    (tmp_path / "train/cat/._0.png").write_bytes(b"a resource fork")
+    os.mkfifo(tmp_path / "train/cat/pipe.png")
+    data = load_data(str(tmp_path))
+    assert data.class_names == plain.class_names
+    assert torch.equal(data.train_images, plain.train_images)
+    assert torch.equal(data.test_images, plain.test_images)
+
+
+def test_repeated_images_are_counted_and_stay_on_one_side_of_a_split(tmp_path):
+    train, test = write_images(tmp_path / "given/train"), write_images(tmp_path / "given/test", count=4)
+    test[0].write_bytes(train[0].read_bytes())
+    test[5].write_bytes(train[1].read_bytes())
+    assert load_data(str(tmp_path / "given")).repeated == 2
+    paths = write_images(tmp_path / "split", count=20)
+    for path in paths:
+        path.with_name(f"copy-{path.name}").write_bytes(path.read_bytes())
+    data = load_data(str(tmp_path / "split"))
+    assert data.repeated == 0
+    assert not as_set(data.train_images) & as_set(data.test_images)
+
+
+def test_a_class_folder_that_leads_back_is_refused(tmp_path):
+    write_images(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    expect(r"class folder .*loop is a link to .*, which holds it", tmp_path)
 
 
 def test_many_images_keep_their_order_in_any_number_of_threads(tmp_path):

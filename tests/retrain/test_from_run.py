@@ -2,9 +2,13 @@
 
 import io
 import json
+import re
+import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from nasfast.cli.app import app
@@ -142,3 +146,46 @@ def test_networks_of_a_space_of_your_own_need_that_space(tmp_path):
     model_path(folder, "derived").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match="is truncated or damaged"):
         evaluate(tmp_path / "run", data, "derived", space=space)
+
+
+def write_classes(folder, count, start=0):
+    for label, name in enumerate(("bright", "dark")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(start, start + count):
+            generator = np.random.default_rng(100 * label + index)
+            pixels = generator.integers(0, 128, (8, 8, 3), dtype=np.uint8) + np.uint8(120 * (1 - label))
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+
+
+def test_images_that_have_changed_are_refused(tmp_path):
+    images, run = tmp_path / "images", tmp_path / "run"
+    write_classes(images, 40)
+    settings = tiny(strategy="gdas", epochs=1, data=str(images), batch_size=8, retrain_batch_size=8)
+    run_gradient(settings, run)
+    before = invoke("evaluate", run, "--quiet")
+    assert before.exit_code == 0, before.output
+    write_classes(images, 1, start=90)
+    for command in (["evaluate", run], ["retrain", run, "--label", "again"]):
+        result = invoke(*command, "--quiet")
+        assert result.exit_code == 1
+        assert re.search(r"images of images are no longer those that .*run has learned from", result.stderr)
+        assert result.stderr.count("\n") == 1
+    other = invoke("evaluate", run, "--data", images, "--quiet")
+    assert other.exit_code == 0, other.output
+    assert other.stdout.startswith(f"derived on {images}: test accuracy ")
+    for name in ("bright", "dark"):
+        (images / name / "90.png").unlink()
+    assert invoke("evaluate", run, "--quiet").stdout == before.stdout
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"fingerprint": 3}', '{"fingerprint": [1, 2, 3, 4]}', "\0"])
+def test_a_damaged_record_of_the_images_is_one_line(searched, tmp_path, text):
+    run = tmp_path / "copy"
+    shutil.copytree(searched, run)
+    (run / "data.json").write_text(text)
+    result = invoke("evaluate", run, "--quiet")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "images" in result.stderr
+    (run / "data.json").unlink()  # of a version that wrote none
+    assert invoke("evaluate", run, "--quiet").exit_code == 0

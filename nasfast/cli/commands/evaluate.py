@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from typing import Annotated
+
+import typer
 
 from nasfast.cli.arguments import DeviceOption, LabelOption, QuietOption, RunArgument
 from nasfast.cli.errors import one_line_errors
@@ -10,7 +13,13 @@ from nasfast.cli.errors import one_line_errors
 
 @one_line_errors
 def evaluate(
-    run: RunArgument, label: LabelOption = None, device: DeviceOption = "cpu", quiet: QuietOption = False
+    run: RunArgument,
+    label: LabelOption = None,
+    data: Annotated[
+        str, typer.Option(help="Test on the test images of these data instead: a folder, digits or cifar10.")
+    ] = "",
+    device: DeviceOption = "cpu",
+    quiet: QuietOption = False,
 ) -> None:
     """Test a retrained network on the test images of its run."""
     from nasfast import api
@@ -19,5 +28,6 @@ def evaluate(
 
     name = read_stored_search(run).label if label is None else label
     test = inspect.unwrap(api.evaluate_model)
-    accuracy, loss = test(run, label=label, device=device, progress=Progress(quiet=quiet))
+    accuracy, loss = test(run, label=label, data=data, device=device, progress=Progress(quiet=quiet))
+    name = f"{name} on {data}" if data else name
     print(f"{name}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")

@@ -30,7 +30,7 @@ from nasfast.search.blackbox.parallel import TrialSearch
 from nasfast.search.blackbox.problem import Problem
 from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.blackbox.session import Session, take_steps
-from nasfast.search.inputs import absolute_path, pin_settings
+from nasfast.search.inputs import absolute_path, keep_data_record, pin_settings
 from nasfast.search.result import FoundInSpace
 from nasfast.search.workers.open import check_picklable, open_runner, trial_meter, with_workers
 from nasfast.spaces.base import Space
@@ -90,7 +90,13 @@ def run_blackbox(
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
     with _new_folder(out, content) as run, open_search(run, plan) as session:
         _save(run, session, plan)
+        _keep_record(run, plan)
         return _finish(run, plan, session, progress)
+
+
+def _keep_record(run: RunFolder, plan: Plan) -> None:
+    if plan.images:
+        keep_data_record(run, plan.images)
 
 
 @contextmanager
@@ -142,6 +148,7 @@ def resume_blackbox(
                 session.mirror()
             else:  # killed before the first checkpoint, which is written before the first step
                 _save(run, session, plan)
+            _keep_record(run, plan)
             finished = session.over() and run.architectures_path.is_file()
             if finished:
                 return _result(run, session.search, True)

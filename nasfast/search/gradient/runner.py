@@ -19,7 +19,7 @@ from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.loop import KIND, SearchLoop
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
-from nasfast.search.inputs import absolute_path, load_run_data, pin_settings
+from nasfast.search.inputs import absolute_path, keep_data_record, load_run_data, pin_settings
 from nasfast.search.result import RunResult, retraining_table
 from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
@@ -92,6 +92,7 @@ def run_gradient(
     check_table(loop)
     content = {"search": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
+        keep_data_record(run, loop.fingerprint)
         loop.save(run)
         return _finish(run, loop, progress)
 
@@ -127,6 +128,7 @@ def resume_gradient(
             loop.load(run, state)
         else:  # killed before the first checkpoint, which is written before the first step
             loop.save(run)
+        keep_data_record(run, loop.fingerprint)
         return _finish(run, loop, progress)
 
 

@@ -25,7 +25,7 @@ from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_check
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder, search_path
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.inputs import absolute_path, pin_settings
+from nasfast.search.inputs import absolute_path, keep_data_record, pin_settings
 from nasfast.search.oneshot.children import SEARCH_KIND, load_images, open_children, search_children
 from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.search.pretrained import TRAINING_KIND
@@ -119,6 +119,8 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
             state = None if new else _load_state(out)
             if state is not None:
                 _take_up(training, out, state)
+            if run is not None:
+                keep_data_record(run, training.fingerprint)
             meter = _meter(config, ranks, state, out)
             ranks.wait()  # until all have read what the first may overwrite
             _train(training, run, meter, progress)
