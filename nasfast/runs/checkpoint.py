@@ -12,6 +12,7 @@ from typing import IO, Any
 import torch
 
 from nasfast.errors import RunError
+from nasfast.utils.checksum import is_damaged, seal_zip
 from nasfast.utils.files import atomic_write
 from nasfast.utils.version import nasfast_version
 
@@ -24,11 +25,15 @@ class CheckpointError(RunError, ValueError):
 
 
 def save_checkpoint(path: Path, kind: str, content: dict[str, Any]) -> None:
-    """Save plain tensors and containers, with the format version, the nasfast version and ``kind`` (what it is for)."""
+    """Save plain tensors and containers, with the format version, the nasfast version and ``kind`` (what it is for).
+
+    A checksum of all of it is at the end.
+    """
     # Serialised in memory first: torch's zip writer turns an OSError of its file into an anonymous RuntimeError.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "nasfast": nasfast_version(), "kind": kind, **content}, buffer)
-    atomic_write(path, lambda file: _write_all(file, buffer))
+    sealed = seal_zip(buffer)
+    atomic_write(path, lambda file: _write_all(file, sealed))
 
 
 def _write_all(file: IO[bytes], buffer: io.BytesIO) -> None:
@@ -56,10 +61,16 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     """Load what :func:`save_checkpoint` wrote, tensors on the CPU.
 
     Raises:
-        CheckpointError: Missing, truncated, of another format version or kind, or holding pickled Python objects.
+        CheckpointError: Missing, damaged, of another format version or kind, or holding pickled Python objects.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        damaged = is_damaged(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if damaged:
+        raise CheckpointError(f"{path} is damaged: its checksum is not that of its content")
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: one error says it all
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from nasfast.spaces.genotype_network import DerivedNetwork
 from nasfast.training.space_network import SpaceModelInfo, WholeNetwork
 from nasfast.utils.files import atomic_write
 
-_KEY = "nasfast"
+_KEY, _CHECKSUM = "nasfast", "checksum"
 _SAMPLES = "sample_images"
 SAMPLE_COUNT = 8
 """Test images kept beside the weights, for checking an exported network on real data wherever the run is taken."""
@@ -90,10 +91,21 @@ def save_model(
         if not name.startswith("auxiliary_head.")
     }
     tensors[_SAMPLES] = images[:SAMPLE_COUNT].cpu().contiguous()
-    content = serialize(tensors, metadata={_KEY: json.dumps({"format": FORMAT, **asdict(info)})})
+    description = json.dumps({"format": FORMAT, **asdict(info)})
+    content = serialize(tensors, metadata={_KEY: description, _CHECKSUM: _checksum(description, tensors)})
     path = model_path(run, info.label)
     atomic_write(path, content)
     return path
+
+
+def _checksum(description: str | None, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of all that a file says."""
+    digest = hashlib.blake2b((description or "").encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,9 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
             tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is truncated or damaged: {error}") from error
+    checksum = metadata.get(_CHECKSUM)
+    if checksum is not None and checksum != _checksum(metadata.get(_KEY), tensors):
+        raise RunError(f"{path} is damaged: its checksum is not that of its content")
     info = _parse_info(path, metadata.get(_KEY))
     network = info.build(space)
     try:
