@@ -1,4 +1,7 @@
-"""Every space with every strategy and every estimator: it runs on the digits, or one line says why not."""
+"""Every space with every strategy and every estimator: it runs on the digits, or one line says why not.
+
+The table of routes is checked whole. Searches run for every pair of two of the three, and `make test` runs few of them.
+"""
 
 import itertools
 import json
@@ -44,7 +47,16 @@ REFUSED = [(names, found.reason) for names, found in routes.table() if not found
 
 
 def pairs_of(names, runner):
-    """What a run tries together. A strategy sees scores, whatever estimator and space they are of."""
+    """What a run tries together."""
+    space, strategy, estimator = names
+    return few_of(names, runner) | {
+        ("strategy in space", strategy, space),
+        ("strategy, estimator", strategy, estimator),
+    }
+
+
+def few_of(names, runner):
+    """The same where a strategy sees scores, whatever estimator and space they are of."""
     space, strategy, estimator = names
     return {("estimator in space", estimator, space), ("strategy in runner", strategy, runner)}
 
@@ -53,14 +65,23 @@ def reason_of(names, reason):
     return {reason, ("strategy", names[1]), ("estimator", names[2])}
 
 
-def marked(cases, covers):
-    """All cases as parameters: `slow`, but for a few that cover together what all do, drawn greedily and in order."""
+def cover(cases, covers):
+    """A few cases that cover together what all do, drawn greedily and in order."""
     left = set().union(*(covers(*case) for case in cases))
     chosen = []
     while left:
         chosen.append(max(cases, key=lambda case: len(covers(*case) & left)))
         left -= covers(*chosen[-1])
-    return [pytest.param(*case, marks=() if case in chosen else pytest.mark.slow) for case in cases]
+    return chosen
+
+
+def marked(cases, few):
+    """Cases as parameters: `slow`, but for a few."""
+    return [pytest.param(*case, marks=() if case in few else pytest.mark.slow) for case in cases]
+
+
+FEW_RUNS = cover(RUNS, few_of)
+ALL_PAIRS = [*FEW_RUNS, *(case for case in cover(RUNS, pairs_of) if case not in FEW_RUNS)]
 
 
 def label(value):
@@ -118,7 +139,7 @@ def options(names, runner, tables):
     return [*given, *CELLS]
 
 
-@pytest.mark.parametrize(("names", "runner"), marked(RUNS, pairs_of), ids=label)
+@pytest.mark.parametrize(("names", "runner"), marked(ALL_PAIRS, FEW_RUNS), ids=label)
 def test_runs_end_to_end(names, runner, tables, tmp_path):
     run = tmp_path / "run"
     result = RUNNER.invoke(app, [*options(names, runner, tables), "--out", str(run)])
@@ -143,7 +164,7 @@ def test_runs_end_to_end(names, runner, tables, tmp_path):
     assert key in json.loads((run / "config.json").read_text())
 
 
-@pytest.mark.parametrize(("names", "reason"), marked(REFUSED, reason_of), ids=label)
+@pytest.mark.parametrize(("names", "reason"), marked(REFUSED, cover(REFUSED, reason_of)), ids=label)
 def test_refusals_say_why_in_one_line(names, reason, tmp_path):
     space, strategy, estimator = names
     given = ["search", "--strategy", strategy, "--estimator", estimator, "--out", str(tmp_path / "run")]
@@ -156,11 +177,15 @@ def test_refusals_say_why_in_one_line(names, reason, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_few_runs_cover_what_all_do():
-    few = [case.values for case in marked(RUNS, pairs_of) if not case.marks]
-    assert set().union(*(pairs_of(*case) for case in few)) == set().union(*(pairs_of(*case) for case in RUNS))
-    assert len(few) < len(RUNS) / 5
-    assert {runner for _, runner in few} == {"cells", "gradient", "blackbox", "oneshot"}
+def test_runs_cover_every_pair_and_few_of_them_every_part():
+    def covered(cases, covers):
+        return set().union(*(covers(*case) for case in cases))
+
+    assert covered(ALL_PAIRS, pairs_of) == covered(RUNS, pairs_of)
+    assert covered(FEW_RUNS, few_of) == covered(RUNS, few_of)
+    assert len(FEW_RUNS) < len(RUNS) / 5
+    assert {runner for _, runner in FEW_RUNS} == {"cells", "gradient", "blackbox", "oneshot"}
+    assert {strategy for (_, strategy, _), _ in ALL_PAIRS} == {strategy for (_, strategy, _), _ in RUNS}
 
 
 def test_the_table_is_whole():
