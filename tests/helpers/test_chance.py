@@ -25,17 +25,23 @@ def unseeded(source: str) -> list[int]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "manual_seed"
     }
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node not in seeded]
-    return sorted(call.lineno for call in calls if _draws(call))
+    shared = {module for call in calls if call.args and (module := _name_of(call).removesuffix(".seed")) in GLOBAL}
+    return sorted(call.lineno for call in calls if _draws(call, shared))
 
 
-def _draws(call: ast.Call) -> bool:
-    name = ast.unparse(call.func)
+def _name_of(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def _draws(call: ast.Call, shared: set[str]) -> bool:
+    """`shared` are the modules whose own generator the file seeds."""
+    name = _name_of(call)
     module, _, function = name.rpartition(".")
     if name in NEVER or name == "torch.Generator" or module == "secrets":
         return True
     if function in MAKERS:
         return not (call.args or call.keywords)
-    return module in GLOBAL and function not in ("Generator", "SeedSequence", "PCG64")
+    return module in GLOBAL - shared and function not in ("Generator", "SeedSequence", "PCG64")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,8 @@ def _draws(call: ast.Call) -> bool:
         "torch.Generator('cpu')",
         "random.random()",
         "np.random.rand(3)",
+        "random.seed()",
+        "np.random.seed(3), random.random()",
         "os.urandom(2)",
         "secrets.token_hex()",
     ],
@@ -66,6 +74,8 @@ def test_an_unseeded_draw_is_found(line: str) -> None:
         "torch.Generator().manual_seed(0)",
         "np.random.Generator(np.random.PCG64(0))",
         "draw.random()",
+        "random.seed(3), random.random()",
+        "np.random.seed(3), np.random.rand(2)",
     ],
 )
 def test_a_seeded_draw_is_not(line: str) -> None:
