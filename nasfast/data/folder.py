@@ -24,6 +24,7 @@ _SYSTEM_NAMES = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found")
 """Folders in which file systems, archives and network storage keep copies; hidden ones are left out too."""
 
 _CHUNK = 256  # images per task: large enough that the pool costs nothing beside decoding
+_MANY = 10_000  # images: to look through fewer takes no time
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -194,6 +195,7 @@ def _digest(entries: Sequence[_Entry], threads: int | None, progress: Progress) 
             content = os.fsencode(entry.path.name)
         entry.digest = blake2b(content, digest_size=16).digest()
 
+    progress = progress if len(entries) >= _MANY else Progress(quiet=True)
     with (
         progress.stage("look through images", len(entries), unit="image") as stage,
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,

@@ -91,16 +91,19 @@ def save_model(
         if not name.startswith("auxiliary_head.")
     }
     tensors[_SAMPLES] = images[:SAMPLE_COUNT].cpu().contiguous()
-    description = json.dumps({"format": FORMAT, **asdict(info)})
-    content = serialize(tensors, metadata={_KEY: description, _CHECKSUM: _checksum(description, tensors)})
+    description = {"format": FORMAT, **asdict(info)}
+    description |= {_CHECKSUM: _checksum(description, tensors)}
+    # One entry: several would stand in the file in an order of their own each time.
+    content = serialize(tensors, metadata={_KEY: json.dumps(description)})
     path = model_path(run, info.label)
     atomic_write(path, content)
     return path
 
 
-def _checksum(description: str | None, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of all that a file says."""
-    digest = hashlib.blake2b((description or "").encode(), digest_size=16)
+def _checksum(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of all that a file says, but for the checksum itself."""
+    said = {name: value for name, value in description.items() if name != _CHECKSUM}
+    digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -139,10 +142,7 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
             tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is truncated or damaged: {error}") from error
-    checksum = metadata.get(_CHECKSUM)
-    if checksum is not None and checksum != _checksum(metadata.get(_KEY), tensors):
-        raise RunError(f"{path} is damaged: its checksum is not that of its content")
-    info = _parse_info(path, metadata.get(_KEY))
+    info = _parse_info(path, metadata.get(_KEY), tensors)
     network = info.build(space)
     try:
         images = tensors.pop(_SAMPLES)
@@ -152,7 +152,7 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
     return LoadedModel(network.eval().to(memory_format=torch.channels_last), info, images)
 
 
-def _parse_info(path: Path, text: str | None) -> ModelInfo | SpaceModelInfo:
+def _parse_info(path: Path, text: str | None, tensors: Mapping[str, torch.Tensor]) -> ModelInfo | SpaceModelInfo:
     try:
         content: dict[str, Any] = json.loads(text or "null")
         found = content.pop("format")
@@ -160,6 +160,9 @@ def _parse_info(path: Path, text: str | None) -> ModelInfo | SpaceModelInfo:
         raise RunError(f"{path} holds weights, but nasfast did not write it: its description is missing") from error
     if found != FORMAT:
         raise RunError(f"{path} has format {found}, this nasfast reads format {FORMAT}")
+    checksum = content.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum({"format": found, **content}, tensors):
+        raise RunError(f"{path} is damaged: its checksum is not that of its content")
     try:
         for name in ("size", "mean", "std", "class_names"):
             content[name] = tuple(content[name])

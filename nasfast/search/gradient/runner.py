@@ -92,8 +92,8 @@ def run_gradient(
     check_table(loop)
     content = {"search": config.to_dict(), "environment": describe_environment()}
     with RunFolder.create(out, content) as run:
-        keep_data_record(run, loop.fingerprint)
         loop.save(run)
+        keep_data_record(run, loop.fingerprint)
         return _finish(run, loop, progress)
 
 
