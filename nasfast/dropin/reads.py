@@ -24,6 +24,8 @@ _VALUES = (int, float, complex, bool, str, bytes, type(None))
 _FOREIGN = ("torch", "torchvision", "numpy", "nasfast", *sys.stdlib_module_names)
 """Packages whose code is taken for settled."""
 
+_OF_MODULES = frozenset(dir(nn.Module()))
+
 Lookup = Callable[[], Any]
 
 
@@ -102,8 +104,8 @@ class _Code:
         if name in ("training", "forward") or name in module._modules or name.startswith("__"):
             return False
         if name in vars(module) or any(True for _ in _all_of_class(self.kind, name)):
-            return not hasattr(nn.Module(), name)
-        return not hasattr(nn.Module, name) and not hasattr(Tensor, name)
+            return name not in _OF_MODULES
+        return name not in _OF_MODULES and not hasattr(Tensor, name)
 
     def lookups(self, module: nn.Module, names: Iterable[str]) -> Iterator[Lookup]:
         kind = type(module)

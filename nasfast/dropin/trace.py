@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.randomness import Randomness
+
 Forward = Callable[..., Any]
 
 
@@ -34,16 +36,8 @@ def replaced(modules: Sequence[nn.Module], forwards: Sequence[Forward]) -> Itera
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[Callable[[], None]]:
-    """Yields a function that puts the generators of the CPU and of `device` back to where they were at the start."""
-    cpu = torch.get_rng_state()
-    other = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def rewind() -> None:
-        torch.set_rng_state(cpu)
-        if other is not None:
-            torch.cuda.set_rng_state(other, device)
-
-    yield rewind
+    """Yields a function that puts the generators back to where they were at the start, those of `device` too."""
+    yield Randomness(device).rewind
 
 
 def unit_vectors(count: int, like: Tensor, size: int = 1) -> list[Tensor]:

@@ -371,6 +371,42 @@ def test_weights_that_are_drawn_stay_fused(monkeypatch):
     assert not calls
 
 
+class StrictBlock(NoisyBlock):
+    """Draws, and takes no two images."""
+
+    def forward(self, tensor):
+        out = super().forward(tensor)
+        if out.shape[0] == 2:
+            raise ValueError("expected other than two images")
+        return out
+
+
+def test_a_forward_that_a_trace_cannot_run_twice_runs_as_it_was(monkeypatch):
+    monkeypatch.setattr(foreign, "OneInputBlock", StrictBlock)
+    monkeypatch.setattr("nasfast.dropin.arguments.BATCH", 3)
+    torch.manual_seed(0)
+    network = foreign.OneInputNetwork(lambda c: foreign.OwnChoice(foreign.operations(c, 1))).double()
+    twin = copy.deepcopy(network)
+    accelerate(network)
+    assert_same_steps(network, twin)
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_accelerating_draws_nothing(monkeypatch, draw):
+    monkeypatch.setattr(foreign, "TwoInputBlock", DroppingBlock)
+    monkeypatch.setattr(DroppingBlock, "draw", staticmethod(DRAWS[draw]))
+    monkeypatch.setattr(DroppingBlock, "rate", 0.5)
+    network = network_of(foreign.VectorChoice)
+    random.seed(3)
+    np.random.seed(3)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1:3]
+    accelerate(network)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2][0])
+    assert np.random.get_state()[2] == before[2][1]
+
+
 # what is done with it
 
 
