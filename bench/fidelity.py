@@ -3,7 +3,7 @@
     python -m bench.estimators fidelity --naap lc_naap440.npz --nb201 NAS-Bench-201.npz --json OUT.json --plot OUT.svg
 
 NAAP-440 holds 440 networks with their accuracy after each of 90 epochs: full training is that of all, and the best of
-them is to be found. A training goes on where it stopped, so an architecture costs its longest budget. NAS-Bench-201
+them is to be found. A training goes on where it stopped, so an architecture costs its highest fidelity. NAS-Bench-201
 holds validation accuracies after trainings of 12 and of 200 epochs, which are two trainings: both are paid for. Full
 training is there that of so many random cells, and their best is to be reached, by a search with the same seed.
 Neither file is part of nasfast.
@@ -30,7 +30,7 @@ from bench.arguments import write_json
 from bench.arrays import read_arrays
 from bench.plots import save_figure
 from bench.tables import section
-from nasfast.config.objectives import BUDGET
+from nasfast.config.objectives import FIDELITY
 from nasfast.errors import NasfastError
 from nasfast.estimators.base import Estimate, Estimator
 from nasfast.estimators.table import TableEstimator
@@ -73,28 +73,28 @@ class Curves:
     def __init__(self, accuracy: Floats) -> None:
         self.accuracy = accuracy
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
         """See :class:`nasfast.estimators.Estimator`."""
-        last = (budget or self.accuracy.shape[1]) - 1
+        last = (fidelity or self.accuracy.shape[1]) - 1
         return [Estimate(float(score)) for score in self.accuracy[rows[:, 0], last]]
 
 
 def trace(trials: Sequence[Trial], last: int, goes_on: bool) -> tuple[Floats, Floats]:
-    """Epochs spent after each trial, and the best score of the longest budget by then (-inf before there is one).
+    """Epochs spent after each trial, and the best score of the highest fidelity by then (-inf before there is one).
 
     Args:
-        goes_on: A training goes on where the shorter one stopped; else each budget is a training of its own.
+        goes_on: A training goes on where the shorter one stopped; else each fidelity is a training of its own.
     """
     paid: dict[tuple[int, ...], set[int]] = {}
     spent, best = 0, -np.inf
     costs, scores = [], []
     for trial in trials:
-        budget = int(trial.metrics.get(BUDGET, last))
+        fidelity = int(trial.metrics.get(FIDELITY, last))
         before = paid.setdefault(trial.row, set())
-        if budget not in before:
-            spent += budget - max(before, default=0) if goes_on else budget
-            before.add(budget)
-        if budget == last:
+        if fidelity not in before:
+            spent += fidelity - max(before, default=0) if goes_on else fidelity
+            before.add(fidelity)
+        if fidelity == last:
             best = max(best, trial.score)
         costs.append(float(spent))
         scores.append(best)
@@ -154,7 +154,7 @@ def run_naap(path: Path, seeds: int) -> dict[str, Any]:
 def run_nb201(path: Path, seeds: int, cells: int) -> dict[str, Any]:
     space = NASBench201()
     estimator = TableEstimator(path, space)
-    rungs = tuple(estimator.budgets)
+    rungs = tuple(estimator.fidelities)
     whole = cells * rungs[-1]
     settings: dict[str, dict[str, int]] = {
         "successive-halving": {"first": 64, "reduction": 8},

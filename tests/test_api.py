@@ -19,7 +19,7 @@ class Counting:
 
     name = "counting"
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         return [Estimate(float(np.sum(row))) for row in rows]
 
 

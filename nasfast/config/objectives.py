@@ -11,7 +11,7 @@ from nasfast.errors import ConfigError
 
 Metrics = Mapping[str, float]
 
-BUDGET = "budget"
+FIDELITY = "fidelity"
 """Metric of the epochs that a trial of a search at several fidelities was given."""
 
 

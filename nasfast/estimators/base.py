@@ -38,11 +38,11 @@ class Estimator(Protocol):
     def name(self) -> str:
         """For reports and messages."""
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
         """Estimates of rows int64 [K, D].
 
         Args:
-            budget: Epochs of training that an estimate may cost; None for as many as the estimator sees fit.
+            fidelity: Epochs of training that an estimate may cost; None for as many as the estimator sees fit.
         """
 
 

@@ -29,9 +29,9 @@ class InheritEstimator(TrainEstimator):
     Args:
         inherited_lr: Learning rate in the first epoch of what inherits: low enough not to undo what was learned. None:
             that of the settings.
-        first_epochs: Of architectures that have no parent. Others: the fidelity's.
+        first_epochs: Of architectures that have no parent. Others: the default fidelity's.
         supernet: A trained shared network of the space, whose weights architectures without a parent start from, for
-            the fidelity's epochs; None: they start from scratch.
+            the default fidelity's epochs; None: they start from scratch.
         space, dataset, folder, settings, fidelity, progress: See :class:`TrainEstimator`.
 
     Raises:
@@ -79,34 +79,34 @@ class InheritEstimator(TrainEstimator):
         """See :class:`nasfast.estimators.WarmStartEstimator`. Weights come from the last of ``ancestors``."""
         self._ancestors[row] = ancestors
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
         """See :class:`TrainEstimator`. Rows whose ancestors were not noted have none.
 
         Raises:
             CheckpointError: The weights of an ancestor, which was estimated, are not in the folder.
         """
-        return super().estimate(rows, budget)
+        return super().estimate(rows, fidelity)
 
-    def epochs(self, row: Rows, budget: int | None = None) -> int:
+    def epochs(self, row: Rows, fidelity: int | None = None) -> int:
         """Epochs that a row is trained for: fewer where it inherits."""
-        return self._epochs(bool(self._ancestors_of(row)), budget)
+        return self._epochs(bool(self._ancestors_of(row)), fidelity)
 
     def _ancestors_of(self, row: Rows) -> Ancestors:
         return self._ancestors.get(tuple(row.tolist()), ())
 
-    def _epochs(self, descends: bool, budget: int | None) -> int:
+    def _epochs(self, descends: bool, fidelity: int | None) -> int:
         scratch = self.supernet is None and not descends
-        return self.first_epochs if scratch else budget or self.fidelity.epochs
+        return self.first_epochs if scratch else fidelity or self.default_fidelity.epochs
 
     def _config(self, row: Rows, epochs: int, inherits: bool) -> RetrainConfig:
         config = super()._config(row, epochs, inherits)
         return config if not inherits or self.inherited_lr is None else replace(config, lr=self.inherited_lr)
 
-    def _start(self, row: Rows, budget: int | None) -> tuple[MorphNetwork | None, str]:
+    def _start(self, row: Rows, fidelity: int | None) -> tuple[MorphNetwork | None, str]:
         ancestors = self._ancestors_of(row)
         if ancestors:
             parent = self.space.check(ancestors[-1])[0]
-            path = self._checkpoint(parent, self._epochs(len(ancestors) > 1, budget))
+            path = self._checkpoint(parent, self._epochs(len(ancestors) > 1, fidelity))
             network = load_trained(self.model, parent, path, self.data.num_classes, self.data.channels)
             return morph(self.model, network, parent, row, self.settings.seed).network, self.space.decode(parent)
         if self.supernet is not None:

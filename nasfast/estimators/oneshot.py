@@ -68,8 +68,8 @@ class OneShotEstimator:
             return "batched: children share their common operations"
         return f"one child after the other: {self._reason}"
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
-        """See :class:`nasfast.estimators.Estimator`. There is no budget: nothing is trained.
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. There is no fidelity: nothing is trained.
 
         The score is the same whatever other rows are estimated with it. Its uncertainty is that of a share of so many
         images; the cost is that of each child alone.

@@ -49,19 +49,19 @@ class Rungs(Watcher):
 
 
 class RungEstimator(TrainEstimator):
-    """Trains architectures from scratch, and those that are asked for again at a larger budget from where they were.
+    """Trains architectures from scratch, and those that are asked for again at a higher fidelity from where they were.
 
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. The learning rate follows the
-    schedule of the longest budget from the beginning, so that a rung costs the epochs between, and the last one has the
-    bits of a :class:`TrainEstimator`. The score of a rung is the accuracy on the held-out images after its last epoch,
-    in percent. One checkpoint of each architecture goes up the rungs and keeps the result of each.
+    schedule of the highest fidelity from the beginning, so that a rung costs the epochs between, and the last one has
+    the bits of a :class:`TrainEstimator`. The score of a rung is the accuracy on the held-out images after its last
+    epoch, in percent. One checkpoint of each architecture goes up the rungs and keeps the result of each.
 
     Args:
-        rungs: Budgets in epochs, rising; the last is the fidelity's. Each is asked for after the one below.
+        rungs: Fidelities in epochs, rising; the last is the default fidelity's. Each is asked for after the one below.
         space, dataset, folder, settings, fidelity, progress: See :class:`TrainEstimator`.
 
     Raises:
-        ConfigError: The rungs do not rise, or do not end with the fidelity's epochs.
+        ConfigError: The rungs do not rise, or do not end with the default fidelity's epochs.
     """
 
     def __init__(
@@ -69,37 +69,37 @@ class RungEstimator(TrainEstimator):
         settings: TrainSettings | None = None, fidelity: Fidelity | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, dataset, folder, settings, fidelity, progress)
-        whole = self.fidelity.epochs
+        whole = self.default_fidelity.epochs
         if list(rungs) != sorted(set(rungs)) or min(rungs, default=0) < 1 or rungs[-1] != whole:
-            raise ConfigError(f"rungs must be epochs that rise to the fidelity's {whole}, got {list(rungs)}")
+            raise ConfigError(f"rungs must be epochs that rise to the default fidelity's {whole}, got {list(rungs)}")
         self.rungs = tuple(rungs)
 
-    def epochs(self, row: Rows, budget: int | None = None) -> int:
+    def epochs(self, row: Rows, fidelity: int | None = None) -> int:
         """Epochs that a row is trained for, from the first rung on.
 
         Raises:
-            ConfigError: The budget is no rung.
+            ConfigError: The fidelity is no rung.
         """
-        epochs = super().epochs(row, budget)
+        epochs = super().epochs(row, fidelity)
         if epochs not in self.rungs:
-            raise ConfigError(f"the budget must be one of {', '.join(map(str, self.rungs))} epochs, got {epochs}")
+            raise ConfigError(f"the fidelity must be one of {', '.join(map(str, self.rungs))} epochs, got {epochs}")
         return epochs
 
-    def _added_epochs(self, row: Rows, budget: int | None) -> int:
-        epochs = self.epochs(row, budget)
+    def _added_epochs(self, row: Rows, fidelity: int | None) -> int:
+        epochs = self.epochs(row, fidelity)
         return epochs - max((rung for rung in self.rungs if rung < epochs), default=0)
 
     def _label(self, row: Rows, epochs: int) -> str:
         return f"{super()._label(row, self.rungs[-1])}-rungs"
 
-    def _train(self, row: Rows, budget: int | None) -> RetrainResult:
+    def _train(self, row: Rows, fidelity: int | None) -> RetrainResult:
         """Train what is left of a rung; at once where the training has come to it, or further.
 
         Raises:
             CheckpointError: The rung below is missing.
             TrainError: The training has diverged, at this rung or below.
         """
-        rung, watcher = self.epochs(row, budget), Rungs(self.rungs)
+        rung, watcher = self.epochs(row, fidelity), Rungs(self.rungs)
         trainer = self._trainer(row, self.rungs[-1], watcher)
         trainer.open()
         for below in self.rungs[: self.rungs.index(rung)]:

@@ -52,28 +52,28 @@ class TableEstimator:
         self.path, self.space = Path(path), space
         tables = _read(self.path, dataset)
         rows = self._encode(tables[None])
-        self._rows = {budget: {rows[text]: e for text, e in table.items()} for budget, table in tables.items()}
+        self._rows = {fidelity: {rows[text]: e for text, e in table.items()} for fidelity, table in tables.items()}
         self._forms: dict[int | None, dict[str, Estimate]] = {}
 
     def __len__(self) -> int:
         return len(self._rows[None])
 
     @property
-    def budgets(self) -> list[int]:
+    def fidelities(self) -> list[int]:
         """Epochs that there are scores for, where the table tells them apart."""
-        return sorted(budget for budget in self._rows if budget is not None)
+        return sorted(fidelity for fidelity in self._rows if fidelity is not None)
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
-        """See :class:`nasfast.estimators.Estimator`. The default budget is the largest of the table.
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. The default fidelity is the highest of the table.
 
         Raises:
-            DataError: It has no score for a row, or none for the budget.
+            DataError: It has no score for a row, or none for the fidelity.
         """
-        if budget not in self._rows:
-            known = ", ".join(map(str, self.budgets)) or "none: it does not tell epochs apart"
-            raise DataError(f"{self.path}: no scores for a budget of {budget} epochs; there are {known}")
+        if fidelity not in self._rows:
+            known = ", ".join(map(str, self.fidelities)) or "none: it does not tell epochs apart"
+            raise DataError(f"{self.path}: no scores for a fidelity of {fidelity} epochs; there are {known}")
         rows = self.space.check(rows)
-        found = [self._look_up(tuple(row), budget) for row in rows.tolist()]
+        found = [self._look_up(tuple(row), fidelity) for row in rows.tolist()]
         missing = [row for row, estimate in zip(rows, found, strict=True) if estimate is None]
         if missing:
             some = f"{len(missing)} of {len(rows)} architectures, such as " if len(rows) > 1 else ""
@@ -83,13 +83,13 @@ class TableEstimator:
             )
         return [estimate for estimate in found if estimate is not None]
 
-    def _look_up(self, row: tuple[int, ...], budget: int | None) -> Estimate | None:
-        found = self._rows[budget].get(row)
+    def _look_up(self, row: tuple[int, ...], fidelity: int | None) -> Estimate | None:
+        found = self._rows[fidelity].get(row)
         if found is not None:
             return found
-        if budget not in self._forms:
-            self._forms[budget] = {self.space.canonical(known): e for known, e in self._rows[budget].items()}
-        return self._forms[budget].get(self.space.canonical(row))
+        if fidelity not in self._forms:
+            self._forms[fidelity] = {self.space.canonical(known): e for known, e in self._rows[fidelity].items()}
+        return self._forms[fidelity].get(self.space.canonical(row))
 
     def _encode(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
         rows = {}
@@ -103,7 +103,7 @@ class TableEstimator:
 
 
 def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
-    """Tables by budget; None is the one of the largest budget."""
+    """Tables by fidelity; None is the one of the highest fidelity."""
     readers = {".npz": _read_npz, ".json": _read_json, ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -164,15 +164,15 @@ def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
 
 
 def _by_epochs(path: Path, content: Mapping[str, Any]) -> dict[int | None, _Table]:
-    budgets = sorted(int(key) for key in next(iter(content.values())))
+    fidelities = sorted(int(key) for key in next(iter(content.values())))
     for name, scores in content.items():
-        if not isinstance(scores, dict) or {str(budget) for budget in budgets} != set(scores):
-            raise DataError(f"{path}: {name} must have a score after {', '.join(map(str, budgets))} epochs")
+        if not isinstance(scores, dict) or {str(fidelity) for fidelity in fidelities} != set(scores):
+            raise DataError(f"{path}: {name} must have a score after {', '.join(map(str, fidelities))} epochs")
     tables: dict[int | None, _Table] = {
-        budget: {name: Estimate(_number(path, name, scores[str(budget)])) for name, scores in content.items()}
-        for budget in budgets
+        fidelity: {name: Estimate(_number(path, name, scores[str(fidelity)])) for name, scores in content.items()}
+        for fidelity in fidelities
     }
-    return tables | {None: tables[budgets[-1]]}
+    return tables | {None: tables[fidelities[-1]]}
 
 
 def _macro(path: Path, name: str, row: Any) -> Estimate:
@@ -203,8 +203,8 @@ def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
                 f"{path}, line 1: expected the columns arch, score and any further numbers, or arch and numbers of "
                 f"epochs, each once; got {', '.join(columns) or 'none'}"
             )
-        budgets = sorted(map(int, numbers)) if by_epochs else []
-        tables: dict[int | None, _Table] = {None: {}, **{budget: {} for budget in budgets}}
+        fidelities = sorted(map(int, numbers)) if by_epochs else []
+        tables: dict[int | None, _Table] = {None: {}, **{fidelity: {} for fidelity in fidelities}}
         for row in reader:
             line = f"line {reader.line_num}"
             if None in row or None in row.values():
@@ -214,7 +214,7 @@ def _read_csv(path: Path, dataset: str) -> dict[int | None, _Table]:
                 raise DataError(f"{path}, {line}: {name} stands in an earlier line too")
             for column in numbers if by_epochs else ():
                 tables[int(column)][name] = Estimate(_number(path, f"{line}: {column}", row[column]))
-            tables[None][name] = tables[budgets[-1]][name] if by_epochs else _estimate(path, line, row)
+            tables[None][name] = tables[fidelities[-1]][name] if by_epochs else _estimate(path, line, row)
     return tables
 
 

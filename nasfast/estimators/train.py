@@ -121,17 +121,17 @@ class TrainEstimator:
         progress: Progress | None = None,
     ) -> None:
         self.space, self.folder = space, Path(folder)
-        self.settings, self.fidelity = settings or TrainSettings(), fidelity or Fidelity()
-        self.model = self.fidelity.model or space
+        self.settings, self.default_fidelity = settings or TrainSettings(), fidelity or Fidelity()
+        self.model = self.default_fidelity.model or space
         self.progress = progress or Progress(quiet=True)
         same = [(d.name, d.values) for d in space.decisions] == [(d.name, d.values) for d in self.model.decisions]
         if not same:
             raise SpaceError(f"{self.model.name}: the smaller model must have the decisions of {space.name}")
-        self.data = _at_fidelity(dataset, self.settings, self._most("batch_size"), self.fidelity)
+        self.data = _at_fidelity(dataset, self.settings, self._most("batch_size"), self.default_fidelity)
         _check_pixels(self.data, {name: self._most(name) for name in ("cutout", "crop_pad")})
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
-        """See :class:`nasfast.estimators.Estimator`. The default budget is the fidelity's epochs.
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. None is the default fidelity.
 
         Metrics: "valid_loss", the cross-entropy on the held-out images; "epochs". The uncertainty is that of a share of
         so many images; the cost is :meth:`cost`.
@@ -142,15 +142,15 @@ class TrainEstimator:
             KeyboardInterrupt: Ctrl-C; the state of the training was saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return [self._one(row, budget) for row in self.space.check(rows)]
+        return [self._one(row, fidelity) for row in self.space.check(rows)]
 
-    def epochs(self, row: Rows, budget: int | None = None) -> int:
+    def epochs(self, row: Rows, fidelity: int | None = None) -> int:
         """Epochs that a row is trained for."""
-        return budget or self.fidelity.epochs
+        return fidelity or self.default_fidelity.epochs
 
-    def cost(self, row: Rows, budget: int | None = None) -> float:
+    def cost(self, row: Rows, fidelity: int | None = None) -> float:
         """Multiply-adds that an estimate takes."""
-        return self.training_cost(row, self._added_epochs(row, budget))
+        return self.training_cost(row, self._added_epochs(row, fidelity))
 
     def training_cost(self, row: Rows, epochs: int) -> float:
         """Multiply-adds of so many epochs: forward, twice as many backward; and forward once on the held-out images."""
@@ -160,13 +160,13 @@ class TrainEstimator:
         trained = epochs * (len(data.train_labels) // batch) * batch
         return float(flops * ((1 + BACKWARD) * trained + len(data.test_labels)))
 
-    def _added_epochs(self, row: Rows, budget: int | None) -> int:
+    def _added_epochs(self, row: Rows, fidelity: int | None) -> int:
         """Epochs of a row's training that this estimate takes."""
-        return self.epochs(row, budget)
+        return self.epochs(row, fidelity)
 
-    def path_of(self, row: Rows, budget: int | None = None) -> Path:
+    def path_of(self, row: Rows, fidelity: int | None = None) -> Path:
         """The checkpoint of a row's training, which has its weights."""
-        return self._checkpoint(row, self.epochs(row, budget))
+        return self._checkpoint(row, self.epochs(row, fidelity))
 
     def _checkpoint(self, row: Rows, epochs: int) -> Path:
         return self.folder / f"retrain-{self._label(row, epochs)}.pt"
@@ -174,7 +174,7 @@ class TrainEstimator:
     def _label(self, row: Rows, epochs: int) -> str:
         return candidate_label(row, epochs)
 
-    def _start(self, row: Rows, budget: int | None) -> tuple[MorphNetwork | None, str]:
+    def _start(self, row: Rows, fidelity: int | None) -> tuple[MorphNetwork | None, str]:
         """The network that a row's training starts from, and where it is from; None: from scratch."""
         return None, ""
 
@@ -200,28 +200,28 @@ class TrainEstimator:
         config = self._config(row, epochs, task.inherits)
         return Trainer(task, watcher, self.data, self.folder, config, self._label(row, epochs))
 
-    def _train(self, row: Rows, budget: int | None) -> RetrainResult:
+    def _train(self, row: Rows, fidelity: int | None) -> RetrainResult:
         """The training of a row, at its end."""
-        network, origin = self._start(row, budget)
-        return self._trainer(row, self.epochs(row, budget), Watcher(), network, origin).run(self.progress)
+        network, origin = self._start(row, fidelity)
+        return self._trainer(row, self.epochs(row, fidelity), Watcher(), network, origin).run(self.progress)
 
-    def _one(self, row: Rows, budget: int | None) -> Estimate:
+    def _one(self, row: Rows, fidelity: int | None) -> Estimate:
         try:
-            result = self._train(row, budget)
+            result = self._train(row, fidelity)
         except TrainError:
             if not isinstance(self.space, JointSpace):
                 raise
-            return self._diverged(row, budget)
+            return self._diverged(row, fidelity)
         if isinstance(self.space, JointSpace) and not math.isfinite(result.test_loss):
-            return self._diverged(row, budget)
+            return self._diverged(row, fidelity)
         spread = math.sqrt(result.test_acc * (1 - result.test_acc) / len(self.data.test_labels))
         metrics = {"valid_loss": result.test_loss, "epochs": float(result.epochs)}
-        return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, budget))
+        return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, fidelity))
 
-    def _diverged(self, row: Rows, budget: int | None) -> Estimate:
+    def _diverged(self, row: Rows, fidelity: int | None) -> Estimate:
         """What a row gets whose own settings are no good."""
-        metrics = {"valid_loss": DIVERGED, "epochs": float(self.epochs(row, budget))}
-        return Estimate(0.0, metrics, 0.0, self.cost(row, budget))
+        metrics = {"valid_loss": DIVERGED, "epochs": float(self.epochs(row, fidelity))}
+        return Estimate(0.0, metrics, 0.0, self.cost(row, fidelity))
 
 
 def _at_fidelity(dataset: DataSet, settings: TrainSettings, batch_size: int, fidelity: Fidelity) -> DataSet:

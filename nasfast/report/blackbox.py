@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.config.objectives import BUDGET, Objective
+from nasfast.config.objectives import FIDELITY, Objective
 from nasfast.errors import NasfastError, RunError
 from nasfast.report.architectures import Drawing, drawing
 from nasfast.report.curves import Chart, Series
@@ -46,12 +46,12 @@ class Search:
         return f"budget {budget}" if budget else f"of {self.settings['evaluations']}"
 
     def full(self, trial: Row) -> bool:
-        """Whether a trial had the largest budget of any: others cannot be compared with it."""
-        return bool(trial["metrics"].get(BUDGET, 0) == self._most)
+        """Whether a trial had the highest fidelity of any: others cannot be compared with it."""
+        return bool(trial["metrics"].get(FIDELITY, 0) == self._most)
 
     @cached_property
     def _most(self) -> float:
-        return max((t["metrics"].get(BUDGET, 0) for t in self.trials if not t["violation"]), default=0)
+        return max((t["metrics"].get(FIDELITY, 0) for t in self.trials if not t["violation"]), default=0)
 
     @cached_property
     def kept(self) -> list[Row]:
@@ -149,7 +149,7 @@ def _leaders(search: Search) -> Table:
 
 
 def _rungs(search: Search) -> Table:
-    """How many architectures came to each budget, and the best there; no rows where there is one budget."""
+    """How many architectures came to each fidelity, and the best there; no rows where there is one fidelity."""
     history = History(search.objectives)
     for logged in search.trials:
         history.add(Trial.of(logged))

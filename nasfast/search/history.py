@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.config.objectives import BUDGET, Objective
+from nasfast.config.objectives import FIDELITY, Objective
 
 Row = tuple[int, ...]
 
@@ -45,31 +45,31 @@ class Trial:
 
 @dataclass
 class Rung:
-    """Trials of one budget.
+    """Trials of one fidelity.
 
     Attributes:
-        budget: Epochs; 0 where a search tells none apart.
+        fidelity: Epochs; 0 where a search tells none apart.
         rows: The different architectures.
         best: The trial with the best first objective among those that keep the constraints, the first of equal ones;
             None where none keeps them.
         score: The largest of those that keep the constraints.
     """
 
-    budget: float
+    fidelity: float
     rows: set[Row] = field(default_factory=set)
     best: Trial | None = None
     score: float = -math.inf
 
     @property
     def name(self) -> str:
-        """Its budget as text."""
-        return f"{self.budget:g} epoch{'' if self.budget == 1 else 's'}"
+        """Its fidelity as text."""
+        return f"{self.fidelity:g} epoch{'' if self.fidelity == 1 else 's'}"
 
 
 class History:
     """The best, the front and the rungs of the trials that were added.
 
-    Of several budgets, the best and the front are of the largest one that has a trial that keeps the constraints:
+    Of several fidelities, the best and the front are of the largest one that has a trial that keeps the constraints:
     scores after different numbers of epochs cannot be compared.
 
     Args:
@@ -89,8 +89,8 @@ class History:
 
     @property
     def rungs(self) -> list[Rung]:
-        """By budget, rising."""
-        return [self._rungs[budget] for budget in sorted(self._rungs)]
+        """By fidelity, rising."""
+        return [self._rungs[fidelity] for fidelity in sorted(self._rungs)]
 
     @property
     def best(self) -> Trial | None:
@@ -100,8 +100,8 @@ class History:
     def add(self, trial: Trial) -> None:
         """Take in the next trial; its metrics are finite numbers."""
         self.count += 1
-        budget = trial.metrics.get(BUDGET, 0.0)
-        rung = self._rungs.setdefault(budget, Rung(budget))
+        fidelity = trial.metrics.get(FIDELITY, 0.0)
+        rung = self._rungs.setdefault(fidelity, Rung(fidelity))
         rung.rows.add(trial.row)
         if trial.violation:
             return
@@ -109,7 +109,7 @@ class History:
         rung.score = max(rung.score, trial.score)
         if rung.best is None or values[0] > self._objectives[0].value(rung.best.metrics):
             rung.best = trial
-        if self.top is None or budget > self.top.budget:
+        if self.top is None or fidelity > self.top.fidelity:
             self.top, self._front = rung, _Front(len(values))
         if rung is self.top:
             self._front.add(trial, values)

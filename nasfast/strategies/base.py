@@ -56,7 +56,7 @@ class Strategy(ABC):
     def ask(self, count: int) -> Rows:
         """Architectures to evaluate next: int64 [count, D]."""
 
-    def budgets(self, rows: Rows) -> list[int | None]:
+    def fidelities(self, rows: Rows) -> list[int | None]:
         """Epochs that the rows asked last may be trained for; None leaves it to the search."""
         return [None] * len(rows)
 

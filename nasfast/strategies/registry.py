@@ -65,7 +65,7 @@ def register_strategy(name: str) -> Callable[[Maker], Maker]:
 
 
 MULTI_FIDELITY = ("successive-halving", "asha", "hyperband", "bohb")
-"""Strategies that ask for estimates at several budgets."""
+"""Strategies that ask for estimates at several fidelities."""
 
 MORPHISM = ("morphism-hill-climbing", "morphism-evolution", "lamarckian")
 """Strategies that say what an architecture was made from, for an estimator that hands its weights down."""

@@ -16,7 +16,10 @@ from nasfast.search.history import Trial
 
 
 def trials(*given):
-    return [Trial(i, (row,), {"score": score, "budget": float(budget)}) for i, (row, budget, score) in enumerate(given)]
+    return [
+        Trial(i, (row,), {"score": score, "fidelity": float(fidelity)})
+        for i, (row, fidelity, score) in enumerate(given)
+    ]
 
 
 def test_epochs_are_paid_once():

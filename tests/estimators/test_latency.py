@@ -44,7 +44,7 @@ def test_latency_is_an_objective_and_a_limit(space, tmp_path):
     class Sums:
         name = "sums"
 
-        def estimate(self, rows, budget=None):
+        def estimate(self, rows, fidelity=None):
             return [Estimate(float(row.sum())) for row in rows]
 
     table = LatencyTable(tmp_path / "latency.json")

@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_named(data, tmp_path):
     estimator = climber(data, tmp_path)
     with pytest.raises(CheckpointError, match=r"retrain-.*-rungs.pt has no training to 2 epochs, which the one to 6"):
         estimator.estimate(ROW, 6)
-    with pytest.raises(ConfigError, match="the budget must be one of 2, 6, 18 epochs, got 3"):
+    with pytest.raises(ConfigError, match="the fidelity must be one of 2, 6, 18 epochs, got 3"):
         estimator.estimate(ROW, 3)
     estimator.estimate(ROW, 2)
     with pytest.raises(RunError, match=r"was made with rungs \[2, 6, 18\], not \[2, 18\]"):
@@ -159,11 +159,11 @@ def test_a_run_trains_each_epoch_once(name, tmp_path, monkeypatch):
     first = ["first=4"] if name == "successive-halving" else []
     run_blackbox(tiny(strategy=name, set=["reduction=2", *first]), tmp_path / "run")
     rows = logged(tmp_path / "run")
-    assert {row["metrics"]["budget"] for row in rows} >= {1, 2}
-    assert all(row["metrics"]["epochs"] == row["metrics"]["budget"] for row in rows)
+    assert {row["metrics"]["fidelity"] for row in rows} >= {1, 2}
+    assert all(row["metrics"]["epochs"] == row["metrics"]["fidelity"] for row in rows)
     longest = {}
     for row in rows:
-        longest[row["arch"]] = max(longest.get(row["arch"], 0), row["metrics"]["budget"])
+        longest[row["arch"]] = max(longest.get(row["arch"], 0), row["metrics"]["fidelity"])
     assert len(epochs) == len(set(epochs)) == sum(longest.values())
 
 
@@ -219,7 +219,7 @@ def test_with_tuned_settings_and_a_lower_fidelity(tmp_path):
     lower = {"fidelity_set": ["channels=2"], "fidelity_size": 4, "tune": ["lr=0.02,0.1", "batch_size=16,32"]}
     run_blackbox(tiny(**lower, strategy="bohb"), tmp_path / "run")
     rows = logged(tmp_path / "run")
-    assert {row["metrics"]["budget"] for row in rows} == {1, 2, 4}
+    assert {row["metrics"]["fidelity"] for row in rows} == {1, 2, 4}
     assert all(" @ lr=" in row["arch"] for row in rows)
     assert all(row["metrics"]["cost"] > 0 for row in rows)
 

@@ -22,10 +22,10 @@ def test_nasbench201_scores_by_budget():
     table = TableEstimator(NB201, space)
     with np.load(NB201, allow_pickle=False) as file:
         content = dict(file)
-    assert table.budgets == [12, 200]
+    assert table.fidelities == [12, 200]
     assert len(table) == len(content["arch_str"])
-    for budget, epochs in ((None, 200), (200, 200), (12, 12)):
-        for estimate, i in zip(table.estimate(content["ops"].astype(int), budget), range(10_000), strict=False):
+    for fidelity, epochs in ((None, 200), (200, 200), (12, 12)):
+        for estimate, i in zip(table.estimate(content["ops"].astype(int), fidelity), range(10_000), strict=False):
             assert estimate.score == float(content[f"val_acc_cifar10_e{epochs}"][i])
             assert estimate.metrics["test_accuracy"] == float(content["test_acc_cifar10_e200"][i])
 
@@ -114,9 +114,9 @@ def test_table_of_ones_own_tells_epochs_apart(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     space = NASBenchMacro()
     table, rows = TableEstimator(tmp_path / name, space), np.stack([space.encode("00000000"), space.encode("22212220")])
-    assert table.budgets == [9, 81]
-    for budget, scores in ((None, [45.25, 93.5]), (81, [45.25, 93.5]), (9, [50.0, 60.0])):
-        assert [estimate.score for estimate in table.estimate(rows, budget)] == scores
+    assert table.fidelities == [9, 81]
+    for fidelity, scores in ((None, [45.25, 93.5]), (81, [45.25, 93.5]), (9, [50.0, 60.0])):
+        assert [estimate.score for estimate in table.estimate(rows, fidelity)] == scores
 
 
 def test_all_that_a_table_lacks_is_counted(tmp_path):
@@ -133,7 +133,7 @@ def test_missing_file_budget_and_data_set():
         TableEstimator("gone.json", space)
     with pytest.raises(DataError, match="val_acc_mnist_eEPOCHS; it has data sets cifar10"):
         TableEstimator(NB201, space, "mnist")
-    with pytest.raises(DataError, match="no scores for a budget of 7 epochs; there are 12, 200"):
+    with pytest.raises(DataError, match="no scores for a fidelity of 7 epochs; there are 12, 200"):
         TableEstimator(NB201, space).estimate(space.sample(np.random.default_rng(0), 1), 7)
 
 

@@ -46,8 +46,8 @@ class Scripted:
                     stage.advance(note=f"step {step}")
         return float("nan") if what == NOT_FINITE else float(sum(row))
 
-    def estimate(self, rows, budget=None):
-        return [Estimate(self.one(row), {"budget_seen": float(budget or 0)}) for row in rows.tolist()]
+    def estimate(self, rows, fidelity=None):
+        return [Estimate(self.one(row), {"fidelity_seen": float(fidelity or 0)}) for row in rows.tolist()]
 
 
 def make_scripted(folder, progress, index):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasfast.config.objectives import BUDGET, Objective
+from nasfast.config.objectives import FIDELITY, Objective
 from nasfast.search.history import History, Trial
 from nasfast.spaces.population import dominates, non_dominated, non_dominated_ranks, unique_rows
 
@@ -65,7 +65,7 @@ def searches(draw: st.DrawFn) -> list[Trial]:
     trials = []
     for number in range(draw(st.integers(1, 20))):
         metrics = {"score": draw(numbers), "params": draw(numbers)}
-        metrics[BUDGET] = float(draw(st.sampled_from([1, 3])))
+        metrics[FIDELITY] = float(draw(st.sampled_from([1, 3])))
         row = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
         trials.append(Trial(number, row, metrics, draw(st.sampled_from([0.0, 0.0, 1.0]))))
     return trials
@@ -82,8 +82,8 @@ def test_a_search_stands_as_all_its_trials_say(trials: list[Trial], texts: tuple
     for count, trial in enumerate(trials, 1):
         history.add(trial)
         kept = [other for other in trials[:count] if other.violation == 0]
-        most = max((other.metrics[BUDGET] for other in kept), default=0)
-        kept = [other for other in kept if other.metrics[BUDGET] == most]
+        most = max((other.metrics[FIDELITY] for other in kept), default=0)
+        kept = [other for other in kept if other.metrics[FIDELITY] == most]
         first = [other for i, other in enumerate(kept) if other.row not in [before.row for before in kept[:i]]]
         front = [one for one in first if not any(beats(values(other), values(one)) for other in first)]
         best = max(kept, key=lambda other: (values(other)[0], -other.number), default=None)

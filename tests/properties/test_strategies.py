@@ -58,7 +58,7 @@ class Twins(RuleBasedStateMachine):
     def ask(self, count: int) -> None:
         rows, others = self.whole.ask(count), self.twin.ask(count)
         assert rows.tolist() == others.tolist()
-        assert self.whole.budgets(rows) == self.twin.budgets(others)
+        assert self.whole.fidelities(rows) == self.twin.fidelities(others)
         self.pending.append(rows)
 
     @precondition(lambda self: self.pending)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nasfast.config.objectives import BUDGET, Constraint, Objective
+from nasfast.config.objectives import FIDELITY, Constraint, Objective
 from nasfast.estimators.base import Estimate
 from nasfast.search.blackbox.dashboard import note
 from nasfast.search.blackbox.problem import Problem
@@ -18,20 +18,20 @@ from nasfast.strategies.registry import make_strategy
 SPACE = NASBenchMacro()
 
 
-def random_trials(generator, count, budgets, broken):
+def random_trials(generator, count, fidelities, broken):
     """Few values and few architectures, so that many are equal."""
     for number in range(count):
         row = tuple(generator.integers(0, 3, 3).tolist())
         metrics = {"score": float(generator.integers(0, 12)), "params": float(generator.integers(0, 12))}
-        if budgets:
-            metrics[BUDGET] = float(generator.choice(budgets))
+        if fidelities:
+            metrics[FIDELITY] = float(generator.choice(fidelities))
         yield Trial(number, row, metrics, float(generator.random()) if generator.random() < broken else 0.0)
 
 
 def plain_kept(trials):
     kept = [trial for trial in trials if trial.violation == 0]
-    most = max((trial.metrics.get(BUDGET, 0.0) for trial in kept), default=0.0)
-    return [trial for trial in kept if trial.metrics.get(BUDGET, 0.0) == most]
+    most = max((trial.metrics.get(FIDELITY, 0.0) for trial in kept), default=0.0)
+    return [trial for trial in kept if trial.metrics.get(FIDELITY, 0.0) == most]
 
 
 def plain_front(trials, objectives):
@@ -42,21 +42,21 @@ def plain_front(trials, objectives):
 
 
 def plain_rungs(trials, first):
-    for budget in sorted({trial.metrics.get(BUDGET, 0.0) for trial in trials}):
-        found = [trial for trial in trials if trial.metrics.get(BUDGET, 0.0) == budget]
+    for fidelity in sorted({trial.metrics.get(FIDELITY, 0.0) for trial in trials}):
+        found = [trial for trial in trials if trial.metrics.get(FIDELITY, 0.0) == fidelity]
         kept = [trial for trial in found if trial.violation == 0]
         best = max(kept, key=lambda trial: first.value(trial.metrics), default=None)
-        yield budget, len({trial.row for trial in found}), best
+        yield fidelity, len({trial.row for trial in found}), best
 
 
 @pytest.mark.parametrize("texts", [("score",), ("-params",), ("score", "-params"), ("-params", "score")])
-@pytest.mark.parametrize("budgets", [(), (1, 3, 9)])
+@pytest.mark.parametrize("fidelities", [(), (1, 3, 9)])
 @pytest.mark.parametrize("broken", [0.0, 0.3, 0.95])
-def test_standing_is_that_of_ranking_all_trials_again(texts, budgets, broken):
+def test_standing_is_that_of_ranking_all_trials_again(texts, fidelities, broken):
     objectives = [Objective.parse(text) for text in texts]
     for seed in range(4):
         trials, history = [], History(objectives)
-        for trial in random_trials(np.random.default_rng(seed), 120, budgets, broken):
+        for trial in random_trials(np.random.default_rng(seed), 120, fidelities, broken):
             trials.append(trial)
             history.add(trial)
             kept = plain_kept(trials)
@@ -64,7 +64,7 @@ def test_standing_is_that_of_ranking_all_trials_again(texts, budgets, broken):
             assert history.best is best
             assert (history.top.score if history.top else None) == max((t.score for t in kept), default=None)
             assert history.front() == plain_front(trials, objectives)
-            found = [(rung.budget, len(rung.rows), rung.best) for rung in history.rungs]
+            found = [(rung.fidelity, len(rung.rows), rung.best) for rung in history.rungs]
             assert found == list(plain_rungs(trials, objectives[0]))
         assert history.count == 120
 
@@ -74,7 +74,7 @@ class Coarse:
 
     name = "coarse"
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         return [Estimate(float(row.sum() // 3)) for row in rows]
 
 

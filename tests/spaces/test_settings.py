@@ -94,7 +94,7 @@ class Parameters:
     def __init__(self, space):
         self.space = space
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         return [Estimate(float(self.space.cost(row).params)) for row in rows]
 
 

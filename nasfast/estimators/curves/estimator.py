@@ -53,9 +53,9 @@ class CurveEstimator(_WatchingEstimator):
     trained; "epochs", how many were.
 
     Args:
-        seen: Epochs that are trained, three at least, and fewer than the fidelity's.
-        space, dataset, folder, settings, fidelity, progress: See :class:`TrainEstimator`; the fidelity's epochs are
-            those of the whole training.
+        seen: Epochs that are trained, three at least, and fewer than the default fidelity's.
+        space, dataset, folder, settings, fidelity, progress: See :class:`TrainEstimator`; the default fidelity's epochs
+            are those of the whole training.
 
     Raises:
         ConfigError: ``seen`` is out of range.
@@ -68,25 +68,25 @@ class CurveEstimator(_WatchingEstimator):
         settings: TrainSettings | None = None, fidelity: Fidelity | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, dataset, folder, settings, fidelity, progress)
-        if not FEWEST <= seen < self.fidelity.epochs:
-            raise ConfigError(f"seen must be {FEWEST} to {self.fidelity.epochs - 1} epochs, got {seen}")
+        if not FEWEST <= seen < self.default_fidelity.epochs:
+            raise ConfigError(f"seen must be {FEWEST} to {self.default_fidelity.epochs - 1} epochs, got {seen}")
         self.seen, self.ensemble = seen, CurveEnsemble()
 
-    def cost(self, row: Rows, budget: int | None = None) -> float:
+    def cost(self, row: Rows, fidelity: int | None = None) -> float:
         """Multiply-adds of the epochs that are trained, with a test after each."""
         return self._cost_of(row, self.seen)
 
     def _label(self, row: Rows, epochs: int) -> str:
         return f"{super()._label(row, epochs)}-first{self.seen}"
 
-    def _one(self, row: Rows, budget: int | None) -> Estimate:
-        whole = self.epochs(row, budget)
+    def _one(self, row: Rows, fidelity: int | None) -> Estimate:
+        whole = self.epochs(row, fidelity)
         if whole <= self.seen:
-            raise ConfigError(f"the first {self.seen} epochs are extrapolated to later ones, got a budget of {whole}")
+            raise ConfigError(f"the first {self.seen} epochs are extrapolated to later ones, got a fidelity of {whole}")
         curve = self._watch(row, whole, self.seen).curve
         found = self.ensemble.extrapolate(np.array([curve]), float(whole))
         metrics = {"seen": 100 * curve[-1], "epochs": float(self.seen)}
-        return Estimate(100 * _middle(found), metrics, 100 * _spread(found), self.cost(row, budget))
+        return Estimate(100 * _middle(found), metrics, 100 * _spread(found), self.cost(row, fidelity))
 
 
 class StoppingEstimator(_WatchingEstimator):
@@ -113,36 +113,36 @@ class StoppingEstimator(_WatchingEstimator):
         settings: TrainSettings | None = None, fidelity: Fidelity | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         super().__init__(space, dataset, folder, settings, fidelity, progress)
-        whole = self.fidelity.epochs
+        whole = self.default_fidelity.epochs
         if whole < FEWEST_EPOCHS:
             raise ConfigError(f"early termination needs trainings of at least {FEWEST_EPOCHS} epochs, got {whole}")
         self.stopper = CurveStopper(whole, bound, min(_FIRST_EPOCH, whole - 1), seed=self.settings.seed)
         self._told: list[tuple[int, ...]] = []  # rows whose trainings came to their end before a stop
 
-    def cost(self, row: Rows, budget: int | None = None) -> float:
+    def cost(self, row: Rows, fidelity: int | None = None) -> float:
         """Multiply-adds of a training that is not stopped, with a test after each epoch."""
-        return self._cost_of(row, self.epochs(row, budget))
+        return self._cost_of(row, self.epochs(row, fidelity))
 
     def recall(self, rows: Rows, numbers: Sequence[Mapping[str, float]]) -> None:
         """See :class:`~nasfast.estimators.base.StatefulEstimator`; curves are read from checkpoints when needed."""
         told = zip(self.space.check(rows), numbers, strict=True)
         self._told += [tuple(row.tolist()) for row, known in told if not known["stopped"]]
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
         """See :class:`TrainEstimator`. Metrics: "seen", the accuracy after the last epoch that was trained, and
         "valid_loss" there; "epochs", how many were; "stopped", the epoch after which it was stopped, or 0.
 
         Raises:
-            ConfigError: The budget is not the fidelity's epochs.
+            ConfigError: The fidelity is not the default fidelity's epochs.
             CheckpointError: That of an earlier estimate is missing or damaged.
         """
         whole = self.stopper.last_epoch
-        if budget not in (None, whole):
-            raise ConfigError(f"early termination compares trainings of {whole} epochs, got a budget of {budget}")
+        if fidelity not in (None, whole):
+            raise ConfigError(f"early termination compares trainings of {whole} epochs, got a fidelity of {fidelity}")
         for row in dict.fromkeys(self._told):
             self._observe(str(row), read_curve(self.path_of(np.array(row))))
         self._told.clear()
-        return super().estimate(rows, budget)
+        return super().estimate(rows, fidelity)
 
     def _label(self, row: Rows, epochs: int) -> str:
         return f"{super()._label(row, epochs)}-bound{self.stopper.bound}"
@@ -151,8 +151,8 @@ class StoppingEstimator(_WatchingEstimator):
         for epoch, value in enumerate(curve, 1):
             self.stopper.observe(trial, epoch, value)
 
-    def _one(self, row: Rows, budget: int | None) -> Estimate:
-        whole, trial = self.epochs(row, budget), str(tuple(row.tolist()))
+    def _one(self, row: Rows, fidelity: int | None) -> Estimate:
+        whole, trial = self.epochs(row, fidelity), str(tuple(row.tolist()))
 
         def stops(curve: Sequence[float]) -> bool:
             self._observe(trial, curve)

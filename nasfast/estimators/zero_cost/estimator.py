@@ -79,8 +79,8 @@ class ZeroCostEstimator:
         self._known: dict[str, list[dict[str, float]]] = {}  # by form: scores of every draw
         self._recalled: dict[str, Mapping[str, float]] = {}  # by form: what was found before a stop
 
-    def estimate(self, rows: Rows, budget: int | None = None) -> list[Estimate]:
-        """See :class:`nasfast.estimators.Estimator`. There is no budget: nothing is trained."""
+    def estimate(self, rows: Rows, fidelity: int | None = None) -> list[Estimate]:
+        """See :class:`nasfast.estimators.Estimator`. There is no fidelity: nothing is trained."""
         rows = self.space.check(rows)
         found = []
         with self.progress.stage("score", len(rows), unit="architecture") as stage:

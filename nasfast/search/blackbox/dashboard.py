@@ -84,8 +84,8 @@ def _running(decode: Callable[[Any], str], running: Sequence[Running]) -> Table 
         job, beat = one.job, one.beat
         what = decode(job.rows[0]) if len(job.rows) == 1 else f"{len(job.rows)} architectures"
         done = f"{100 * beat.done // beat.total} %" if beat.total else "–"
-        budget = "–" if job.budget is None else str(job.budget)
-        table.add_row(shorten(what, _MOST_ARCH), budget, str(job.attempt), done, beat.note, clock(now - one.started))
+        epochs = "–" if job.fidelity is None else str(job.fidelity)
+        table.add_row(shorten(what, _MOST_ARCH), epochs, str(job.attempt), done, beat.note, clock(now - one.started))
     if len(running) > _MOST_RUNNING:
         table.add_row(f"and {len(running) - _MOST_RUNNING} more", *[""] * 5)
     return table

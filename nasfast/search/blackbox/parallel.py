@@ -54,19 +54,19 @@ class TrialSearch(BlackBoxSearch):
         """Ask for what is missing, and wait a moment for the oldest trial; returns it where it has come to its end."""
         while wanted := self._wanted():
             self._ask(wanted)
-        row, budget = self.pending[0]
-        found = self.runner.wait((row, budget), self.tick)
+        row, fidelity = self.pending[0]
+        found = self.runner.wait((row, fidelity), self.tick)
         if found is None:
             return []
         self.pending.popleft()
         before = self._before.popleft()
         rows, width = np.array([row], np.int64), len(self.problem.objectives)
         if isinstance(found, Failed):
-            self.failed.append(FailedTrial(row, budget, found.error))
+            self.failed.append(FailedTrial(row, fidelity, found.error))
             self.strategy.tell(rows, np.full((1, width), np.nan), np.array([FAILED]))
             return []
-        self._memory[row, budget] = found
-        trial = self._trial(len(self.trials), row, budget, found, before)
+        self._memory[row, fidelity] = found
+        trial = self._trial(len(self.trials), row, fidelity, found, before)
         self.trials.append(trial)
         self.strategy.tell(rows, self.problem.values([trial]), np.array([trial.violation]))
         return [trial]
@@ -80,10 +80,10 @@ class TrialSearch(BlackBoxSearch):
     def _ask(self, count: int) -> None:
         """Architectures to evaluate; those that break a constraint as they are, are told at once."""
         rows = self.problem.space.check(self.strategy.ask(count))
-        budgets = [b if b is not None else self.problem.budget for b in self.strategy.budgets(rows)]
+        fidelities = [b if b is not None else self.problem.fidelity for b in self.strategy.fidelities(rows)]
         before = [self.problem.known_before(row) for row in rows.tolist()]
         broken = np.array([self.problem.excluded(metrics) for metrics in before])
-        asked = [(tuple(row), b) for row, b, bad in zip(rows.tolist(), budgets, broken, strict=True) if not bad]
+        asked = [(tuple(row), b) for row, b, bad in zip(rows.tolist(), fidelities, broken, strict=True) if not bad]
         if broken.any():
             values = np.full((int((broken > 0).sum()), len(self.problem.objectives)), np.nan)
             self.strategy.tell(rows[broken > 0], values, broken[broken > 0])
@@ -100,12 +100,12 @@ class TrialSearch(BlackBoxSearch):
         return FailedTrial(*asked, found.error if isinstance(found, Failed) else "")
 
     def state(self) -> dict[str, Any]:
-        pending = [[list(row), budget] for row, budget in self.pending]
-        return super().state() | {"pending": pending, "failed": [[list(t.row), t.budget] for t in self.failed]}
+        pending = [[list(row), fidelity] for row, fidelity in self.pending]
+        return super().state() | {"pending": pending, "failed": [[list(t.row), t.fidelity] for t in self.failed]}
 
     def load_state(self, state: dict[str, Any], trials: Sequence[Trial]) -> None:
         super().load_state(state, trials)
-        self.failed = [self._failed((tuple(row), budget)) for row, budget in state["failed"]]
-        self.pending = deque((tuple(row), budget) for row, budget in state["pending"])
+        self.failed = [self._failed((tuple(row), fidelity)) for row, fidelity in state["failed"]]
+        self.pending = deque((tuple(row), fidelity) for row, fidelity in state["pending"])
         self._before = deque(self.problem.known_before(row) for row, _ in self.pending)
         self.runner.submit(list(self.pending), self.together, self.ancestors_of)

@@ -25,12 +25,12 @@ class FailedTrial:
 
     Attributes:
         row: Its choices.
-        budget: Epochs of training that it was given.
+        fidelity: Epochs of training that it was given.
         error: Why.
     """
 
     row: tuple[int, ...]
-    budget: int | None
+    fidelity: int | None
     error: str
 
 
@@ -39,7 +39,7 @@ class Problem:
     """What is searched, and for what.
 
     Attributes:
-        budget: Epochs of training that one estimate may cost; None leaves it to the estimator.
+        fidelity: Epochs of training that one estimate may cost; None leaves it to the estimator.
         latency: Adds the metric "latency", in milliseconds.
         costs: Add parameters and FLOPs to the metrics even where no objective or constraint needs them.
         num_classes, image_size: Of the task, for the costs.
@@ -49,7 +49,7 @@ class Problem:
     estimator: Estimator
     objectives: tuple[Objective, ...] = (Objective("score"),)
     constraints: tuple[Constraint, ...] = ()
-    budget: int | None = None
+    fidelity: int | None = None
     costs: bool = True
     latency: LatencyTable | None = None
     num_classes: int = 10

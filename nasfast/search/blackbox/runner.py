@@ -231,14 +231,14 @@ def _mirror(run: RunFolder, strategy: Strategy) -> Callable[[], None]:
 
 
 def _rungs(config: BlackBoxConfig, estimator: Estimator) -> tuple[int, ...]:
-    """Budgets of a search at several fidelities, rising.
+    """Epochs of each rung of a search at several fidelities, rising.
 
     Raises:
         ConfigError: There are fewer than two.
     """
-    known = getattr(estimator, "budgets", None)
+    known = getattr(estimator, "fidelities", None)
     if known is not None:
-        rungs = [budget for budget in known if config.epochs_seen is None or budget <= config.epochs_seen]
+        rungs = [epochs for epochs in known if config.epochs_seen is None or epochs <= config.epochs_seen]
         if len(rungs) < 2:
             raise ConfigError(
                 f"--strategy {config.strategy} needs scores after several numbers of epochs; {estimator.name} has "
@@ -259,7 +259,7 @@ def _finish(run: RunFolder, plan: Plan, session: Session, progress: Progress) ->
 def _say_of_rungs(search: BlackBoxSearch, progress: Progress) -> None:
     """Say where no architecture came to the longest training."""
     strategy, top = search.strategy, search.history.top
-    if isinstance(strategy, MultiFidelity) and top is not None and strategy.rungs[-1] not in (None, top.budget):
+    if isinstance(strategy, MultiFidelity) and top is not None and strategy.rungs[-1] not in (None, top.fidelity):
         smaller = ", or a smaller --set first=" if isinstance(strategy, SuccessiveHalving) else ""
         progress.say(
             f"no architecture came to {strategy.rungs[-1]} epochs, the best one is of {top.name}: "

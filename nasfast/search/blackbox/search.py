@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.config.objectives import BUDGET, total_violation
+from nasfast.config.objectives import FIDELITY, total_violation
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.estimators.base import Estimate, StatefulEstimator, WarmStartEstimator
 from nasfast.search.blackbox.problem import COSTS, FailedTrial, Problem
@@ -21,7 +21,7 @@ from nasfast.spaces.base import Ancestors
 from nasfast.strategies.base import Strategy
 
 _MOST_REJECTED = 10_000
-_Asked = tuple[tuple[int, ...], int | None]  # a row and its budget
+_Asked = tuple[tuple[int, ...], int | None]  # a row and its fidelity
 
 
 class SearchStuck(NasfastError):
@@ -75,15 +75,15 @@ class BlackBoxSearch:
         """Ask for a batch, evaluate it, tell the strategy; returns the new trials."""
         rows = self.strategy.ask(min(self.batch, self.evaluations - len(self.trials)))
         keys = [tuple(row) for row in self.problem.space.check(rows).tolist()]
-        budgets = [b if b is not None else self.problem.budget for b in self.strategy.budgets(rows)]
+        fidelities = [b if b is not None else self.problem.fidelity for b in self.strategy.fidelities(rows)]
         before = [self.problem.known_before(key) for key in keys]
         broken = [self.problem.excluded(metrics) for metrics in before]
         allowed = [i for i, excess in enumerate(broken) if excess == 0]
-        self._estimate([(keys[i], budgets[i]) for i in allowed])
+        self._estimate([(keys[i], fidelities[i]) for i in allowed])
         new: list[Trial] = []
         for i in allowed:
             number = len(self.trials) + len(new)
-            new.append(self._trial(number, keys[i], budgets[i], self._memory[keys[i], budgets[i]], before[i]))
+            new.append(self._trial(number, keys[i], fidelities[i], self._memory[keys[i], fidelities[i]], before[i]))
             broken[i] = new[-1].violation
         self._count_rejected(
             len(keys) - len(allowed), bool(new), [m for m, excess in zip(before, broken, strict=True) if excess]
@@ -95,32 +95,32 @@ class BlackBoxSearch:
         return new
 
     def _trial(
-        self, number: int, row: tuple[int, ...], budget: int | None, found: dict[str, float], before: dict[str, float]
+        self, number: int, row: tuple[int, ...], fidelity: int | None, found: dict[str, float], before: dict[str, float]
     ) -> Trial:
         """What is known of an architecture, from its estimate and from before."""
         metrics = found | before
-        if self.strategy.multi_fidelity and budget is not None:
-            metrics[BUDGET] = float(budget)
+        if self.strategy.multi_fidelity and fidelity is not None:
+            metrics[FIDELITY] = float(fidelity)
         return Trial(number, row, metrics, total_violation(self.problem.constraints, metrics))
 
     def ancestors_of(self, asked: _Asked) -> Ancestors:
-        """What a row descends from, of what was estimated with its budget; eldest first.
+        """What a row descends from, of what was estimated with its fidelity; eldest first.
 
         It is the same whenever it is asked for: rows have children when they are told, and not before.
         """
-        row, budget = asked
-        return self.strategy.ancestors_of(row, lambda elder: (elder, budget) in self._memory)
+        row, fidelity = asked
+        return self.strategy.ancestors_of(row, lambda elder: (elder, fidelity) in self._memory)
 
     def _estimate(self, asked: list[_Asked]) -> None:
         fresh = [pair for pair in dict.fromkeys(asked) if pair not in self._memory]
         if isinstance(self.problem.estimator, WarmStartEstimator):
             for pair in fresh:
                 self.problem.estimator.note_ancestors(pair[0], self.ancestors_of(pair))
-        for budget in dict.fromkeys(budget for _, budget in fresh):
-            keys = [key for key, other in fresh if other == budget]
-            estimates = self.problem.estimator.estimate(np.array(keys, np.int64), budget)
+        for fidelity in dict.fromkeys(fidelity for _, fidelity in fresh):
+            keys = [key for key, other in fresh if other == fidelity]
+            estimates = self.problem.estimator.estimate(np.array(keys, np.int64), fidelity)
             for key, estimate in zip(keys, estimates, strict=True):
-                self._memory[key, budget] = self._metrics(key, estimate)
+                self._memory[key, fidelity] = self._metrics(key, estimate)
 
     def _metrics(self, key: tuple[int, ...], estimate: Estimate) -> dict[str, float]:
         metrics = {name: float(value) for name, value in estimate.numbers().items()}
@@ -177,9 +177,9 @@ class BlackBoxSearch:
         self.trials, self._history = list(trials), History(self.problem.objectives)
         self.rejected, self._rejected_in_a_row = state["rejected"]
         for trial in self.trials:
-            budget = int(trial.metrics[BUDGET]) if BUDGET in trial.metrics else self.problem.budget
-            known = {name: v for name, v in trial.metrics.items() if name not in (*COSTS, BUDGET)}
-            self._memory[trial.row, budget] = known
+            fidelity = int(trial.metrics[FIDELITY]) if FIDELITY in trial.metrics else self.problem.fidelity
+            known = {name: v for name, v in trial.metrics.items() if name not in (*COSTS, FIDELITY)}
+            self._memory[trial.row, fidelity] = known
         if self.trials and isinstance(self.problem.estimator, StatefulEstimator):
             rows = np.array([trial.row for trial in self.trials], np.int64)
             self.problem.estimator.recall(rows, [trial.metrics for trial in self.trials])

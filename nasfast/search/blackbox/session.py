@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nasfast.config.budget import Budget, Meter, Spent
-from nasfast.config.objectives import BUDGET
+from nasfast.config.objectives import FIDELITY
 from nasfast.runs.folder import RunFolder
 from nasfast.search.blackbox.dashboard import board, note
 from nasfast.search.blackbox.problem import FailedTrial
@@ -153,8 +153,8 @@ def row_of(search: BlackBoxSearch, trial: Trial | FailedTrial) -> dict[str, Any]
     """The row of a trial in the log."""
     arch = search.problem.space.decode(trial.row)
     if isinstance(trial, FailedTrial):
-        budget = {} if trial.budget is None else {BUDGET: trial.budget}
-        return {"kind": "failed", "arch": arch, **budget, "row": list(trial.row)}  # the store has its errors
+        fidelity = {} if trial.fidelity is None else {FIDELITY: trial.fidelity}
+        return {"kind": "failed", "arch": arch, **fidelity, "row": list(trial.row)}  # the store has its errors
     return {"kind": "trial", "number": trial.number, "arch": arch, **numbers_of(trial), "row": list(trial.row)}
 
 

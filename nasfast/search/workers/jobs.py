@@ -30,13 +30,13 @@ class Job:
     """
 
     rows: tuple[tuple[int, ...], ...]
-    budget: int | None
+    fidelity: int | None
     attempt: int = 1
     ancestors: tuple[Ancestors, ...] = ()
 
     @property
     def asked(self) -> list[TrialKey]:
-        return [(row, self.budget) for row in self.rows]
+        return [(row, self.fidelity) for row in self.rows]
 
     @property
     def lineage(self) -> list[tuple[tuple[int, ...], Ancestors]]:

@@ -50,9 +50,9 @@ class TrialRunner:
         self._results: dict[TrialKey, Result] = {}
         for record in store.records():
             if record.numbers is not None:
-                self._results[record.row, record.budget] = record.numbers
+                self._results[record.row, record.fidelity] = record.numbers
             elif record.state == "failed":
-                self._results[record.row, record.budget] = Failed(record.error)
+                self._results[record.row, record.fidelity] = Failed(record.error)
         self._asked: set[TrialKey] = set()  # no result yet
         self._queue: deque[Job] = deque()
         self._lost: dict[Job, int] = {}
@@ -69,18 +69,18 @@ class TrialRunner:
         """Put trials at the end of the queue, those that are new.
 
         Args:
-            together: Rows of one budget that a worker gets at a time.
+            together: Rows of one fidelity that a worker gets at a time.
             ancestors_of: What their estimator may need of a row's ancestors; it goes with the row.
         """
         new = [a for a in dict.fromkeys(asked) if a not in self._results and a not in self._asked]
         for one in new:
             self.store.add(one, self._decode(one[0]))
         self._asked.update(new)
-        for budget in dict.fromkeys(budget for _, budget in new):
-            rows = [row for row, other in new if other == budget]
+        for fidelity in dict.fromkeys(fidelity for _, fidelity in new):
+            rows = [row for row, other in new if other == fidelity]
             for start in range(0, len(rows), together):
                 part = tuple(rows[start : start + together])
-                self._queue.append(Job(part, budget, ancestors=tuple(ancestors_of((row, budget)) for row in part)))
+                self._queue.append(Job(part, fidelity, ancestors=tuple(ancestors_of((row, fidelity)) for row in part)))
 
     def wait(self, asked: TrialKey, seconds: float) -> Result | None:
         """The result of a trial that was submitted; None where there is none after so many seconds.
@@ -126,7 +126,7 @@ class TrialRunner:
             self._lost[job] = self._lost.get(job, 0) + 1
             return [job]
         if outcome.state in ("crashed", "hung") and job.attempt < TRIES:
-            return [Job((row,), job.budget, job.attempt + 1, (ancestors,)) for row, ancestors in job.lineage]
+            return [Job((row,), job.fidelity, job.attempt + 1, (ancestors,)) for row, ancestors in job.lineage]
         return []
 
     def running(self) -> Sequence[Running]:

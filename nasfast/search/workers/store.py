@@ -13,9 +13,9 @@ from nasfast.errors import RunError
 from nasfast.runs.sqlite import sqlite_errors
 from nasfast.search.workers.jobs import Outcome, TrialKey
 
-_VERSION = 1
+_VERSION = 2
 _APPLICATION = 0x6E617366  # "nasf"
-_OWN_BUDGET = 0  # how "the estimator's own" is written
+_OWN_FIDELITY = 0  # how "the estimator's own" is written
 
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
@@ -23,11 +23,11 @@ PRAGMA user_version = {_VERSION};
 CREATE TABLE trials (
   id INTEGER PRIMARY KEY,
   choices TEXT NOT NULL,
-  budget INTEGER NOT NULL,
+  fidelity INTEGER NOT NULL,
   arch TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('waiting', 'finished', 'failed')),
   numbers TEXT,
-  UNIQUE (choices, budget)
+  UNIQUE (choices, fidelity)
 );
 CREATE TABLE attempts (
   trial INTEGER NOT NULL REFERENCES trials,
@@ -64,7 +64,7 @@ class Record:
     """
 
     row: tuple[int, ...]
-    budget: int | None
+    fidelity: int | None
     arch: str
     state: str
     numbers: dict[str, float] | None
@@ -133,11 +133,11 @@ class TrialStore:
 
     def add(self, asked: TrialKey, arch: str) -> None:
         """A trial that waits for a worker; nothing where it is known."""
-        choices, budget = _key(asked)
+        choices, fidelity = _key(asked)
         with self._transaction() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO trials (choices, budget, arch, state) VALUES (?, ?, ?, 'waiting')",
-                (choices, budget, arch),
+                "INSERT OR IGNORE INTO trials (choices, fidelity, arch, state) VALUES (?, ?, ?, 'waiting')",
+                (choices, fidelity, arch),
             )
 
     def record(self, outcome: Outcome, final: bool) -> None:
@@ -153,7 +153,9 @@ class TrialStore:
     def _record_one(
         self, connection: sqlite3.Connection, asked: TrialKey, outcome: Outcome, place: int, final: bool
     ) -> None:
-        trial = connection.execute("SELECT id FROM trials WHERE choices = ? AND budget = ?", _key(asked)).fetchone()[0]
+        trial = connection.execute("SELECT id FROM trials WHERE choices = ? AND fidelity = ?", _key(asked)).fetchone()[
+            0
+        ]
         known = connection.execute("SELECT count(*) FROM attempts WHERE trial = ?", (trial,)).fetchone()[0]
         attempt = (trial, known + 1, outcome.state, outcome.worker, outcome.started, outcome.ended, outcome.error)
         connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", attempt)
@@ -176,13 +178,13 @@ class TrialStore:
             return [
                 Record(
                     tuple(json.loads(choices)),
-                    None if budget == _OWN_BUDGET else budget,
+                    None if fidelity == _OWN_FIDELITY else fidelity,
                     arch,
                     state,
                     None if numbers is None else json.loads(numbers),
                     tuple(attempts.get(trial, ())),
                 )
-                for trial, choices, budget, arch, state, numbers in found
+                for trial, choices, fidelity, arch, state, numbers in found
             ]
         except ValueError as error:
             raise RunError(f"{self.path} is damaged: {error}") from error
@@ -192,5 +194,5 @@ class TrialStore:
 
 
 def _key(asked: TrialKey) -> tuple[str, int]:
-    row, budget = asked
-    return json.dumps([int(choice) for choice in row]), _OWN_BUDGET if budget is None else budget
+    row, fidelity = asked
+    return json.dumps([int(choice) for choice in row]), _OWN_FIDELITY if fidelity is None else fidelity

@@ -72,7 +72,7 @@ def answer(estimator: Estimator, job: Job) -> tuple[dict[str, float], ...]:
     if isinstance(estimator, WarmStartEstimator):
         for row, ancestors in job.lineage:
             estimator.note_ancestors(row, ancestors)
-    estimates = estimator.estimate(np.array(job.rows, np.int64), job.budget)
+    estimates = estimator.estimate(np.array(job.rows, np.int64), job.fidelity)
     return tuple({name: float(value) for name, value in estimate.numbers().items()} for estimate in estimates)
 
 

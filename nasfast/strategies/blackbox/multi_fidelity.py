@@ -1,8 +1,8 @@
 """Strategies that train many architectures for a short time, and the best of them for longer.
 
-Every budget of the search is a rung. An architecture begins at the lowest, and is asked for again at the next one
-where it did well; who evaluates it sees the budget in :meth:`Strategy.budgets`. Asynchronous halving, Hyperband and
-BOHB are pruners and samplers of Optuna.
+Every fidelity of the search is a rung. An architecture begins at the lowest, and is asked for again at the next one
+where it did well; who evaluates it sees the fidelity in :meth:`Strategy.fidelities`. Asynchronous halving, Hyperband
+and BOHB are pruners and samplers of Optuna.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MultiFidelity(Strategy):
         reduction: One of so many goes on to the next rung.
 
     Attributes:
-        rungs: Budgets in epochs, rising; set before :meth:`init`. One of None leaves the budget to the estimator: then
+        rungs: Fidelities in epochs, rising; set before :meth:`init`. One of None leaves it to the estimator: then
             nothing is gained over a plain search.
     """
 
@@ -69,9 +69,9 @@ class MultiFidelity(Strategy):
         self.rungs: tuple[int | None, ...] = (None,)
 
     def start(self) -> None:
-        numbers = [budget for budget in self.rungs if budget is not None]
+        numbers = [fidelity for fidelity in self.rungs if fidelity is not None]
         if not self.rungs or numbers != sorted(set(numbers)) or (numbers and len(numbers) != len(self.rungs)):
-            raise ConfigError(f"rungs must be budgets that rise, got {self.rungs}")
+            raise ConfigError(f"rungs must be fidelities that rise, got {self.rungs}")
         self._seed = int(self.generator.integers(2**31))
         self._begin()
 
@@ -99,7 +99,7 @@ class MultiFidelity(Strategy):
         self._out += self._last
         return np.array([asked.row for asked in self._last], np.int64)
 
-    def budgets(self, rows: Rows) -> list[int | None]:
+    def fidelities(self, rows: Rows) -> list[int | None]:
         return [self.rungs[asked.rung] for asked in self._last]
 
     def learn(self, rows: Rows, values: Values, violations: Values) -> None:
@@ -268,8 +268,8 @@ class ASHA(MultiFidelity):
         return self.reduction**rung
 
     def epochs_of(self, step: int) -> int:
-        """The budget of a rung by the pruner's count of it; the count itself where the estimator has its own budget."""
-        found = next(budget for rung, budget in enumerate(self.rungs) if self._step(rung) == step)
+        """The fidelity of a rung by the pruner's count of it; the count itself where the estimator has its own."""
+        found = next(fidelity for rung, fidelity in enumerate(self.rungs) if self._step(rung) == step)
         return step if found is None else found
 
     def trials(self) -> list[FrozenTrial]:

@@ -47,7 +47,7 @@ class MadeUp:
     def __init__(self):
         self.asked = []
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         self.asked += map(tuple, rows.tolist())
         return [Estimate(score_of(row), {"test_accuracy": score_of(row) - 1}) for row in rows.tolist()]
 
@@ -133,7 +133,7 @@ def test_impossible_constraints_end_the_search_with_a_line(monkeypatch):
 
 def test_estimates_that_are_no_numbers_stop_the_search():
     class Broken(MadeUp):
-        def estimate(self, rows, budget=None):
+        def estimate(self, rows, fidelity=None):
             return [Estimate(float("nan"))] * len(rows)
 
     search = BlackBoxSearch(Problem(SPACE, Broken()), make_strategy("random").init(SPACE, 0), 5)
@@ -173,10 +173,10 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path):
     whole = run_blackbox(config, tmp_path / "whole")
 
     class Stop(MadeUp):
-        def estimate(self, rows, budget=None):
+        def estimate(self, rows, fidelity=None):
             if len(self.asked) > 30:
                 raise KeyboardInterrupt
-            return super().estimate(rows, budget)
+            return super().estimate(rows, fidelity)
 
     with pytest.raises(KeyboardInterrupt):
         run_blackbox(config, tmp_path / "cut", estimator=Stop())
@@ -190,7 +190,7 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path):
 
 
 class _Scores(MadeUp):
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         return [Estimate(score_of(row)) for row in rows.tolist()]
 
 
@@ -255,7 +255,7 @@ def test_space_of_ones_own_runs_and_resumes(tmp_path):
     from tests.spaces.test_spaces import TwoLayers
 
     class Widest(MadeUp):
-        def estimate(self, rows, budget=None):
+        def estimate(self, rows, fidelity=None):
             return [Estimate(float(row.sum())) for row in rows]
 
     space = TwoLayers()
@@ -322,7 +322,7 @@ def test_report_of_a_run_that_has_just_begun(table, tmp_path):
 
 
 class _Interrupted(MadeUp):
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         raise KeyboardInterrupt
 
 
@@ -360,7 +360,7 @@ def test_config_of_a_run_repeats_it(table, tmp_path):
         (["--space", "nasbench-macro", "--table", "TABLE", "--evaluations", "0"], "--evaluations must be at least 1"),
         (
             ["--space", "nasbench-macro", "--table", "TABLE", "--epochs-seen", "12"],
-            "no scores for a budget of 12 epochs",
+            "no scores for a fidelity of 12 epochs",
         ),
         (
             ["--space", "nasbench-macro", "--table", "TABLE", "--objective", "score", "--objective=-flops"],

@@ -26,8 +26,8 @@ SPACE = NASBench201()
 class MadeUp:
     name = "made up"
 
-    def estimate(self, rows, budget=None):
-        return [Estimate(float(10 * sum(row) + (budget or 0))) for row in rows.tolist()]
+    def estimate(self, rows, fidelity=None):
+        return [Estimate(float(10 * sum(row) + (fidelity or 0))) for row in rows.tolist()]
 
 
 def search_of(name="random", evaluations=40, **problem):

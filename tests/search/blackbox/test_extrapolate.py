@@ -237,8 +237,8 @@ def test_options_that_do_not_go_together_are_named(settings, message):
 
 def test_a_budget_that_the_estimators_do_not_know_is_named(tmp_path):
     for kind, message in (
-        (EXTRAPOLATE, "the first 3 epochs are extrapolated to later ones, got a budget of 3"),
-        (STOP, "early termination compares trainings of 8 epochs, got a budget of 3"),
+        (EXTRAPOLATE, "the first 3 epochs are extrapolated to later ones, got a fidelity of 3"),
+        (STOP, "early termination compares trainings of 8 epochs, got a fidelity of 3"),
     ):
         config = tiny(kind)
         space = config.make_space()

@@ -139,11 +139,11 @@ def test_one_who_looks_on_sees_what_is_appended(tmp_path):
 def stop_after(monkeypatch, count):
     estimate, calls = TableEstimator.estimate, []
 
-    def stop(self, rows, budget=None):
-        calls.append(budget)
+    def stop(self, rows, fidelity=None):
+        calls.append(fidelity)
         if len(calls) > count:
             raise KeyboardInterrupt
-        return estimate(self, rows, budget)
+        return estimate(self, rows, fidelity)
 
     monkeypatch.setattr(TableEstimator, "estimate", stop)
 

@@ -54,11 +54,11 @@ class Unhurried:
     def __init__(self, longest=0.05, raises_below=0.0):
         self.longest, self.raises_below = longest, raises_below
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         time.sleep(np.random.default_rng(rows[0]).random() * self.longest)
         if any(score_of(row) < self.raises_below for row in rows.tolist()):
             raise ValueError("too bad to train")
-        return [Estimate(score_of(row) + 0.01 * (budget or 0)) for row in rows.tolist()]
+        return [Estimate(score_of(row) + 0.01 * (fidelity or 0)) for row in rows.tolist()]
 
 
 class Heirs(Unhurried):
@@ -74,9 +74,9 @@ class Heirs(Unhurried):
         assert all(type(elder) is tuple and elder in self.estimated for elder in ancestors)
         assert self.ancestors.setdefault(row, ancestors) == ancestors
 
-    def estimate(self, rows, budget=None):
+    def estimate(self, rows, fidelity=None):
         (row,) = (tuple(row) for row in rows.tolist())
-        (found,) = super().estimate(rows, budget)
+        (found,) = super().estimate(rows, fidelity)
         assert row not in self.estimated
         self.estimated.add(row)
         ancestors = self.ancestors[row]

@@ -68,11 +68,11 @@ def test_functions_that_were_scored_before_cost_nothing(whole):
 def test_stopped_run_resumes_with_the_same_bits(after, whole, tmp_path, monkeypatch):
     estimate, asked = ZeroCostEstimator.estimate, []
 
-    def stop(self, rows, budget=None):
+    def stop(self, rows, fidelity=None):
         if len(asked) >= after:
             raise KeyboardInterrupt
         asked.extend(rows.tolist())
-        return estimate(self, rows, budget)
+        return estimate(self, rows, fidelity)
 
     with monkeypatch.context() as patch:
         patch.setattr(ZeroCostEstimator, "estimate", stop)

@@ -57,8 +57,8 @@ def test_faults_of_every_kind_are_recorded_retried_once_and_stop_nothing(tmp_pat
         assert text in result.error
     assert 'raise ValueError(f"no network of {row}")' in found[RAISES, 5].error  # the traceback
     assert "Stack" in found[CRASHES, 5].error or "File" in found[CRASHES, 5].error  # of native code, by its log
-    assert found[ONCE, 5] == {"score": 10.0, "budget_seen": 3.0}
-    assert found[FINE, 5] == {"score": 5.0, "budget_seen": 3.0}
+    assert found[ONCE, 5] == {"score": 10.0, "fidelity_seen": 3.0}
+    assert found[FINE, 5] == {"score": 5.0, "fidelity_seen": 3.0}
     tried = states(tmp_path)
     assert tried[FINE, 5] == ["finished"]
     assert tried[ONCE, 5] == ["crashed", "finished"]
@@ -71,7 +71,7 @@ def test_faults_of_every_kind_are_recorded_retried_once_and_stop_nothing(tmp_pat
 def test_a_hung_trial_is_stopped_and_a_slow_one_that_makes_progress_is_not(tmp_path):
     with closing(open_local(tmp_path, timeout=4.0)) as runner:
         runner.submit([((HANGS, 1), None), ((SLOW, 1), None)])
-        assert wait_for(runner, ((SLOW, 1), None)) == {"score": 8.0, "budget_seen": 0.0}
+        assert wait_for(runner, ((SLOW, 1), None)) == {"score": 8.0, "fidelity_seen": 0.0}
         hung = wait_for(runner, ((HANGS, 1), None))
     assert isinstance(hung, Failed)
     assert hung.error == "no progress in 4 seconds"
@@ -83,7 +83,7 @@ def test_running_trials_say_how_far_they_are(tmp_path):
         runner.submit([((SLOW, 2), 4)])
         seen = set()
         while runner.wait(((SLOW, 2), 4), 0.1) is None:
-            seen |= {(one.job.rows, one.job.budget, one.beat.done, one.beat.note) for one in runner.running()}
+            seen |= {(one.job.rows, one.job.fidelity, one.beat.done, one.beat.note) for one in runner.running()}
         assert runner.running() == []
         assert 4 < runner.worker_seconds() < 30
     assert {(((SLOW, 2),), 4, 3, "step 2"), (((SLOW, 2),), 4, 6, "step 5")} <= seen
@@ -120,7 +120,7 @@ def test_results_and_failures_of_an_earlier_sitting_are_not_run_again(tmp_path):
     with closing(open_local(tmp_path, size=1)) as runner:
         runner.submit([((FINE, 1), None), ((RAISES, 1), None), ((FINE, 1), 7)])
         assert [runner.wait((row, None), 0) for row in ((FINE, 1), (RAISES, 1))] == first
-        assert wait_for(runner, ((FINE, 1), 7))["budget_seen"] == 7  # another budget is another trial
+        assert wait_for(runner, ((FINE, 1), 7))["fidelity_seen"] == 7  # another fidelity is another trial
     assert len(list((tmp_path / "begun").iterdir())) == 4
 
 
@@ -174,8 +174,8 @@ def test_killing_the_search_loses_only_what_runs_and_leaves_no_worker(tmp_path):
     with closing(TrialStore(tmp_path / "trials.sqlite")) as store:
         found = [(record.row, record.state, record.numbers) for record in store.records()]
     assert found == [
-        ((0, 1), "finished", {"score": 1.0, "budget_seen": 0.0}),
-        ((0, 2), "finished", {"score": 2.0, "budget_seen": 0.0}),
+        ((0, 1), "finished", {"score": 1.0, "fidelity_seen": 0.0}),
+        ((0, 2), "finished", {"score": 2.0, "fidelity_seen": 0.0}),
         ((3, 1), "waiting", None),
     ]
 
@@ -263,7 +263,7 @@ def test_attempts_are_kept_with_their_errors(tmp_path):
         assert store.records()[0].state == "waiting"
         store.record(Outcome(job, "crashed", "worker 1", 3.0, 4.0, error="Traceback"), final=True)
         (record,) = store.records()
-    assert (record.row, record.budget, record.arch, record.state, record.numbers) == (
+    assert (record.row, record.fidelity, record.arch, record.state, record.numbers) == (
         (1, 2),
         9,
         "an arch",
@@ -288,8 +288,8 @@ def test_other_files_are_no_stores(tmp_path):
         TrialStore(tmp_path / "other.sqlite")
     TrialStore(tmp_path / "later.sqlite").close()
     with closing(sqlite3.connect(tmp_path / "later.sqlite")) as later:
-        later.execute("PRAGMA user_version = 2")
-    with pytest.raises(RunError, match="is a store of version 2; this nasfast reads version 1"):
+        later.execute("PRAGMA user_version = 3")
+    with pytest.raises(RunError, match="is a store of version 3; this nasfast reads version 2"):
         TrialStore(tmp_path / "later.sqlite")
     with pytest.raises(RunError, match="unable to open"):
         TrialStore(tmp_path / "missing" / "trials.sqlite")

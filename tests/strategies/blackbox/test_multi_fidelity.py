@@ -35,11 +35,11 @@ class Curves:
     def __init__(self):
         self.asked = []
 
-    def estimate(self, rows, budget=None):
-        self.asked += [(tuple(row), budget) for row in rows.tolist()]
-        noise = [np.random.default_rng([budget, *row]).normal() for row in rows.tolist()]
+    def estimate(self, rows, fidelity=None):
+        self.asked += [(tuple(row), fidelity) for row in rows.tolist()]
+        noise = [np.random.default_rng([fidelity, *row]).normal() for row in rows.tolist()]
         right = (rows == TARGET).sum(1)
-        return [Estimate(float(r - 3 / budget**0.5 + 2 * n / budget)) for r, n in zip(right, noise, strict=True)]
+        return [Estimate(float(r - 3 / fidelity**0.5 + 2 * n / fidelity)) for r, n in zip(right, noise, strict=True)]
 
 
 def strategy_of(name, seed=0, rungs=RUNGS, **settings):
@@ -58,7 +58,7 @@ def search_of(name, evaluations, batch=1, **settings):
 def by_rung(search):
     found = {rung: [] for rung in RUNGS}
     for trial in search.trials:
-        found[int(trial.metrics["budget"])].append(trial)
+        found[int(trial.metrics["fidelity"])].append(trial)
     return found
 
 
@@ -89,8 +89,8 @@ def test_successive_halving_takes_the_best_third_of_each_rung():
 
 def test_the_best_and_the_front_are_of_the_largest_budget():
     search = search_of("asha", 150)
-    assert search.best().metrics["budget"] == 81
-    assert {trial.metrics["budget"] for trial in search.front()} == {81}
+    assert search.best().metrics["fidelity"] == 81
+    assert {trial.metrics["fidelity"] for trial in search.front()} == {81}
 
 
 @pytest.mark.parametrize("name", MULTI_FIDELITY)
@@ -98,7 +98,7 @@ def test_finds_more_than_full_trainings_of_the_same_cost(name):
     ours, plain = [], []
     for seed in range(3):
         search = search_of(name, 240, seed=seed)
-        epochs = sum(trial.metrics["budget"] for trial in search.trials)
+        epochs = sum(trial.metrics["fidelity"] for trial in search.trials)
         ours.append((np.array(search.best().row) == TARGET).sum())
         rows = SPACE.sample(np.random.default_rng(seed), int(epochs // 81))
         plain.append((rows == TARGET).sum(1).max())
@@ -138,13 +138,13 @@ def test_what_breaks_a_constraint_does_not_go_on():
     strategy = strategy_of("asha")
     for _ in range(30):
         rows = strategy.ask(1)
-        assert strategy.budgets(rows) == [3]
+        assert strategy.fidelities(rows) == [3]
         strategy.tell(rows, np.zeros((1, 1)), np.ones(1))
 
 
 @pytest.mark.parametrize("rungs", [(), (9, 3), (3, 3), (None, 3)])
 def test_rungs_that_do_not_rise_are_refused(rungs):
-    with pytest.raises(ConfigError, match="rungs must be budgets that rise"):
+    with pytest.raises(ConfigError, match="rungs must be fidelities that rise"):
         strategy_of("asha", rungs=rungs)
 
 
@@ -165,7 +165,7 @@ def config_of(table, **settings):
 
 def test_tables_tell_epochs_apart(table, tmp_path):
     estimator = TableEstimator(table, SPACE)
-    assert estimator.budgets == [3, 27]
+    assert estimator.fidelities == [3, 27]
     rows = SPACE.sample(np.random.default_rng(0), 3)
     assert [e.score for e in estimator.estimate(rows, 3)] == [e.score for e in Curves().estimate(rows, 3)]
     assert estimator.estimate(rows) == estimator.estimate(rows, 27)
@@ -182,11 +182,11 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path, monkeypat
     run_blackbox(config, tmp_path / "whole")
     estimate, calls = TableEstimator.estimate, []
 
-    def stop(self, rows, budget=None):
-        calls.append(budget)
+    def stop(self, rows, fidelity=None):
+        calls.append(fidelity)
         if len(calls) > 17:
             raise KeyboardInterrupt
-        return estimate(self, rows, budget)
+        return estimate(self, rows, fidelity)
 
     with monkeypatch.context() as patch:
         patch.setattr(TableEstimator, "estimate", stop)
@@ -201,12 +201,12 @@ def test_stopped_run_resumes_with_the_same_bits(name, table, tmp_path, monkeypat
 
 def test_the_report_shows_the_rungs_and_leads_with_the_longest(table, tmp_path):
     result = run_blackbox(config_of(table), tmp_path / "run")
-    assert result.best.metrics["budget"] == 27
+    assert result.best.metrics["fidelity"] == 27
     page = build_report(result.path).read_text()
     assert "<h2>Rungs</h2>" in page
     assert "27 epochs" in page
     rows = logged(tmp_path / "run")
-    longest = {row["arch"] for row in rows if row["metrics"]["budget"] == 27}
+    longest = {row["arch"] for row in rows if row["metrics"]["fidelity"] == 27}
     leaders = page.split('id="leaderboard"')[1].split("</table>")[0]
     named = {name for name in {row["arch"] for row in rows} if f"<code>{name}</code>" in leaders}
     assert named
@@ -221,8 +221,8 @@ def test_trains_the_good_ones_for_longer_by_the_command(tmp_path):
     result = RUNNER.invoke(app, ["search", *options])
     assert result.exit_code == 0, result.output
     rows = logged(run)
-    assert {row["metrics"]["budget"] for row in rows} == {1, 2, 4}
-    assert all(row["metrics"]["epochs"] == row["metrics"]["budget"] for row in rows)
+    assert {row["metrics"]["fidelity"] for row in rows} == {1, 2, 4}
+    assert all(row["metrics"]["epochs"] == row["metrics"]["fidelity"] for row in rows)
 
 
 def test_budgets_that_are_not_there_are_named(table, tmp_path):

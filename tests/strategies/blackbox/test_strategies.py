@@ -103,7 +103,7 @@ def test_told_in_another_order_and_by_others(name):
     assert go_on(strategy, 5).shape == (15, 8)
 
 
-# Not those of several budgets, which draw uniformly at one.
+# Not those of several fidelities, which draw uniformly at one.
 @pytest.mark.parametrize("name", [n for n in plain_strategies() if n not in ("random", "nsga2")])
 def test_finds_more_than_random_search(name):
     best = {}
