@@ -236,7 +236,8 @@ def evaluate_model(
 
     Args:
         label: Which retrained network of the run. Default: what it found.
-        data: Test on the test images of these data instead: a folder, digits or cifar10.
+        data: Test on the test images of these data instead: a folder, whose images are scaled to the size that the
+            network was trained on, digits or cifar10.
         device: Where to compute, as torch names it.
 
     Returns:
@@ -244,16 +245,19 @@ def evaluate_model(
 
     Raises:
         RunError: The run has no such network, or its images are no longer those that it has learned from.
-        DataError: The images have other classes or channels than the network.
+        DataError: The images have other classes, channels or sizes than those that the network was trained on.
     """
     from nasfast.retrain.from_run import read_stored_search
     from nasfast.training.evaluate import evaluate
+    from nasfast.training.model_file import load_model
     from nasfast.utils.device import check_device
 
     check_device(device)
     stored = read_stored_search(run)
-    images = stored.load_data(progress or Progress(quiet=True), data)
-    return evaluate(stored.folder, images, stored.label if label is None else label, device)
+    label = stored.label if label is None else label
+    size = load_model(stored.folder, label).info.size if data else None
+    images = stored.load_data(progress or Progress(quiet=True), data, size)
+    return evaluate(stored.folder, images, label, device)
 
 
 @python_names

@@ -21,7 +21,7 @@ from nasfast.strategies.registry import make_strategy
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
 
-IMAGES = ("data", "data_root", "download", "skip_bad", "test_fraction", "device")
+IMAGES = ("data", "data_root", "download", "skip_bad", "image_size", "test_fraction", "device")
 """Options of every estimator that looks at images."""
 
 _TRAININGS = (*IMAGES, "epochs", "batch_size", "lr", "held_out", "fidelity_images", "fidelity_size", "fidelity_set")

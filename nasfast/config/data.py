@@ -18,6 +18,9 @@ class DataOptions(Settings, panel="Data"):
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.")
     download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.")
     skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
+    image_size: int = option(
+        0, "Scale and crop images of a folder to squares of this side; 0: as they are, or as fits them.", 0, 4096
+    )
     test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", 0.001, 0.9)
 
     seed: int = option(0, "Seed of everything random.", 0, panel=RUN_PANEL)

@@ -12,8 +12,12 @@ import torch
 
 from nasfast.data.augment import Augmentation
 from nasfast.data.folder import load_folder, split_by_class
+from nasfast.data.image_file import Size
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress
+
+DATA_SETS = ("digits", "cifar10")
+"""Data sets that have a name."""
 
 
 @dataclass
@@ -21,8 +25,9 @@ class DataSet:
     """Images and labels of a classification task, train and test.
 
     Images are uint8 ``[N, H, W, 3]`` (grey ones repeat their channel: the public networks take three), labels int64
-    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. ``repeated`` counts test
-    images of a folder that are train images too.
+    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. Of a folder, ``skipped``
+    names files that could not be read, ``repeated`` counts test images that are train images too, and ``notes`` says
+    what was done to images and what was left out.
     """
 
     name: str
@@ -36,6 +41,7 @@ class DataSet:
     std: list[float] = field(init=False)
     skipped: list[str] = field(default_factory=list)
     repeated: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.mean, self.std = _channel_statistics(self.train_images)
@@ -62,14 +68,17 @@ class DataSet:
         return self
 
 
+_STATISTICS_CHUNK = 64  # images
+
+
 def _channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel. The sums are of whole numbers, so they are exact in any order."""
-    total = torch.zeros(images.shape[3], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    for chunk in images.split(4096):
-        values = chunk.reshape(-1, images.shape[3]).double()
-        total += values.sum(0)
-        squares += values.square().sum(0)
+    """Mean and standard deviation per channel, from how often each value occurs: exact, and without wide copies."""
+    counts = torch.zeros(images.shape[3], 256, dtype=torch.int64)
+    for chunk in images.cpu().split(_STATISTICS_CHUNK):
+        for channel, values in enumerate(chunk.unbind(3)):
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64)
+    total, squares = counts.double() @ values, counts.double() @ values.square()
     count = images.shape[0] * images.shape[1] * images.shape[2]
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
@@ -84,6 +93,7 @@ def load_data(
     download: bool = False,
     skip_bad: bool = False,
     test_fraction: float = 0.2,
+    image_size: int | Size | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -94,11 +104,14 @@ def load_data(
         source: ``"digits"`` (1,797 real handwritten digits of 8x8 pixels that scikit-learn ships), ``"cifar10"``, or
             the path of an image folder: one folder per class, below ``train/`` and ``test/`` (or ``val/``, ``valid/``)
             or directly, in which case a test set is split off: by the content of each file, so that images that are
-            added later move no other. Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out.
+            added later move no other. Photos are turned as their camera says; transparent parts become white.
+            Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out.
         root: Where torchvision keeps CIFAR-10.
         download: Let torchvision fetch CIFAR-10 where ``root`` lacks it.
         skip_bad: Leave images out that cannot be read, instead of raising; ``DataSet.skipped`` names them.
         test_fraction: Share of each class that becomes the test set, where the data set has none of its own.
+        image_size: Height and width to which images of a folder are scaled and cropped, or one side for both. None:
+            images of one size of at most 224 pixels are taken as they are, others as squares of up to 64 pixels.
         seed: Of that split.
         threads: Threads that decode images; all cores where None.
         progress: Where to show how far it is.
@@ -109,11 +122,14 @@ def load_data(
     if not 0 < test_fraction < 1:
         raise DataError(f"test_fraction must be between 0 and 1, got {test_fraction}")
     progress = progress or Progress(quiet=True)
+    if image_size is not None and source in DATA_SETS:
+        raise DataError(f"--image-size goes with an image folder; {source} has images of one size")
     if source == "digits":
         return _load_digits(test_fraction, seed)
     if source == "cifar10":
         return _load_cifar10(Path(root), download)
-    folder = load_folder(Path(source), skip_bad, test_fraction, seed, threads, progress)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    folder = load_folder(Path(source), skip_bad, test_fraction, seed, threads, progress, size)
     # Shifts by an eighth of the side, as the usual 4 pixels of CIFAR's 32.
     augmentation = Augmentation(pad=max(1, min(folder.images.shape[1:3]) // 8), flip=True)
     images, labels = torch.from_numpy(folder.images), torch.tensor(folder.labels)
@@ -121,7 +137,7 @@ def load_data(
     name = Path(source).resolve().name
     return DataSet(
         name, images[:n], labels[:n], images[n:], labels[n:], folder.classes, augmentation,
-        skipped=folder.skipped, repeated=folder.repeated,
+        skipped=folder.skipped, repeated=folder.repeated, notes=folder.notes,
     )  # fmt: skip
 
 

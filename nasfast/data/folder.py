@@ -1,11 +1,11 @@
-"""Image folders: one folder per class, decoded by a thread pool into one array."""
+"""Image folders: found, split, and decoded by a thread pool into one array."""
 
 from __future__ import annotations
 
 import os
-import stat
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,26 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
+from nasfast.data.image_file import Pixels, Size, read_image, size_of
+from nasfast.data.image_size import choose_size, one_size, size_text
+from nasfast.data.layout import Entry, Layout, find_images
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-_TEST_NAMES = ("test", "val", "valid")
-_SYSTEM_NAMES = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found")
-"""Folders in which file systems, archives and network storage keep copies; hidden ones are left out too."""
-
-_CHUNK = 256  # images per task: large enough that the pool costs nothing beside decoding
+_CHUNK = 256  # images per task at most: large enough that the pool costs nothing beside decoding
+_CHUNKS_PER_THREAD = 8  # of few images
 _MANY = 10_000  # images: to look through fewer takes no time
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass
 class FolderImages:
     """Decoded images uint8 ``[N, H, W, 3]`` with their labels; the first ``train_count`` are the train set.
 
-    ``repeated`` counts test images whose files are also in the train set, byte for byte.
+    ``repeated`` counts test images whose files are also in the train set, byte for byte. ``notes`` says what was done
+    to images and what was left out.
     """
 
     images: np.ndarray
@@ -41,13 +39,7 @@ class FolderImages:
     classes: list[str]
     skipped: list[str]
     repeated: int
-
-
-@dataclass
-class _Entry:
-    path: Path
-    label: int
-    digest: bytes = b""
+    notes: list[str]
 
 
 def split_by_class(labels: list[int], test_fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -83,213 +75,188 @@ def split_by_content(
 
 
 def load_folder(
-    root: Path, skip_bad: bool, test_fraction: float, seed: int, threads: int | None, progress: Progress
+    root: Path,
+    skip_bad: bool,
+    test_fraction: float,
+    seed: int,
+    threads: int | None,
+    progress: Progress,
+    size: Size | None = None,
 ) -> FolderImages:
-    """Find, split and decode; see :func:`nasfast.data.load_data`."""
-    train, test, classes = _find(root, test_fraction, seed, threads, progress)
-    entries = train + test
+    """Find, split and decode; see :func:`nasfast.data.load_data`. ``size``: None lets the images decide."""
+    layout = find_images(root)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL's of photos larger than most, and of metadata that nothing here reads
+        sizes = _look_through(layout.train + (layout.test or []), threads, progress)
+        train, test = _halves(layout, root, test_fraction, seed)
+        entries = train + test
+        chosen = size or choose_size([found for found in sizes if found is not None] or [(1, 1)])
+        with progress.stage("read images", len(entries), unit="image") as stage:
+            decoded = _decode([entry.path for entry in entries], chosen, skip_bad, threads, stage)
     known = {entry.digest for entry in train}
-    with progress.stage("read images", len(entries), unit="image") as stage:
-        images, bad = _decode([entry.path for entry in entries], skip_bad, threads, stage)
-    keep = [index for index in range(len(entries)) if index not in bad]
+    keep = [index for index in range(len(entries)) if index not in decoded.bad]
     train_count = sum(index < len(train) for index in keep)
     labels = [entries[index].label for index in keep]
-    _check_classes_left(labels[:train_count], classes, root)
+    _check_classes_left(labels[:train_count], layout.classes, root)
     if train_count == len(keep):
         raise DataError(f"no readable test image is left in {root}")
     return FolderImages(
-        images[keep] if bad else images,
+        _without(decoded.images, keep),
         labels,
         train_count,
-        classes,
-        [str(entries[index].path) for index in sorted(bad)],
+        layout.classes,
+        [str(entries[index].path) for index in sorted(decoded.bad)],
         sum(entries[index].digest in known for index in keep[train_count:]),
+        layout.notes + _size_notes(sizes, chosen, size is None) + decoded.said(),
     )
 
 
-def _is_of_system(name: str) -> bool:
-    return name.startswith(".") or name in _SYSTEM_NAMES
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_of_system(path.name))
-    except OSError as error:
-        raise DataError(f"cannot read data folder {folder}: {error.strerror}") from error
-
-
-def _find(
-    root: Path, test_fraction: float, seed: int, threads: int | None, progress: Progress
-) -> tuple[list[_Entry], list[_Entry], list[str]]:
-    """Train and test files in sorted order, and the class names."""
-    if not root.exists():
-        raise DataError(f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder")
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; expected a folder that holds one folder of images per class")
-    names = {path.name: path for path in _subfolders(root)}
-    has_train = "train" in names and bool(_subfolders(names["train"]))
-    train_root = names["train"] if has_train else root
-    test_root = next((names[name] for name in _TEST_NAMES if has_train and name in names), None)
-    train, classes = _scan(train_root)
-    if len(classes) < 2:
-        raise DataError(f"{train_root} holds one class ({classes[0]}); expected at least two class folders")
-    if test_root is not None:
-        test, test_classes = _scan(test_root)
-        for name in sorted(set(classes) ^ set(test_classes)):
-            here, there = (train_root, test_root) if name in classes else (test_root, train_root)
-            raise DataError(f"class {name} is in {here} but not in {there}; expected the same class folders in both")
-        _digest(train + test, threads, progress)
-        return train, test, classes
-    counts = Counter(entry.label for entry in train)
-    for label, name in enumerate(classes):
-        if counts[label] < 2:
-            raise DataError(f"class folder {train_root / name} holds one image; splitting off a test set needs two")
-    _digest(train, threads, progress)
+def _halves(layout: Layout, root: Path, test_fraction: float, seed: int) -> tuple[list[Entry], list[Entry]]:
+    """Train and test files; split where there is no test set."""
+    if layout.test is not None:
+        return layout.train, layout.test
+    train = layout.train
     labels, digests = [entry.label for entry in train], [entry.digest for entry in train]
+    counts = Counter(labels)
+    for label, name in enumerate(layout.classes):
+        if counts[label] < 2:
+            raise DataError(f"class {name} of {root} holds one image; splitting off a test set needs two")
     train_index, test_index = split_by_content(labels, digests, test_fraction, seed)
-    return [train[i] for i in train_index], [train[i] for i in test_index], classes
+    return [train[i] for i in train_index], [train[i] for i in test_index]
 
 
-def _scan(root: Path) -> tuple[list[_Entry], list[str]]:
-    """All images below the class folders of ``root``, sorted, with the classes numbered by sorted name."""
-    folders = _subfolders(root)
-    if not folders:
-        loose = any(path.suffix.lower() in SUFFIXES for path in root.iterdir())
-        found = "images but no class folder" if loose else "no images"
-        raise DataError(f"data folder {root} holds {found}; expected one folder of images per class")
-    entries: list[_Entry] = []
-    for label, folder in enumerate(folders):
-        if folder.is_symlink() and folder.resolve() in (root.resolve(), *root.resolve().parents):
-            raise DataError(f"class folder {folder} is a link to {folder.resolve()}, which holds it; expected images")
-        files = list(_image_files(folder))
-        if not files:
-            raise DataError(f"class folder {folder} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
-        entries += [_Entry(path, label) for path in sorted(files)]
-    return entries, [folder.name for folder in folders]
+def _look_through(entries: Sequence[Entry], threads: int | None, progress: Progress) -> list[Size | None]:
+    """Note a hash of the content of each file, of one that cannot be read of its name; and find their sizes."""
 
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder that are named as images are; what is hidden or a system's own is no image."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_of_system(name)]
-        for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and _is_regular(path):
-                yield path
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return True  # said when it is read
-
-
-def _digest(entries: Sequence[_Entry], threads: int | None, progress: Progress) -> None:
-    """Note a hash of the content of each file; of one that cannot be read, of its name."""
-
-    def one(entry: _Entry) -> None:
+    def one(entry: Entry) -> Size | None:
         try:
             content = entry.path.read_bytes()
         except OSError:
-            content = os.fsencode(entry.path.name)
+            entry.digest = blake2b(os.fsencode(entry.path.name), digest_size=16).digest()
+            return None
         entry.digest = blake2b(content, digest_size=16).digest()
+        return size_of(content)
 
     progress = progress if len(entries) >= _MANY else Progress(quiet=True)
+    sizes: list[Size | None] = []
     with (
         progress.stage("look through images", len(entries), unit="image") as stage,
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
     ):
         for start in range(0, len(entries), _CHUNK):
             part = entries[start : start + _CHUNK]
-            list(pool.map(one, part))
+            sizes += pool.map(one, part)
             stage.advance(len(part))
+    return sizes
 
 
-def _read(path: Path) -> np.ndarray:
-    """One image as uint8 ``[H, W, 3]``.
-
-    Raises:
-        DataError: The file is no image, or is damaged, or has more than 8 bits per channel.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode in _DEEP_MODES:
-                raise DataError(f"cannot read image {path}: it has mode {image.mode}, expected 8 bits per channel")
-            return np.asarray(image.convert("RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # PIL raises nearly anything on damaged files
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"cannot read image {path}: {reason}; --skip-bad leaves such images out") from error
+def _size_notes(sizes: Sequence[Size | None], size: Size | None, chosen: bool) -> list[str]:
+    """What is said of images that are scaled."""
+    known = [found for found in sizes if found is not None]
+    if size is None or not known or all(found == size for found in known):
+        return []
+    smallest, largest = min(known, key=lambda s: s[0] * s[1]), max(known, key=lambda s: s[0] * s[1])
+    found = size_text(smallest) if one_size(known) else f"{size_text(smallest)} to {size_text(largest)}"
+    other = "; --image-size gives another" if chosen else ""
+    return [f"images of {found} pixels are scaled and cropped to {size_text(size)}{other}"]
 
 
-def _decode(paths: list[Path], skip_bad: bool, threads: int | None, stage: Stage) -> tuple[np.ndarray, set[int]]:
-    """Decode all images into one array. Returns it with the indices of the images that could not be read."""
-    first = _first_readable(paths, skip_bad)
-    size = _read(paths[first]).shape
-    _check_memory(len(paths), size)
-    images = np.zeros((len(paths), *size), dtype=np.uint8)
-    bad: set[int] = set()
+@dataclass
+class _Decoded:
+    """Images of all paths in one array, those that could not be read, and how many have which note."""
 
-    def decode(start: int) -> list[tuple[int, DataError | tuple[int, ...]]]:
-        problems: list[tuple[int, DataError | tuple[int, ...]]] = []
-        for index in range(start, min(start + _CHUNK, len(paths))):
+    images: np.ndarray
+    bad: set[int]
+    notes: Counter[str]
+
+    def said(self) -> list[str]:
+        return [f"{count} image{'s' * (count > 1)} {note}" for note, count in sorted(self.notes.items())]
+
+
+_Problem = tuple[int, DataError | Size]
+
+
+def _decode(paths: list[Path], size: Size | None, skip_bad: bool, threads: int | None, stage: Stage) -> _Decoded:
+    """Decode all images into one array."""
+    first, shape = _first_readable(paths, size, skip_bad)
+    _check_memory(len(paths), shape)
+    found = _Decoded(np.zeros((len(paths), *shape, 3), dtype=np.uint8), set(), Counter())
+    workers = threads or os.cpu_count() or 1
+    chunk = max(1, min(_CHUNK, len(paths) // (workers * _CHUNKS_PER_THREAD)))
+
+    def decode(start: int) -> tuple[list[_Problem], list[str]]:
+        problems: list[_Problem] = []
+        notes: list[str] = []
+        for index in range(start, min(start + chunk, len(paths))):
             try:
-                image = _read(paths[index])
+                pixels = read_image(paths[index], size)
             except DataError as error:
                 problems.append((index, error))
                 continue
-            if image.shape == size:
-                images[index] = image
+            if pixels.image.shape[:2] == shape:
+                found.images[index] = pixels.image
+                notes += pixels.notes
             else:
-                problems.append((index, image.shape))
-        return problems
+                problems.append((index, _size(pixels)))
+        return problems, notes
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        tasks = [pool.submit(decode, start) for start in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor(workers) as pool:
+        tasks = [pool.submit(decode, start) for start in range(0, len(paths), chunk)]
         try:
             # In order, so that the image named is the first one and not the first that a thread came across.
             for number, task in enumerate(tasks):
-                for index, problem in task.result():
+                problems, notes = task.result()
+                for index, problem in problems:
                     if not isinstance(problem, DataError):
-                        raise _size_error(paths[first], size, paths[index], problem)
+                        raise _size_error(paths[first], shape, paths[index], problem)
                     if not skip_bad:
                         raise problem
-                    bad.add(index)
-                stage.advance(min(_CHUNK, len(paths) - number * _CHUNK))
+                    found.bad.add(index)
+                found.notes.update(notes)
+                stage.advance(min(chunk, len(paths) - number * chunk))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return images, bad
+    return found
 
 
-def _first_readable(paths: list[Path], skip_bad: bool) -> int:
+def _size(pixels: Pixels) -> Size:
+    return pixels.image.shape[0], pixels.image.shape[1]
+
+
+def _first_readable(paths: list[Path], size: Size | None, skip_bad: bool) -> tuple[int, Size]:
+    """Which image it is, and its size."""
     for index, path in enumerate(paths):
         try:
-            _read(path)
+            return index, _size(read_image(path, size))
         except DataError:
             if not skip_bad:
                 raise
-        else:
-            return index
     raise DataError(f"none of the {len(paths)} images can be read, {paths[0]} is the first of them")
 
 
-def _size_error(first: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> DataError:
+def _without(images: np.ndarray, keep: list[int]) -> np.ndarray:
+    """Those to keep, moved together where they lie."""
+    for place, index in enumerate(keep):
+        if place != index:
+            images[place] = images[index]
+    return images[: len(keep)]
+
+
+def _size_error(first: Path, size: Size, other: Path, other_size: Size) -> DataError:
     return DataError(
-        f"images differ in size: {other} is {other_size[1]}x{other_size[0]}, but {first} is {size[1]}x{size[0]} "
-        "(width x height); expected one size for all"
+        f"images differ in size from what their files say: {other} is {size_text(other_size)}, but {first} is "
+        f"{size_text(size)} (width x height); name a size with --image-size"
     )
 
 
-def _check_memory(count: int, size: tuple[int, ...]) -> None:
-    needed = count * size[0] * size[1] * size[2]
+def _check_memory(count: int, size: Size) -> None:
+    needed = count * size[0] * size[1] * 3
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > total:
         raise DataError(
-            f"{count} images of {size[1]}x{size[0]} pixels need {needed / 2**30:.1f} GiB of memory, but this machine "
-            f"has {total / 2**30:.1f} GiB; expected smaller or fewer images"
+            f"{count} images of {size_text(size)} pixels need {needed / 2**30:.1f} GiB of memory, but this machine "
+            f"has {total / 2**30:.1f} GiB; expected smaller or fewer images (--image-size)"
         )
 
 

@@ -12,7 +12,8 @@ from nasfast.config.base import named_texts, option_name
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.gradient import SearchConfig
 from nasfast.config.oneshot import OneShotConfig
-from nasfast.data import DataSet
+from nasfast.data import DATA_SETS, DataSet
+from nasfast.data.image_file import Size
 from nasfast.errors import ConfigError, RunError
 from nasfast.retrain.inherited import inherited_weights, learned_network
 from nasfast.runs.folder import RunFolder
@@ -54,14 +55,19 @@ class StoredSearch:
         found = config.retrain_config()
         return found.plain() if self.space else found
 
-    def load_data(self, progress: Progress, other: str = "") -> DataSet:
+    def load_data(self, progress: Progress, other: str = "", size: Size | None = None) -> DataSet:
         """The images that the run has learned from, or those of another name or path.
+
+        Args:
+            other: The name or path.
+            size: To which images of another folder are scaled.
 
         Raises:
             RunError: They are no longer the same.
         """
         if other:
-            return load_run_data(replace(self.config, data=other), progress)
+            folder = other not in DATA_SETS
+            return load_run_data(replace(self.config, data=other), progress, size if folder else None)
         dataset = load_run_data(self.config, progress)
         check_data_record(self.folder, dataset)
         return dataset

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from nasfast.config.data import DataOptions, ImageSearchConfig
-from nasfast.data import Augmentation, DataSet, load_data
+from nasfast.data import DATA_SETS, Augmentation, DataSet, load_data
 from nasfast.data.fingerprint import data_fingerprint
+from nasfast.data.image_file import Size
 from nasfast.errors import ConfigError, RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
@@ -43,7 +44,7 @@ def check_space_size(space: Space, dataset: DataSet) -> None:
 _Settings = TypeVar("_Settings", bound=DataOptions)
 
 
-def absolute_path(path: str, names: tuple[str, ...] = ("digits", "cifar10")) -> str:
+def absolute_path(path: str, names: tuple[str, ...] = DATA_SETS) -> str:
     return path if path in names else str(Path(path).resolve())
 
 
@@ -57,18 +58,21 @@ def pin_settings(config: _Settings) -> _Settings:
     )
 
 
-def load_run_data(config: DataOptions, progress: Progress) -> DataSet:
-    """The data set of a run with these settings."""
+def load_run_data(config: DataOptions, progress: Progress, size: Size | None = None) -> DataSet:
+    """The data set of a run with these settings; ``size`` is that of the images that a run has learned from."""
     dataset = load_data(
         config.data,
         root=config.data_root,
         download=config.download,
         skip_bad=config.skip_bad,
         test_fraction=config.test_fraction,
+        image_size=size or config.image_size or None,
         seed=config.seed,
         threads=config.threads or None,
         progress=progress,
     )
+    for note in dataset.notes:
+        progress.say(note)
     if dataset.skipped:
         count = len(dataset.skipped)
         progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {dataset.skipped[0]} is the first")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasfast.data import DataSet, normalize
+from nasfast.data.image_size import size_text
 from nasfast.errors import DataError, NasfastError
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
@@ -52,7 +53,7 @@ def evaluate(
 
     Raises:
         RunError: The run has no such network.
-        DataError: The data set has other classes or channels than the network.
+        DataError: The data set has other classes, channels or sizes of images than the network was trained on.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(run, lock=False)
     model = load_model(run, label, space)
@@ -64,6 +65,11 @@ def evaluate(
         )
     if info.in_channels != dataset.channels:
         raise DataError(f"the network takes {info.in_channels} channels, the data set has {dataset.channels}")
+    if tuple(info.size) != dataset.size:
+        raise DataError(
+            f"the network was trained on images of {size_text(info.size)} pixels, the data set {dataset.name} has "
+            f"{size_text(dataset.size)} (width x height); expected the same"
+        )
     dataset = replace(dataset.to(device))
     dataset.mean, dataset.std = list(info.mean), list(info.std)
     return evaluate_network(model.network.to(device), dataset)

@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_named(data, tmp_path):
     with pytest.raises(RunError, match=r"was made with lr 0\.1, not 0\.2"):
         climber(data, tmp_path, settings=TrainSettings(32, lr=0.2)).estimate(ROW, 6)
     for rungs in ((), (0, 18), (6, 2, 18), (2, 2, 18), (2, 6)):
-        with pytest.raises(ConfigError, match="rungs must be epochs that rise to the fidelity's 18, got"):
+        with pytest.raises(ConfigError, match="rungs must be epochs that rise to the default fidelity's 18, got"):
             RungEstimator(SPACE, data, tmp_path, rungs, SETTINGS, Fidelity(18))
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.data import load_data, normalize
-from nasfast.errors import RunError
+from nasfast.errors import DataError, RunError
 from nasfast.export.formats import TOLERANCE, export_pt2
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.runner import run_gradient
@@ -176,6 +176,20 @@ def test_images_that_have_changed_are_refused(tmp_path):
     for name in ("bright", "dark"):
         (images / name / "90.png").unlink()
     assert invoke("evaluate", run, "--quiet").stdout == before.stdout
+
+
+def test_other_images_are_scaled_to_the_size_that_was_learned(tmp_path):
+    images, others, run = tmp_path / "images", tmp_path / "others", tmp_path / "run"
+    write_classes(images, 40)
+    run_gradient(tiny(strategy="gdas", epochs=1, data=str(images), batch_size=8, retrain_batch_size=8), run)
+    shutil.copytree(images, others)
+    for path in others.glob("*/*.png"):
+        Image.open(path).resize((40, 24), Image.Resampling.NEAREST).save(path)
+    result = invoke("evaluate", run, "--data", others)
+    assert result.exit_code == 0, result.output
+    assert "images of 40x24 pixels are scaled and cropped to 8x8" in result.output
+    with pytest.raises(DataError, match=r"trained on images of 8x8 pixels, the data set others has 40x24 \(width"):
+        evaluate(run, load_data(str(others)), "derived")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"fingerprint": 3}', '{"fingerprint": [1, 2, 3, 4]}', "\0"])
