@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nasfast.search.result import RunResult
     from nasfast.spaces.base import Space
     from nasfast.training.config import RetrainResult
+    from nasfast.training.predict import Predictions
 
 KINDS = (*SEARCHES, COMPARISON)
 """Every kind of run."""
@@ -258,6 +259,49 @@ def evaluate_model(
     size = load_model(stored.folder, label).info.size if data else None
     images = stored.load_data(progress or Progress(quiet=True), data, size)
     return evaluate(stored.folder, images, label, device)
+
+
+@python_names
+def predict_images(
+    run: PathLike,
+    images: PathLike | Sequence[PathLike],
+    *,
+    label: str | None = None,
+    device: str = "cpu",
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Predictions:
+    """What a retrained network sees in images, which are scaled to the size that it was trained on.
+
+    Args:
+        images: An image file, a folder of them, or several of both.
+        label: Which retrained network of the run. Default: what it found.
+        device: Where to compute, as torch names it.
+        skip_bad: Leave out images that cannot be read; ``Predictions.skipped`` names them.
+        progress: As for :func:`run_search`.
+
+    Returns:
+        ``files``, ``classes`` and ``probabilities`` float32 [N, classes]; ``to_csv(path)`` writes them.
+
+    Raises:
+        RunError: The run has no such network.
+        DataError: An image cannot be read, or there is none.
+    """
+    from nasfast.retrain.from_run import read_stored_search
+    from nasfast.training.model_file import load_model
+    from nasfast.training.predict import find_files, predict_files
+    from nasfast.utils.device import check_device
+
+    check_device(device)
+    stored = read_stored_search(run)
+    files = find_files([images] if isinstance(images, str | os.PathLike) else images)
+    model = load_model(stored.folder, stored.label if label is None else label)
+    progress = progress or Progress(quiet=True)
+    found = predict_files(model, files, device=device, skip_bad=skip_bad, progress=progress)
+    if found.skipped:
+        count = len(found.skipped)
+        progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {found.skipped[0]} is the first")
+    return found
 
 
 @python_names

@@ -11,6 +11,7 @@ from nasfast.cli.commands.compare import compare
 from nasfast.cli.commands.evaluate import evaluate
 from nasfast.cli.commands.export import export
 from nasfast.cli.commands.info import info
+from nasfast.cli.commands.predict import predict
 from nasfast.cli.commands.report import report
 from nasfast.cli.commands.retrain import retrain
 from nasfast.cli.commands.search import search
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (search, compare, retrain, evaluate, export, report, info):
+for command in (search, compare, retrain, evaluate, predict, export, report, info):
     app.command()(command)
 
 

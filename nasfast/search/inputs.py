@@ -36,7 +36,7 @@ def check_space_size(space: Space, dataset: DataSet) -> None:
     """Raise SpaceError where an operation of the space does not take images of this size; they must be square."""
     height, width = dataset.size
     if height != width:
-        raise ConfigError(f"{space.name}: images must be as high as wide, got {width}x{height} pixels")
+        raise ConfigError(f"{space.name}: images must be as high as wide, got {width}x{height} pixels (--image-size)")
     for row in space.neighbours(np.zeros(len(space.sizes), np.int64)):
         space.cost(row, dataset.num_classes, dataset.channels, height)
 

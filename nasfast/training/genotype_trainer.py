@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasfast.data import DataSet
-from nasfast.errors import ConfigError
+from nasfast.errors import ConfigError, DataError
 from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.genotype import Genotype
@@ -48,7 +48,7 @@ class GenotypeTask:
         return {}
 
     def build(self, config: RetrainConfig, data: DataSet) -> DerivedNetwork:
-        _check_size(config, data.size)
+        check_retraining(config, data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             return DerivedNetwork(
@@ -79,14 +79,25 @@ class GenotypeTask:
         save_model(run, info, trainer.network.state_dict(), data.test_images)
 
 
-def _check_size(config: RetrainConfig, size: tuple[int, int]) -> None:
-    """Every reduction cell halves the image, and the auxiliary head pools what is left to 2x2."""
+def check_retraining(config: RetrainConfig, data: DataSet) -> None:
+    """Make sure that a network of cells can be trained on these images.
+
+    Raises:
+        ConfigError: They are too small or of odd sides: every reduction cell halves them, and the auxiliary head pools
+            what is left to 2x2.
+        DataError: There are fewer than a batch.
+    """
+    if config.batch_size > len(data.train_labels):
+        raise DataError(
+            f"retrain: batch size {config.batch_size} is larger than the train set, which holds "
+            f"{len(data.train_labels)} images"
+        )
     factor = 2 ** len({config.layers // 3, 2 * config.layers // 3})
-    height, width = size
+    height, width = size = data.size
     if height % factor or width % factor:
         raise ConfigError(
             f"retrain: images of {height}x{width} pixels do not go through the reduction cells; "
-            f"expected multiples of {factor}"
+            f"expected multiples of {factor} (--image-size)"
         )
     if config.auxiliary and min(size) < 2 * factor:
         raise ConfigError(

@@ -222,13 +222,15 @@ def test_bad_data_writes_nothing(tmp_path):
     expect_error("empty holds no images; expected one folder", "search", "--data", tmp_path / "empty", *out)
     one = write_images(tmp_path / "one", classes=["cat"])
     expect_error("holds one class (cat)", "search", "--data", one, *out)
-    mixed = write_images(tmp_path / "mixed")
-    Image.new("RGB", (10, 6)).save(mixed / "dog" / "1.png")
-    expect_error("1.png is 10x6, but", "search", "--data", mixed, *out)
-    odd = write_images(tmp_path / "odd", size=(9, 10), count=20)
-    expect_error("images of 9x10 pixels do not go through", "search", "--data", odd, "--batch-size", 2, *out)
-    good = write_images(tmp_path / "good")
-    expect_error("batch size 64 is larger than the train half, which holds 3", "search", "--data", good, *out)
+    expect_error("--image-size goes with an image folder", "search", "--data", "digits", "--image-size", 16, *out)
+    odd = write_images(tmp_path / "odd", size=(16, 16), count=20)
+    expect_error(
+        "images of 10x10 pixels do not go through", "search", "--data", odd, "--image-size", 10, "--quiet", *out
+    )
+    few = write_images(tmp_path / "few", count=2)
+    expect_error("there are 2 images to learn from; a search needs more", "search", "--data", few, *out)
+    late = ("--retrain-layers", 20, "--image-size", 4, "--layers", 2, "--quiet")
+    expect_error("the auxiliary head needs images of at least 8x8", "search", "--data", odd, *late, *out)
     expect_error("CIFAR-10 is not in", "search", "--data", "cifar10", "--data-root", tmp_path / "root", *out)
     assert not (tmp_path / "run").exists()
 

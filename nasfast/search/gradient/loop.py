@@ -212,5 +212,6 @@ def _check_size(config: SearchConfig, dataset: DataSet) -> None:
     height, width = dataset.size
     if height % factor or width % factor:
         raise ConfigError(
-            f"images of {width}x{height} pixels do not go through the reduction cells: expected multiples of {factor}"
+            f"images of {width}x{height} pixels do not go through the reduction cells: expected multiples of {factor} "
+            "(--image-size)"
         )
