@@ -13,7 +13,7 @@ import typer
 from nasfast.config.base import option_name
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.compare import CompareConfig
-from nasfast.config.gradient import DIGITS, PCDARTS, SearchConfig
+from nasfast.config.gradient import CPU, DIGITS, PCDARTS, SearchConfig
 from nasfast.config.oneshot import DIGITS as ONE_SHOT_DIGITS
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.config.settings import Settings
@@ -31,7 +31,7 @@ KINDS: dict[str, type[Any]] = {"gradient": SearchConfig, "blackbox": BlackBoxCon
 
 _OF_EVERY_RUN = ("out", "resume", "config", "quiet", "plugin", "help_for")
 _OTHER_DEFAULTS: dict[type[Settings], tuple[tuple[str, dict[str, Any]], ...]] = {
-    SearchConfig: (("pcdarts", PCDARTS), ("digits", DIGITS)),
+    SearchConfig: (("pcdarts", PCDARTS), ("digits", DIGITS), ("a folder on a CPU", CPU)),
     OneShotConfig: (("digits", ONE_SHOT_DIGITS),),
 }
 

@@ -106,7 +106,8 @@ class SearchConfig(
         """The settings over those that suit the data set and the strategy.
 
         PC-DARTS gets its paper's rates, batch and warm-up (15 of 50 epochs); the digits, which are small, get a small
-        network (or a small one of the space) and few epochs.
+        network (or a small one of the space) and few epochs; a folder of images gets cells that a CPU can train where
+        it is to be a CPU.
         """
         space, partial = given.get("space", ""), given.get("strategy") == "pcdarts"
         if space not in ("", "darts"):
@@ -115,8 +116,10 @@ class SearchConfig(
                     f"{option_name(name)} belongs to the cells of DARTS; --space {space} has its own, see --space-set"
                 )
             given = super().fitted(given)
-        digits = given.get("data", cls.data) == "digits"
-        usual = (PCDARTS if partial else {}) | (DIGITS if digits else {})
+        data, of_cells = given.get("data", cls.data), space in ("", "darts")
+        on_cpu = given.get("device", cls.device) == "cpu"
+        small = DIGITS if data == "digits" else CPU if of_cells and on_cpu and data != "cifar10" else {}
+        usual = (PCDARTS if partial else {}) | small
         fitted = {**usual, **given}
         if partial:
             fitted.setdefault("warmup_epochs", int(0.3 * fitted.get("epochs", cls.epochs)))
@@ -149,6 +152,20 @@ DIGITS: dict[str, Any] = {
     "retrain_batch_size": 64,
 }
 """Settings for 8x8 digits: a search and two retrainings in minutes on two cores."""
+
+CPU: dict[str, Any] = {
+    "channels": 8,
+    "layers": 5,
+    "epochs": 30,
+    "batch_size": 32,
+    "lr": 0.05,
+    "arch_lr": 3e-3,
+    "retrain_epochs": 60,
+    "retrain_channels": 16,
+    "retrain_layers": 8,
+    "retrain_batch_size": 32,
+}
+"""Settings for a folder of images on a CPU, where those of the paper would take days for hundreds of small images."""
 
 
 CELL_OPTIONS = ("channels", "layers", "steps", "recompute", "retrain_channels", "retrain_layers")

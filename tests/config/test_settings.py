@@ -126,3 +126,20 @@ def test_values_of_another_type_are_named(kind, given, message):
     with pytest.raises(SpaceError) as caught:
         Converter(texts=True, error=SpaceError)("x", kind, given)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("given", "channels", "retrain_epochs"),
+    [
+        ({"data": "digits"}, 8, 20),
+        ({"data": "cifar10"}, 16, 600),
+        ({"data": "photos"}, 8, 60),
+        ({"data": "photos", "strategy": "pcdarts"}, 8, 60),
+        ({"data": "photos", "device": "cuda"}, 16, 600),
+        ({"data": "photos", "space": "nasbench201"}, 16, 600),
+        ({"data": "photos", "channels": 24, "retrain_epochs": 3}, 24, 3),
+    ],
+)
+def test_networks_fit_the_images_and_the_device(given, channels, retrain_epochs):
+    config = SearchConfig.of(given)
+    assert (config.channels, config.retrain_epochs) == (channels, retrain_epochs)
