@@ -17,7 +17,9 @@ class DataOptions(Settings, panel="Data"):
     data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.")
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.")
     download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.")
-    skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
+    skip_bad: bool = option(
+        False, "Leave out images that cannot be read, however many: more than 1 in 20 are an error else."
+    )
     image_size: int = option(
         0, "Scale and crop images of a folder to squares of this side; 0: as they are, or as fits them.", 0, 4096
     )

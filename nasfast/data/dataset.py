@@ -108,7 +108,8 @@ def load_data(
             Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out.
         root: Where torchvision keeps CIFAR-10.
         download: Let torchvision fetch CIFAR-10 where ``root`` lacks it.
-        skip_bad: Leave images out that cannot be read, instead of raising; ``DataSet.skipped`` names them.
+        skip_bad: Leave any number of images out that cannot be read; without, more than one in twenty are an error.
+            ``DataSet.skipped`` names them.
         test_fraction: Share of each class that becomes the test set, where the data set has none of its own.
         image_size: Height and width to which images of a folder are scaled and cropped, or one side for both. None:
             images of one size of at most 224 pixels are taken as they are, others as squares of up to 64 pixels.

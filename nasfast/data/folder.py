@@ -20,6 +20,9 @@ from nasfast.data.layout import Entry, Layout, find_images
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
 
+_MOST_BAD = 0.05
+"""Share of images that may be unreadable without anybody having allowed it: folders of people have a few."""
+
 _CHUNK = 256  # images per task at most: large enough that the pool costs nothing beside decoding
 _CHUNKS_PER_THREAD = 8  # of few images
 _MANY = 10_000  # images: to look through fewer takes no time
@@ -178,7 +181,8 @@ _Problem = tuple[int, DataError | Size]
 
 def _decode(paths: list[Path], size: Size | None, skip_bad: bool, threads: int | None, stage: Stage) -> _Decoded:
     """Decode all images into one array."""
-    first, shape = _first_readable(paths, size, skip_bad)
+    most_bad = len(paths) if skip_bad else int(_MOST_BAD * len(paths))
+    first, shape = _first_readable(paths, size, most_bad)
     _check_memory(len(paths), shape)
     found = _Decoded(np.zeros((len(paths), *shape, 3), dtype=np.uint8), set(), Counter())
     workers = threads or os.cpu_count() or 1
@@ -204,14 +208,16 @@ def _decode(paths: list[Path], size: Size | None, skip_bad: bool, threads: int |
         tasks = [pool.submit(decode, start) for start in range(0, len(paths), chunk)]
         try:
             # In order, so that the image named is the first one and not the first that a thread came across.
+            first_error: DataError | None = None
             for number, task in enumerate(tasks):
                 problems, notes = task.result()
                 for index, problem in problems:
                     if not isinstance(problem, DataError):
                         raise _size_error(paths[first], shape, paths[index], problem)
-                    if not skip_bad:
-                        raise problem
+                    first_error = first_error or problem
                     found.bad.add(index)
+                    if len(found.bad) > most_bad:
+                        raise first_error
                 found.notes.update(notes)
                 stage.advance(min(chunk, len(paths) - number * chunk))
         except BaseException:
@@ -224,14 +230,16 @@ def _size(pixels: Pixels) -> Size:
     return pixels.image.shape[0], pixels.image.shape[1]
 
 
-def _first_readable(paths: list[Path], size: Size | None, skip_bad: bool) -> tuple[int, Size]:
-    """Which image it is, and its size."""
+def _first_readable(paths: list[Path], size: Size | None, most_bad: int) -> tuple[int, Size]:
+    """Which image it is, and its size; the error of the first image where more than ``most_bad`` before it are bad."""
+    first_error: DataError | None = None
     for index, path in enumerate(paths):
         try:
             return index, _size(read_image(path, size))
-        except DataError:
-            if not skip_bad:
-                raise
+        except DataError as error:
+            first_error = first_error or error
+            if index + 1 > most_bad:
+                raise first_error from None
     raise DataError(f"none of the {len(paths)} images can be read, {paths[0]} is the first of them")
 
 

@@ -238,13 +238,14 @@ def test_bad_data_writes_nothing(tmp_path):
 def test_corrupt_image_is_named_and_skipped_only_on_request(tmp_path):
     data = write_images(tmp_path / "data", count=40)
     bad = data / "dog" / "17.png"
-    bad.write_bytes(bad.read_bytes()[:60])
+    for name in ("17", "18", "20", "21", "22"):
+        bad.with_name(f"{name}.png").write_bytes(bad.read_bytes()[:60])
     options = tiny_options(data=data, batch_size=8, retrain=False, epochs=1)
-    expect_error(f"cannot read image {bad}: ", "search", *options, "--out", tmp_path / "run")
+    expect_error("cannot read image ", "search", *options, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
     result = invoke("search", *options, "--skip-bad", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert f"left out 1 unreadable image, {bad} is the first" in result.stderr
+    assert "left out 5 unreadable images, " in result.stderr
 
 
 def test_run_folder_that_exists(finished, tmp_path):

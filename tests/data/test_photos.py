@@ -244,6 +244,19 @@ def test_images_whose_headers_lie_are_bad_not_of_another_size(tmp_path):
     assert data.size == (16, 16)
 
 
+def test_a_few_unreadable_images_are_left_out_and_named_many_are_an_error(tmp_path):
+    paths = write_images(tmp_path, count=20)
+    for path in (paths[0], paths[30]):
+        path.write_bytes(b"no image")
+    data = load_data(str(tmp_path))
+    assert set(data.skipped) == {str(paths[0]), str(paths[30])}
+    assert len(data.train_labels) + len(data.test_labels) == 38
+    paths[31].write_bytes(b"")
+    with pytest.raises(DataError, match=r"cannot read image .*--skip-bad leaves such images out"):
+        load_data(str(tmp_path))
+    assert len(load_data(str(tmp_path), skip_bad=True).skipped) == 3
+
+
 def test_sizes_of_named_data_sets_are_their_own():
     with pytest.raises(DataError, match="--image-size goes with an image folder; digits has images of one size"):
         load_data("digits", image_size=16)
