@@ -112,7 +112,7 @@ def load_data(
             ``DataSet.skipped`` names them.
         test_fraction: Share of each class that becomes the test set, where the data set has none of its own.
         image_size: Height and width to which images of a folder are scaled and cropped, or one side for both. None:
-            images of one size of at most 224 pixels are taken as they are, others as squares of up to 64 pixels.
+            images of one size of at most 224 pixels are taken as they are, others as squares of up to 48 pixels.
         seed: Of that split.
         threads: Threads that decode images; all cores where None.
         progress: Where to show how far it is.

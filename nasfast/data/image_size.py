@@ -7,7 +7,7 @@ from statistics import median
 
 from nasfast.data.image_file import Size
 
-SIDES = (16, 24, 32, 48, 64)
+SIDES = (16, 24, 32, 48)
 """Sides that are chosen where nobody names one: searches train many networks, so more pixels have to be asked for."""
 
 LARGEST_AS_IS = 224

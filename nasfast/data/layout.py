@@ -63,9 +63,9 @@ class _LeftOut:
                 f"{name or 'without an ending'} ({count})" for name, count in self.suffixes.most_common(5)
             )
             more = "" if len(self.suffixes) <= 5 else " ..."
-            found.append(f"left out {_files(self.suffixes.total())} that are no images by their names: {kinds}{more}")
+            found.append(f"left out {_files(self.suffixes.total())} whose names are not those of images: {kinds}{more}")
         if self.special:
-            found.append(f"left out {_files(self.special)} that are pipes, devices or links to nowhere")
+            found.append(f"left out {_files(self.special)} of special kinds: pipes, devices, links to nowhere")
         return found
 
 

@@ -76,9 +76,9 @@ def test_the_middle_of_a_photo_is_kept_and_averaged(tmp_path):
         ([(100, 30)] * 3, (24, 24)),
         ([(50, 50)] * 3, (48, 48)),
         ([(9, 10)] * 3, (8, 8)),
-        ([(225, 225)], (64, 64)),
-        ([(3000, 4000)] * 2, (64, 64)),
-        ([(3000, 4000), (4000, 3000)], (64, 64)),
+        ([(225, 225)], (48, 48)),
+        ([(3000, 4000)] * 2, (48, 48)),
+        ([(3000, 4000), (4000, 3000)], (48, 48)),
         ([(33, 50), (40, 40), (47, 1000)], (32, 32)),
         ([(5, 7), (7, 5)], (4, 4)),
         ([(1, 7), (7, 1)], (4, 4)),
@@ -188,8 +188,8 @@ def test_what_is_no_image_is_counted_and_said(tmp_path):
     os.mkfifo(tmp_path / "cat/pipe.jpg")
     (tmp_path / "dog/gone.png").symlink_to("nowhere")
     assert load_data(str(tmp_path)).notes == [
-        "left out 4 files that are no images by their names: .heic (2), .txt (1), without an ending (1)",
-        "left out 2 files that are pipes, devices or links to nowhere",
+        "left out 4 files whose names are not those of images: .heic (2), .txt (1), without an ending (1)",
+        "left out 2 files of special kinds: pipes, devices, links to nowhere",
     ]
 
 
