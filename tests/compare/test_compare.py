@@ -22,6 +22,7 @@ from nasfast.estimators import Fidelity, TrainSettings
 from nasfast.estimators.curves.estimator import CurveEstimator
 from nasfast.report.build import build_report
 from nasfast.report.comparison import comparison_svg
+from nasfast.runs.checkpoint import FORMAT
 from nasfast.spaces.registry import make_space
 from tests.helpers.runs import logged, without_times
 
@@ -213,7 +214,7 @@ def test_errors_name_what_is_wrong(settings, finished, tmp_path):
         CompareConfig.of(settings | {"architectures": 3})
     with pytest.raises(RunError, match="exists already"):
         run_compare(CompareConfig.of(settings), finished.path)
-    (tmp_path / "config.json").write_text('{"format": 1}')
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(RunError, match="no settings of a comparison"):
         resume_compare(tmp_path)
 
