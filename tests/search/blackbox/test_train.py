@@ -137,6 +137,7 @@ def test_front_by_the_command_and_retraining_of_the_best(tmp_path):
             "--min-epochs goes with --strategy successive-halving, asha, hyperband, bohb, got",
         ),
         ({"fidelity_images": 0.0}, "--fidelity-images must be"),
+        ({"constraint": ["score>=90"]}, "the score is an accuracy here, a fraction from 0 to 1; got .*score>=90"),
         ({"fidelity_set": ["channels"]}, "--fidelity-set must be NAME=VALUE"),
         ({"estimator": "zero-cost", "epochs": 3}, "--epochs belongs to --estimator train, extrapolate or inherit, got"),
     ],
