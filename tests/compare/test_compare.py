@@ -172,6 +172,10 @@ def test_bench_writes_what_a_comparison_has_measured(finished, tmp_path, capsys)
     assert bench_main([str(finished.path), *files]) == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert [row["name"] for row in found["estimators"]] == [row.name for row in finished.comparisons]
+    assert found["accuracies"].startswith("percent")
+    for row, ours in zip(found["estimators"], finished.comparisons, strict=True):
+        unit = 1 if ours.family in ("zero-cost", "table") else 100
+        assert row["uncertainty"] == (ours.uncertainty and unit * ours.uncertainty)
     assert found["settings"]["epochs"] == 5
     assert "data_root" not in found["settings"]
     assert found["environment"]["threads"] == 1
