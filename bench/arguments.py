@@ -115,6 +115,10 @@ def print_environment(options: argparse.Namespace) -> dict[str, object]:
     return facts
 
 
+IN_PERCENT: dict[str, object] = {"accuracies": "percent; train_acc and valid_acc: fractions"}
+"""Stands in a file of results whose accuracies are in percent, as papers print them; nasfast itself has fractions."""
+
+
 def write_json(path: Path | None, results: dict[str, object]) -> None:
     """Written beside and renamed, so a FILE that exists is whole."""
     if path is None:

@@ -26,7 +26,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from bench import environment
-from bench.arguments import write_json
+from bench.arguments import IN_PERCENT, write_json
 from bench.plots import save_figure
 from bench.tables import section
 from nasfast.config.gradient import SearchConfig
@@ -70,12 +70,12 @@ def search(config: SearchConfig, dataset: DataSet, space: NASBench201, progress:
 
 
 def judge(rows: list[Row], space: NASBench201, table: TableEstimator, max_skips: int) -> list[Row]:
-    """Of every epoch: the derived cell, its skip connections and accuracy, and the same under the guard's cap."""
+    """Of every epoch: the derived cell, its skips and accuracy in percent, and the same under the guard's cap."""
     guard = CollapseGuard(GuardSettings("stop", max_skips=max_skips, stable_epochs=0, where="the architecture"))
     found = []
     for row in rows:
         free, capped = (best_row(row["weights"], SKIPS, cap) for cap in (None, max_skips))
-        accuracy, under_cap = (e.metrics["test_accuracy"] for e in table.estimate(np.stack([free, capped])))
+        accuracy, under_cap = (100 * e.metrics["test_accuracy"] for e in table.estimate(np.stack([free, capped])))
         seen = Observation(row["alpha_entropy"], row["skips"], 0, free.tolist())
         verdicts = guard.judge(row["epoch"], seen)
         found.append(
@@ -206,7 +206,8 @@ def main() -> int:
     draw(options.plot, found, title, options.max_skips)
     write_json(
         options.json,
-        {
+        IN_PERCENT
+        | {
             "environment": facts,
             "seconds": round(time.monotonic() - started),
             "settings": {n: v for n, v in vars(options).items() if n not in ("images", "table", "json", "plot")},

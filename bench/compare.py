@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.arguments import write_json
+from bench.arguments import IN_PERCENT, write_json
 from bench.tables import section
 from nasfast.compare.methods import REFERENCE
 from nasfast.errors import NasfastError, RunError
@@ -21,11 +21,12 @@ from nasfast.report.comparison import comparison_svg, load_comparison
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
 
+_UNITLESS = ("zero-cost", "table")  # families whose scores are no accuracies, or may be none
 _PLACES = ("data_root", "table")  # settings that say where things are on one machine
 
 
 def read(path: Path) -> dict[str, object]:
-    """Environment, settings and results of a comparison, JSON-ready.
+    """Environment, settings and results of a comparison, JSON-ready; accuracies in percent.
 
     Raises:
         RunError: No comparison is there, or it is not finished.
@@ -34,7 +35,12 @@ def read(path: Path) -> dict[str, object]:
     if not found:
         raise RunError(f"{path} is no finished comparison; go on with nasfast compare --resume {path}")
     settings = {name: value for name, value in config["compare"].items() if name not in _PLACES}
-    return {"environment": config["environment"], "settings": settings, **found}
+    found["estimators"] = [
+        row if row["uncertainty"] is None or row["family"] in _UNITLESS
+        else row | {"uncertainty": 100 * row["uncertainty"]}
+        for row in found["estimators"]
+    ]  # fmt: skip
+    return {**IN_PERCENT, "environment": config["environment"], "settings": settings, **found}
 
 
 def rows_of(estimators: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -26,7 +26,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from bench import environment
-from bench.arguments import write_json
+from bench.arguments import IN_PERCENT, write_json
 from bench.arrays import read_arrays
 from bench.plots import save_figure
 from bench.tables import section
@@ -66,7 +66,7 @@ class Networks(Space):
 
 
 class Curves:
-    """Accuracies in percent after each epoch, [networks, epochs]."""
+    """Accuracies after each epoch, [networks, epochs]."""
 
     name = "curves"
 
@@ -134,7 +134,7 @@ def full_training(scores: Floats, epochs: int) -> tuple[Floats, Floats]:
 
 
 def run_naap(path: Path, seeds: int) -> dict[str, Any]:
-    accuracy = read_arrays(path, ["test_acc"])["test_acc"].astype(np.float64) * 100
+    accuracy = read_arrays(path, ["test_acc"])["test_acc"].astype(np.float64)
     space, estimator = Networks(len(accuracy)), Curves(accuracy)
     whole = len(accuracy) * NAAP_EPOCHS
     traces: dict[str, list[tuple[Floats, Floats]]] = {"full training": []}
@@ -181,13 +181,18 @@ def run_nb201(path: Path, seeds: int, cells: int) -> dict[str, Any]:
 
 
 def summary(traces: dict[str, list[tuple[Floats, Floats]]], goals: Floats, whole: int) -> dict[str, Any]:
-    """What each has found when it has spent a share of the cost of full training."""
+    """What each has found when it has spent a share of the cost of full training; accuracies in percent."""
+    goals = 100 * goals
     shares = [0.025, 0.05, 0.1, 0.15, 0.2, SHARE, 0.5, 1.0]
     found: dict[str, Any] = {}
     for name, runs in traces.items():
         ends = max(costs[-1] for costs, _ in runs)
         reached = np.array(
-            [[at(*run, share * whole) for run in runs] for share in shares if share <= SHARE or share * whole <= ends]
+            [
+                [100 * at(*run, share * whole) for run in runs]
+                for share in shares
+                if share <= SHARE or share * whole <= ends
+            ]
         )
         found[name] = {
             "share of full training": shares[: len(reached)],
@@ -273,7 +278,7 @@ def main(arguments: list[str]) -> int:
     draw(options.plot, results)
     seconds = round(time.monotonic() - started)
     content = {"environment": environment.describe("cpu", 1), "seconds": seconds, "seeds": options.seeds}
-    write_json(options.json, content | {"results": results})
+    write_json(options.json, IN_PERCENT | content | {"results": results})
     missed = misses(results)
     if missed:
         print(f"bench.estimators fidelity: not at a quarter of the cost: {', '.join(missed)}", file=sys.stderr)

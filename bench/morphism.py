@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from bench import environment
-from bench.arguments import progress, write_json
+from bench.arguments import IN_PERCENT, progress, write_json
 from bench.morphism_plot import draw
 from bench.tables import section
 from nasfast.data import DataSet, load_data
@@ -187,7 +187,7 @@ def search(name: str, space: Space, data: DataSet, seed: int, budget: float) -> 
                 network = load_candidate(space, rows[0], estimator.path_of(rows[0]), data.num_classes, data.channels)
                 test = 100 * evaluate_network(WholeNetwork(network), tested)[0]
             found.cost.append(used)
-            found.valid.append(best)
+            found.valid.append(100 * best)
             found.test.append(test)
 
 
@@ -289,7 +289,8 @@ def main(arguments: list[str]) -> int:
     searches = {name: [asdict(found) for found in runs] for name, runs in results.items()}
     write_json(
         options.json,
-        {"environment": facts, "seconds": round(time.monotonic() - started), "settings": settings,
+        IN_PERCENT
+        | {"environment": facts, "seconds": round(time.monotonic() - started), "settings": settings,
          "verdicts": judged, "searches": searches},
     )  # fmt: skip
     missed = misses(judged)

@@ -27,7 +27,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from bench import environment
-from bench.arguments import write_json
+from bench.arguments import IN_PERCENT, write_json
 from bench.oneshot_baselines import macro_runs, stored_supernets
 from bench.plots import save_figure
 from bench.tables import section
@@ -103,7 +103,7 @@ def draw_children(space: Space, count: int, seed: int) -> Rows:
 def score(
     training: SupernetTraining, rows: Rows, images: int, calibrations: list[int], progress: Progress
 ) -> dict[str, Values]:
-    """Accuracies of children on the first ``images`` held-out images, by the kind of BatchNorm statistics."""
+    """Accuracies (%) of children on the first ``images`` held-out images, by the kind of BatchNorm statistics."""
     held = training.images(training.held_out[:images])
     estimators: dict[str, OneShotEstimator] = {"running statistics": OneShotEstimator(training.network, *held)}
     for count in calibrations:
@@ -115,7 +115,7 @@ def score(
         with progress.stage(f"{training.space.name}: {name}", len(rows), unit="children") as stage:
             for start in range(0, len(rows), _EVALUATED_AT_ONCE):
                 part = rows[start : start + _EVALUATED_AT_ONCE]
-                scores += [estimate.score for estimate in estimator.estimate(part)]
+                scores += [100 * estimate.score for estimate in estimator.estimate(part)]
                 stage.advance(len(part))
         found[name] = np.array(scores)
     return found
@@ -152,7 +152,7 @@ def judge(
         baselines: Of rows: further rankings, each with the accuracies that it is compared with.
     """
     rows = draw_children(table.space, options.children, options.seed)
-    truth = np.array([estimate.metrics["test_accuracy"] for estimate in table.estimate(rows)])
+    truth = np.array([100 * estimate.metrics["test_accuracy"] for estimate in table.estimate(rows)])
     scores = score(training, rows, options.test_images, options.calibration, progress)
     rankings = {name: (values, truth) for name, values in (scores | costs(table.space, rows)).items()}
     taus = {name: kendall(*pair, seed=options.seed) for name, pair in (rankings | baselines(rows)).items()}
@@ -240,7 +240,8 @@ def main() -> int:
     draw(options.plot, results)
     settings = {n: v for n, v in vars(options).items() if n not in ("images", "nb201", "macro", "json", "plot", "work")}
     seconds = round(time.monotonic() - started)
-    write_json(options.json, {"environment": facts, "seconds": seconds, "settings": settings, "spaces": results})
+    content = {"environment": facts, "seconds": seconds, "settings": settings, "spaces": results}
+    write_json(options.json, IN_PERCENT | content)
     return 0
 
 

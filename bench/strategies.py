@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from bench import environment
-from bench.arguments import progress, write_json
+from bench.arguments import IN_PERCENT, progress, write_json
 from bench.plots import save_figure
 from bench.tables import section
 from nasfast.config.objectives import Objective
@@ -56,7 +56,7 @@ Curves = NDArray[np.float64]  # [seeds, marks]: test accuracy of the best so far
 
 
 def search_curves(space: Space, table: TableEstimator, name: str, seeds: int, evaluations: int, label: str) -> Curves:
-    """Test accuracy of the best architecture by score after STEP, 2 STEP ... evaluations: [seeds, marks]."""
+    """Test accuracy (%) of the best architecture by score after STEP, 2 STEP ... evaluations: [seeds, marks]."""
     curves = []
     for seed in range(seeds):
         strategy = make_strategy(name).init(space, seed)
@@ -67,7 +67,7 @@ def search_curves(space: Space, table: TableEstimator, name: str, seeds: int, ev
             search.step()
         scores = np.array([trial.score for trial in search.trials])
         tests = np.array([trial.metrics["test_accuracy"] for trial in search.trials])
-        curves.append([tests[np.argmax(scores[:mark])] for mark in marks(evaluations)])
+        curves.append([100 * tests[np.argmax(scores[:mark])] for mark in marks(evaluations)])
         progress(seed + 1, seeds, f"{label}, {name}")
     return np.array(curves)
 
@@ -257,7 +257,8 @@ def main() -> int:
     draw(options.plot, results, options.evaluations, options.seeds)
     write_json(
         options.json,
-        {
+        IN_PERCENT
+        | {
             "environment": facts,
             "seconds": round(time.monotonic() - started),
             "seeds": options.seeds,

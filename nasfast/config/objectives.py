@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nasfast.errors import ConfigError
+from nasfast.utils.numbers import ACCURACIES
 
 Metrics = Mapping[str, float]
 
@@ -41,7 +42,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A limit that an architecture must keep. Text form: ``params<=1.5e6`` or ``score>=90``."""
+    """A limit that an architecture must keep. Text form: ``params<=1.5e6`` or ``score>=0.9``."""
 
     metric: str
     upper: bool
@@ -56,7 +57,9 @@ class Constraint:
         except ValueError:
             limit = math.nan
         if match is None or not math.isfinite(limit):
-            raise ConfigError(f"--constraint must be like params<=1.5M or score>=90, got {text!r}")
+            raise ConfigError(f"--constraint must be like params<=1.5M or score>=0.9, got {text!r}")
+        if match[1] in ACCURACIES and not 0 <= limit <= 1:
+            raise ConfigError(f"--constraint: {match[1]} is a fraction from 0 to 1, got {text!r}")
         return cls(match[1], match[2] == "<=", limit)
 
     def __str__(self) -> str:

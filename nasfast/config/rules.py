@@ -32,8 +32,14 @@ def _too_many_goals(s: Any) -> bool:
     return len(s.objectives()) > 1 and not s.search_strategy().many_objectives
 
 
+def _limit_beyond_all_accuracies(s: Any) -> bool:
+    return any(limit.metric == "score" and not 0 <= limit.limit <= 1 for limit in s.constraints())
+
+
+_ACCURACY = "--constraint: the score is an accuracy here, a fraction from 0 to 1; got {s.constraint}"
 _TUNED = f"goes with --strategy {', '.join(MULTI_FIDELITY)}, got --strategy {{s.strategy}}"
 _ONE_GOAL = "follows one objective, got {s.goals}; use {s.front}, or limit the others by --constraint"
+_BY_ACCURACY = ("train", "inherit", "extrapolate")
 _NO_CELLS = "does not go with --space {s.space}; see --channels, --layers"
 
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -75,6 +81,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         (lambda s: s.strategy not in MORPHISM and s.estimator == "inherit",
          f"--estimator inherit goes with --strategy {', '.join(MORPHISM)}, got --strategy {{s.strategy}}"),
         (_too_many_goals, "--strategy {s.strategy} " + _ONE_GOAL),
+        (lambda s: s.estimator in _BY_ACCURACY and _limit_beyond_all_accuracies(s), _ACCURACY),
         (lambda s: s.estimator == "extrapolate" and s.observe >= s.epochs,
          "--observe must be below --epochs {s.epochs}, got {s.observe}"),
         (lambda s: s.stops_early and not 0 < s.stop_early < 1,
@@ -99,6 +106,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         (lambda s: s.sampler == "sandwich" and s.rank_paths == "different",
          "--rank-paths different does not go with the sandwich rule, whose ends every rank takes"),
         (_too_many_goals, "{s.search_name} " + _ONE_GOAL),
+        (_limit_beyond_all_accuracies, _ACCURACY),
     ),
 }  # fmt: skip
 """By a setting of the kinds of search that the rules are for."""

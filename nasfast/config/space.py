@@ -77,7 +77,9 @@ class SpaceOptions(SpaceChoice, ImageSearchConfig, panel=SPACE_PANEL):
     objective: tuple[str, ...] = option(
         (), "What to maximise, or with a minus to minimise: score, -params, -flops ... Repeat for a front."
     )
-    constraint: tuple[str, ...] = option((), "Hard limit, like 'params<=1.5M'. May be repeated.")
+    constraint: tuple[str, ...] = option(
+        (), "Hard limit, like 'params<=1.5M' or, of an accuracy, 'score>=0.9'. May be repeated."
+    )
     latency: str = option(
         "", "File of latencies per operation, for the metric latency (ms); what it lacks is measured and added."
     )

@@ -14,8 +14,8 @@ class Estimate:
     """What is known of an architecture.
 
     Attributes:
-        score: What a search maximises: validation accuracy, as a rule in percent.
-        metrics: Further numbers by name, such as test_accuracy or a measured latency.
+        score: What a search maximises: as a rule validation accuracy, a fraction from 0 to 1.
+        metrics: Further numbers by name, such as test_accuracy (a fraction too) or a measured latency.
         uncertainty: Standard error of the score, in its unit; None where the estimator knows none.
         cost: What the estimate took, in FLOPs as the space counts them; None where nothing was computed.
     """

@@ -23,7 +23,7 @@ _BATCH = 256
 
 
 class OneShotEstimator:
-    """Scores children of a shared network by their accuracy on images, in percent.
+    """Scores children of a shared network by their accuracy on images, 0 to 1.
 
     Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", ECCV 2020: the statistics of a
     child's BatchNorms are recomputed on train images before it is scored.
@@ -82,8 +82,8 @@ class OneShotEstimator:
         network, count = self.network, len(self.images)
         flops = network.space.cost(row, network.num_classes, network.in_channels, self.images.shape[2]).flops
         seen = count + (0 if self.recalibrate is None else len(self.recalibrate))
-        error = 100.0 * (share * (1.0 - share) / count) ** 0.5
-        return Estimate(100.0 * share, uncertainty=error, cost=float(seen * flops))
+        error = (share * (1.0 - share) / count) ** 0.5
+        return Estimate(share, uncertainty=error, cost=float(seen * flops))
 
     def correct(self, rows: Any, images: Tensor, labels: Tensor, recalibrate: Tensor | None) -> NDArray[np.int64]:
         """How many of ``images`` each child classifies as in ``labels``: int64 [K]. Arguments as of the estimator."""

@@ -54,7 +54,7 @@ class RungEstimator(TrainEstimator):
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. The learning rate follows the
     schedule of the highest fidelity from the beginning, so that a rung costs the epochs between, and the last one has
     the bits of a :class:`TrainEstimator`. The score of a rung is the accuracy on the held-out images after its last
-    epoch, in percent. One checkpoint of each architecture goes up the rungs and keeps the result of each.
+    epoch, 0 to 1. One checkpoint of each architecture goes up the rungs and keeps the result of each.
 
     Args:
         rungs: Fidelities in epochs, rising; the last is the default fidelity's. Each is asked for after the one below.

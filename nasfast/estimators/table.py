@@ -10,6 +10,10 @@ Read are
   epochs;
 
 where an architecture is the text that the space's ``decode`` writes. Reading never executes code.
+
+The two benchmarks have accuracies in percent, which become fractions here, as accuracies are everywhere. What stands in
+a table of your own is taken as it is, in whatever unit; but a number named test_accuracy or valid_accuracy has to be a
+fraction.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import numpy as np
 from nasfast.errors import DataError, NasfastError
 from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows, Space
+from nasfast.utils.numbers import ACCURACIES
 
 _Table = dict[str, Estimate]
 
@@ -145,7 +150,7 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
             rows = zip(*(_column(path, key, values.tolist()) for key, values in last.items()), strict=True)
             metrics = [dict(zip(last, row, strict=True)) for row in rows]
             tables[epoch] = {
-                name: Estimate(_number(path, "score", score), found)
+                name: Estimate(_share(path, "score", score), found)
                 for name, score, found in zip(names, scores, metrics, strict=True)
             }
     return tables | {None: tables[epochs[-1]]}
@@ -179,7 +184,7 @@ def _macro(path: Path, name: str, row: Any) -> Estimate:
     """NAS-Bench-Macro has test accuracies only; their mean is both the score and the test accuracy."""
     if not isinstance(row, list) or len(row) < 4:
         raise DataError(f"{path}: {name} must have [accuracies ..., mean, params, flops], got {row!r}")
-    mean = _number(path, name, row[-3])
+    mean = _share(path, name, row[-3])
     return Estimate(mean, {"test_accuracy": mean})
 
 
@@ -189,6 +194,9 @@ def _estimate(path: Path, name: str, value: Any) -> Estimate:
     if "score" not in value:
         raise DataError(f"{path}: {name} has no score")
     numbers = {str(key): _number(path, f"{name}: {key}", number) for key, number in value.items()}
+    for key in ACCURACIES & set(numbers):
+        if not 0 <= numbers[key] <= 1:
+            raise DataError(f"{path}: {name}: {key} must be a fraction from 0 to 1, got {numbers[key]:g}")
     return Estimate(numbers.pop("score"), numbers)
 
 
@@ -246,7 +254,15 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _column(path: Path, key: str, values: Iterable[Any]) -> list[float]:
-    return [_number(path, key, value) for value in values]
+    return [_share(path, key, value) for value in values]
+
+
+def _share(path: Path, where: str, value: Any) -> float:
+    """An accuracy in percent as a fraction."""
+    number = _number(path, where, value)
+    if not 0 <= number <= 100:
+        raise DataError(f"{path}: {where} must be an accuracy in percent, from 0 to 100, got {number:g}")
+    return number / 100
 
 
 def _number(path: Path, where: str, value: Any) -> float:

@@ -89,7 +89,7 @@ class TrainSettings:
 
 
 class TrainEstimator:
-    """Trains every architecture from scratch. Its score is the accuracy on held-out images, in percent.
+    """Trains every architecture from scratch. Its score is the accuracy on held-out images, 0 to 1.
 
     The same row gets the same bits, on the same machine with as many threads, whatever was estimated before. A training
     that was stopped goes on where it was, and one that is finished is not repeated: ``folder`` holds a checkpoint of
@@ -216,7 +216,7 @@ class TrainEstimator:
             return self._diverged(row, fidelity)
         spread = math.sqrt(result.test_acc * (1 - result.test_acc) / len(self.data.test_labels))
         metrics = {"valid_loss": result.test_loss, "epochs": float(result.epochs)}
-        return Estimate(100 * result.test_acc, metrics, 100 * spread, self.cost(row, fidelity))
+        return Estimate(result.test_acc, metrics, spread, self.cost(row, fidelity))
 
     def _diverged(self, row: Rows, fidelity: int | None) -> Estimate:
         """What a row gets whose own settings are no good."""

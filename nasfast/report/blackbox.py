@@ -14,7 +14,7 @@ from nasfast.config.objectives import FIDELITY, Objective
 from nasfast.errors import NasfastError, RunError
 from nasfast.report.architectures import Drawing, drawing
 from nasfast.report.curves import Chart, Series
-from nasfast.report.formats import metric
+from nasfast.report.formats import metric, unit_of
 from nasfast.report.page import Table, render_page
 from nasfast.report.run_data import Row, RunData
 from nasfast.report.scatter import Point, Scatter
@@ -137,10 +137,9 @@ def _leaders(search: Search) -> Table:
     kept = search.kept[:_LEADERS]
     names = [name for name in kept[0]["metrics"] if name != "score"] if kept else []
     tuned = list(parse_tuned(search.settings.get("tune", ())))
-    whole = {name for name in names if all(float(t["metrics"].get(name) or 0).is_integer() for t in kept)}
     rows = []
     for place, trial in enumerate(kept, 1):
-        numbers = [metric(trial["metrics"].get(name), name in whole) for name in ("score", *names)]
+        numbers = [metric(trial["metrics"].get(name), name) for name in ("score", *names)]
         arch, settings = split_text(trial["arch"]) if tuned else (trial["arch"], {})
         values = [value_text(settings[name]) for name in tuned]
         rows.append([str(place), *numbers, *values, str(trial["number"] + 1), shorten(arch, 160)])
@@ -154,7 +153,7 @@ def _rungs(search: Search) -> Table:
     for logged in search.trials:
         history.add(Trial.of(logged))
     name, found = search.objectives[0].metric, history.rungs if len(history.rungs) > 1 else []
-    rows = [[rung.name, str(len(rung.rows)), metric(rung.best and rung.best.metrics.get(name))] for rung in found]
+    rows = [[rung.name, str(len(rung.rows)), metric(rung.best and rung.best.metrics.get(name), name)] for rung in found]
     return Table(["", "architectures", "best"], rows)
 
 
@@ -168,4 +167,5 @@ def _progress(search: Search) -> Chart:
             better = best is None or (value > best if objective.maximise else value < best)
             best = value if better else best
         line.append((trial["number"] + 1, best))
-    return Chart(objective.metric, [Series("best so far", line, "s1")], x_label="evaluation")
+    best_line = Series("best so far", line, "s1")
+    return Chart(objective.metric, [best_line], unit_of(objective.metric), x_label="evaluation")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from nasfast.utils.numbers import ACCURACIES, metric_text, percent_text
+
 _SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MISSING = "–"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+    return MISSING if value is None else percent_text(value, digits)
 
 
 def fixed(value: float | None, digits: int = 2) -> str:
@@ -21,8 +23,8 @@ def whole(value: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two percentages."""
-    return f"{difference:+.2f} points".replace("-", "−")
+    """A difference of two accuracies, in points of percent."""
+    return f"{100 * difference:+.2f} points".replace("-", "−")
 
 
 def amount(value: float | None) -> str:
@@ -43,13 +45,16 @@ def short_number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def metric(value: Any, integer: bool = False) -> str:
-    """A metric of an architecture, in a table of them; ``integer`` where all of its column are integers."""
+def metric(value: Any, name: str) -> str:
+    """A metric of an architecture, in a table of them."""
     if not isinstance(value, (int, float)):
         return MISSING
-    if abs(value) >= 1000:
-        return short_number(value)
-    return f"{value:.0f}" if integer else f"{value:.2f}"
+    return short_number(value) if abs(value) >= 1000 else metric_text(name, value)
+
+
+def unit_of(name: str) -> str:
+    """That of a chart of a metric."""
+    return "percent" if name in ACCURACIES else "number"
 
 
 def duration(seconds: float | None) -> str:

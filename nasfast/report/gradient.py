@@ -201,7 +201,7 @@ def _leaders(entries: dict[str, Any]) -> Table:
     names = list(dict.fromkeys(name for entry in entries.values() for name in entry["metrics"]))
     ranked = sorted(entries.items(), key=lambda item: -item[1]["metrics"].get("test_accuracy", -1.0))
     rows = [
-        [str(place), label, *(metric(entry["metrics"].get(name)) for name in names), entry["arch"]]
+        [str(place), label, *(metric(entry["metrics"].get(name), name) for name in names), entry["arch"]]
         for place, (label, entry) in enumerate(ranked, 1)
     ]
     return Table(["", "", *(name.replace("_", " ") for name in names), "architecture"], rows)

@@ -50,7 +50,8 @@ def _training_charts(epochs: list[Row]) -> list[Chart]:
         Chart("Learning rate", [series(epochs, "lr", "learning rate", "s3")]),
     ]
     if any(number(row, "reward") is not None for row in epochs):
-        charts.append(Chart("Reward of the controller's samples", [series(epochs, "reward", "mean reward, %", "s2")]))
+        rewards = [series(epochs, "reward", "mean reward, an accuracy", "s2")]
+        charts.append(Chart("Reward of the controller's samples", rewards, "percent"))
     return charts
 
 

@@ -15,6 +15,7 @@ from nasfast.report.palette import css_name, family_title, palette_css
 from nasfast.report.run_data import RunData
 from nasfast.report.setting import setting_of
 from nasfast.utils.clock import clock
+from nasfast.utils.numbers import number_text
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _environment() -> Environment:
         formats.amount,
         formats.duration,
         formats.epochs,
+        number_text,
         clock,
         css_name,
         family_title,

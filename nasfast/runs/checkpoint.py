@@ -16,8 +16,11 @@ from nasfast.utils.checksum import is_damaged, seal_zip
 from nasfast.utils.files import atomic_write
 from nasfast.utils.version import nasfast_version
 
-FORMAT = 1
-"""Version of the layout of config.json and of checkpoints. A file of another version is refused, by name."""
+FORMAT = 2
+"""Version of a run folder, of its checkpoints and of trained networks. A file of another version is refused, by name.
+
+In version 1, scores that are accuracies were in percent.
+"""
 
 
 class CheckpointError(RunError, ValueError):

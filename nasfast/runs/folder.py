@@ -127,8 +127,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"cannot read {self.config_path}: {error}") from error
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            found = config.get("format") if isinstance(config, dict) else None
-            raise RunError(f"{self.config_path} has format {found}; nasfast {nasfast_version()} reads format {FORMAT}")
+            found = config if isinstance(config, dict) else {}
+            raise RunError(
+                f"{self.config_path} has format {found.get('format')} (nasfast {found.get('nasfast')}); "
+                f"this nasfast {nasfast_version()} reads format {FORMAT}"
+            )
         return config
 
     def log_scalars(self, step: int, scalars: dict[str, float | None], group: str = "") -> None:

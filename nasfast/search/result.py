@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasfast.training.config import RetrainResult
+from nasfast.utils.numbers import metric_text, percent_text
 
 
 @dataclass(kw_only=True)
@@ -56,11 +57,11 @@ class FoundInSpace(RunResult):
 
     def lines(self) -> list[str]:
         failed = f", {self.failed} failed" if self.failed else ""
-        metrics = {name: f"{value:,.2f}".removesuffix(".00") for name, value in self.best.metrics.items()}
+        metrics = [f"{name} {metric_text(name, value)}" for name, value in self.best.metrics.items()]
         found = [
             f"searched   {self.space.name}, {self.evaluations} evaluations{failed}",
             f"best       {self.space.decode(self.best.row)}",
-            "           " + ", ".join(f"{name} {value}" for name, value in metrics.items()),
+            "           " + ", ".join(metrics),
         ]
         if len(self.front) > 1:
             found.append(f"front      {len(self.front)} architectures, in {self.path / 'architectures.json'}")
@@ -73,6 +74,6 @@ def retraining_table(results: list[RetrainResult]) -> list[str]:
         return []
     lines = [f"{'network':<10} {'test accuracy':>13} {'test loss':>10} {'parameters':>12} {'seconds':>8}"]
     for row in results:
-        accuracy = f"{100 * row.test_acc:.2f} %"
+        accuracy = percent_text(row.test_acc)
         lines.append(f"{row.label:<10} {accuracy:>13} {row.test_loss:>10.4f} {row.params:>12,} {row.seconds:>8.1f}")
     return lines

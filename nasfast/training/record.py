@@ -12,6 +12,7 @@ from nasfast.training.evaluate import evaluate_network
 from nasfast.training.model_file import model_path
 from nasfast.training.trainer import Epoch, Trainer, Watcher
 from nasfast.utils.files import atomic_write
+from nasfast.utils.numbers import percent_text
 
 
 class RunRecord(Watcher):
@@ -45,7 +46,7 @@ class RunRecord(Watcher):
         label = trainer.label
         self.run.metrics.append({"kind": "retrain_epoch", "label": label, "epoch": epoch.index, **row})
         self.run.log_scalars(epoch.index, {f"retrain/{name}": value for name, value in row.items()}, f"retrain-{label}")
-        return f"test {100 * test_acc:.2f} %"
+        return f"test {percent_text(test_acc)}"
 
     def finish(self, trainer: Trainer) -> RetrainResult:
         result = super().finish(trainer)

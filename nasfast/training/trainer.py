@@ -25,6 +25,7 @@ from nasfast.training.evaluate import TrainError, evaluate_network
 from nasfast.training.optim import set_rate, weight_optimizer
 from nasfast.utils.checkpointed_loop import CheckpointedLoop
 from nasfast.utils.clock import Stopwatch
+from nasfast.utils.numbers import percent_text
 from nasfast.utils.progress import Progress
 
 _KIND = "retrain"
@@ -86,7 +87,7 @@ class Watcher:
 
     def end_epoch(self, trainer: Trainer, epoch: Epoch) -> str:
         """An epoch was trained; returns a note for the progress bar."""
-        return f"train {100 * epoch.train_acc:.1f} %"
+        return f"train {percent_text(epoch.train_acc, 1)}"
 
     def finish(self, trainer: Trainer) -> RetrainResult:
         """All epochs were; returns what came of it, which is saved after this."""

@@ -34,7 +34,7 @@ def table(tmp_path):
     rows = {tuple([SKIP if edge in skips else CONV for edge in range(6)])
             for skips in ((), (0,), (0, 1), (1, 2), (4, 5), range(3), range(6))}  # fmt: skip
     path = tmp_path / "table.csv"
-    lines = [f"{space.decode(row)},{row.count(CONV)},{10 * row.count(CONV)}" for row in rows]
+    lines = [f"{space.decode(row)},{row.count(CONV)},{row.count(CONV) / 10}" for row in rows]
     path.write_text("\n".join(["arch,score,test_accuracy", *lines]) + "\n")
     return TableEstimator(path, space)
 

@@ -283,6 +283,17 @@ def test_resume_with_damaged_checkpoints(unfinished):
     expect_error("has format 99", "search", "--resume", unfinished)
 
 
+@pytest.mark.parametrize("command", [["search", "--resume"], ["report"], ["evaluate"], ["retrain"], ["export"]])
+def test_run_of_an_older_version_is_refused(unfinished, command):
+    """Its scores are in percent, and those that are added would be fractions."""
+    config = json.loads((unfinished / "config.json").read_text())
+    (unfinished / "config.json").write_text(json.dumps(config | {"format": 1, "nasfast": "0.1.0"}))
+    before = {path.name: path.read_bytes() for path in unfinished.iterdir() if path.is_file()}
+    expect_error(f"config.json has format 1 (nasfast 0.1.0); this nasfast {nasfast.__version__}", *command, unfinished)
+    after = {path.name: path.read_bytes() for path in unfinished.iterdir() if path.is_file()}
+    assert {name: after[name] for name in before} == before
+
+
 def test_genotype_with_an_unknown_primitive(unfinished):
     text = (unfinished / "genotype.json").read_text()
     for name in ("sep_conv_3x3", "max_pool_3x3", "skip_connect", "avg_pool_3x3", "dil_conv_3x3", "sep_conv_5x5"):

@@ -22,6 +22,7 @@ from nasfast.estimators import Fidelity, TrainSettings
 from nasfast.estimators.curves.estimator import CurveEstimator
 from nasfast.report.build import build_report
 from nasfast.report.comparison import comparison_svg
+from nasfast.runs.checkpoint import FORMAT
 from nasfast.spaces.registry import make_space
 from tests.helpers.runs import logged, without_times
 
@@ -171,6 +172,10 @@ def test_bench_writes_what_a_comparison_has_measured(finished, tmp_path, capsys)
     assert bench_main([str(finished.path), *files]) == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert [row["name"] for row in found["estimators"]] == [row.name for row in finished.comparisons]
+    assert found["accuracies"].startswith("percent")
+    for row, ours in zip(found["estimators"], finished.comparisons, strict=True):
+        unit = 1 if ours.family in ("zero-cost", "table") else 100
+        assert row["uncertainty"] == (ours.uncertainty and unit * ours.uncertainty)
     assert found["settings"]["epochs"] == 5
     assert "data_root" not in found["settings"]
     assert found["environment"]["threads"] == 1
@@ -213,7 +218,7 @@ def test_errors_name_what_is_wrong(settings, finished, tmp_path):
         CompareConfig.of(settings | {"architectures": 3})
     with pytest.raises(RunError, match="exists already"):
         run_compare(CompareConfig.of(settings), finished.path)
-    (tmp_path / "config.json").write_text('{"format": 1}')
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(RunError, match="no settings of a comparison"):
         resume_compare(tmp_path)
 

@@ -35,8 +35,8 @@ def test_scores_are_those_of_the_loop(make, batched, calibrated):
     before = copy.deepcopy(network.state_dict())
     scores = [estimate.score for estimate in estimator.estimate(rows)]
     logits = sequential(network, rows, x, calibration)
-    expected = 100 * (logits.argmax(-1) == LABELS).double().mean(1)
-    assert scores == pytest.approx(expected.tolist(), abs=1e-9)
+    expected = (logits.argmax(-1) == LABELS).double().mean(1)
+    assert scores == pytest.approx(expected.tolist(), abs=1e-11)
     assert len(set(scores)) > 1
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -114,6 +114,6 @@ def test_uncertainty_and_cost_of_a_child():
     rows = population(network.space, 3)
     found = OneShotEstimator(network, images(300), LABELS, images(40, 2)).estimate(rows)
     for row, estimate in zip(rows, found, strict=True):
-        share = estimate.score / 100
-        assert estimate.uncertainty == pytest.approx(100 * np.sqrt(share * (1 - share) / 300))
+        share = estimate.score
+        assert estimate.uncertainty == pytest.approx(np.sqrt(share * (1 - share) / 300))
         assert estimate.cost == 340 * network.space.cost(row, 7, 3, 8).flops

@@ -62,7 +62,7 @@ def test_steps_have_the_bits_of_one_training_that_was_measured_on_its_way(data, 
     assert_same_bits(weights(estimator.path_of(ROW[0])), weights(plain.path_of(ROW[0])))
     watcher, task = CurveWatcher(), SpaceTask(SPACE, ROW[0])
     Trainer(task, watcher, plain.data, tmp_path / "plain", SETTINGS.of(18), "watched").run(Progress(quiet=True))
-    assert [estimate.score for estimate in found] == [100 * watcher.curve[rung - 1] for rung in RUNGS]
+    assert [estimate.score for estimate in found] == [watcher.curve[rung - 1] for rung in RUNGS]
     assert (found[-1].score, found[-1].metrics, found[-1].uncertainty) == (
         whole.score,
         whole.metrics,

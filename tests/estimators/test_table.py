@@ -26,15 +26,16 @@ def test_nasbench201_scores_by_budget():
     assert len(table) == len(content["arch_str"])
     for fidelity, epochs in ((None, 200), (200, 200), (12, 12)):
         for estimate, i in zip(table.estimate(content["ops"].astype(int), fidelity), range(10_000), strict=False):
-            assert estimate.score == float(content[f"val_acc_cifar10_e{epochs}"][i])
-            assert estimate.metrics["test_accuracy"] == float(content["test_acc_cifar10_e200"][i])
+            assert estimate.score == float(content[f"val_acc_cifar10_e{epochs}"][i]) / 100
+            assert estimate.metrics["test_accuracy"] == float(content["test_acc_cifar10_e200"][i]) / 100
+            assert estimate.metrics["valid_accuracy"] == float(content["val_acc_cifar10_e200"][i]) / 100
 
 
 def test_macro_scores_are_the_means():
     space = NASBenchMacro()
     table = TableEstimator(MACRO, space)
     (best,) = table.estimate(space.check(space.encode("22212220")))
-    assert best.score == best.metrics["test_accuracy"] == pytest.approx(93.1267)
+    assert best.score == best.metrics["test_accuracy"] == pytest.approx(0.931267)
 
 
 def test_equal_functions_are_found_under_another_name(tmp_path):
@@ -93,6 +94,22 @@ def test_table_of_ones_own(tmp_path, name, content):
         ("t.json", '{"22212220": true}', "must be a finite number, got True"),
         ("t.json", '{"22212220": {"accuracy": 3}}', "22212220 has no score"),
         ("t.json", '{"archs": {"22212220": [1, 2]}}', "must have"),
+        (
+            "t.json",
+            '{"archs": {"22212220": [1, 100.5, 3, 4]}}',
+            "22212220 must be an accuracy in percent, from 0 to 100",
+        ),
+        ("t.json", '{"archs": {"22212220": [1, -0.5, 3, 4]}}', "in percent, from 0 to 100, got -0.5"),
+        (
+            "t.json",
+            '{"22212220": {"score": 93, "test_accuracy": 93.5}}',
+            "22212220: test_accuracy must be a fraction from 0 to 1, got 93.5",
+        ),
+        (
+            "t.csv",
+            "arch,score,valid_accuracy\n22212220,93,1.5\n",
+            "line 2: valid_accuracy must be a fraction from 0 to 1, got 1.5",
+        ),
         ("t.npz", "nothing", "cannot be read as a table"),
         ("t.txt", "", r"must be a file of type .npz, .json, .csv"),
     ],
@@ -117,6 +134,26 @@ def test_table_of_ones_own_tells_epochs_apart(tmp_path, name, content):
     assert table.fidelities == [9, 81]
     for fidelity, scores in ((None, [45.25, 93.5]), (81, [45.25, 93.5]), (9, [50.0, 60.0])):
         assert [estimate.score for estimate in table.estimate(rows, fidelity)] == scores
+
+
+@pytest.mark.parametrize("array", ["val_acc_cifar10_e12", "val_acc_cifar10_e200", "test_acc_cifar10_e200"])
+@pytest.mark.parametrize("value", [-0.01, 100.01])
+def test_published_accuracies_that_are_no_percentages_are_refused(tmp_path, array, value):
+    with np.load(NB201, allow_pickle=False) as file:
+        content = dict(file)
+    content[array] = content[array].copy()
+    content[array][3] = value
+    np.savez(tmp_path / "t.npz", **content)
+    with pytest.raises(DataError, match=rf"must be an accuracy in percent, from 0 to 100, got {value:g}"):
+        TableEstimator(tmp_path / "t.npz", NASBench201())
+
+
+def test_published_accuracies_reach_both_ends(tmp_path):
+    rows = {"00000000": [0, 0, 3, 4], "22212220": [100, 100, 3, 4]}
+    (tmp_path / "t.json").write_text(json.dumps({"archs": rows}))
+    space = NASBenchMacro()
+    found = TableEstimator(tmp_path / "t.json", space).estimate(np.stack([space.encode(text) for text in rows]))
+    assert [estimate.score for estimate in found] == [0, 1]
 
 
 def test_all_that_a_table_lacks_is_counted(tmp_path):

@@ -48,14 +48,14 @@ def test_training_learns_and_says_its_cost_and_uncertainty(space, data, tmp_path
     estimator = TrainEstimator(space, data, tmp_path, TrainSettings(batch_size=64, lr=0.1), Fidelity(epochs=4))
     row = rows_of(space, 1)
     found = estimator.estimate(row)[0]
-    assert found.score > 40
-    share = found.score / 100
-    assert found.uncertainty == pytest.approx(100 * (share * (1 - share) / 288) ** 0.5)
+    share = found.score
+    assert 0.4 < share <= 1
+    assert found.uncertainty == pytest.approx((share * (1 - share) / 288) ** 0.5)
     steps = 1149 // 64  # of the 1,437 train images four fifths
     assert found.cost == space.cost(row[0], size=8).flops * (3 * 4 * steps * 64 + 288) == estimator.cost(row[0])
     network = load_candidate(space, row[0], estimator.path_of(row[0]), 10, 3)
     again, loss = evaluate_network(_pair(network), estimator.data)
-    assert (100 * again, loss) == (found.score, found.metrics["valid_loss"])
+    assert (again, loss) == (found.score, found.metrics["valid_loss"])
 
 
 def _pair(network):
@@ -177,7 +177,7 @@ def test_child_starts_from_its_parent(space, data, tmp_path):
     parent, child = estimator.estimate(np.stack([small, large]))
     assert (parent.metrics["epochs"], child.metrics["epochs"]) == (8, 1)
     assert child.cost < parent.cost * space.cost(large, size=8).flops / space.cost(small, size=8).flops
-    assert child.score > scratch.estimate(large[None])[0].score + 20
+    assert child.score > scratch.estimate(large[None])[0].score + 0.2
     again = heir(space, data, tmp_path / "again", lineage=lineage)
     assert again.estimate(np.stack([small, large])) == [parent, child]
     changed = heir(space, data, tmp_path / "i", 1)
@@ -283,5 +283,5 @@ def test_lamarckian_search_end_to_end_on_the_digits(space, data, tmp_path):
         search.step()
     inherited = [trial for trial in search.trials if trial.metrics["epochs"] == 1]
     assert len(inherited) >= 4
-    assert max(trial.score for trial in inherited) > 20
+    assert 0.2 < max(trial.score for trial in inherited) <= 1
     assert search.front()

@@ -79,7 +79,7 @@ def test_a_constraint_is_what_its_text_says(metric: str, upper: bool, limit: flo
     assert found.violation({metric: 2 * found.limit - beyond}) == 0
 
 
-right = st.sampled_from(["params<=1.5M", "score>=90", "flops <= 3e8", "-params", "score", "latency_ms<=2K"])
+right = st.sampled_from(["params<=1.5M", "score>=0.9", "flops <= 3e8", "-params", "score", "latency_ms<=2K"])
 
 
 @settings(max_examples=500)

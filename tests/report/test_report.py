@@ -18,6 +18,7 @@ from nasfast.report import cell_svg, search_cell_svg, standalone
 from nasfast.report.build import build_report
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks, tick_labels
+from nasfast.runs.checkpoint import FORMAT
 from nasfast.spaces.genotype import Genotype
 from tests.helpers.devtools import Page, open_page
 from tests.helpers.page_text import PageText
@@ -105,7 +106,7 @@ def make_run(path: Path, epochs: int = 9, retrained: bool = True, genotype: bool
     """A run folder as a search leaves it, with the parts asked for."""
     path.mkdir(parents=True)
     config = {
-        "format": 1,
+        "format": FORMAT,
         "nasfast": "0.1.0",
         "search": {"data": "digits", "strategy": "darts", "seed": 7, "note": HOSTILE, "primitives": list(PRIMITIVES)},
         "environment": {"torch": "2.14.1", "device": "cpu", "threads": 2, "platform": "a-rather-long-word" * 6},

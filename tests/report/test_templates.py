@@ -15,6 +15,7 @@ from nasfast.report import blackbox, oneshot
 from nasfast.report.build import build_report
 from nasfast.report.page import render_page
 from nasfast.report.run_data import RunData
+from nasfast.runs.checkpoint import FORMAT
 from nasfast.runs.folder import RunFolder
 from nasfast.search.workers import TrialStore
 from nasfast.search.workers.jobs import Job, Outcome
@@ -70,7 +71,7 @@ def test_names_of_a_search_are_shown_as_text(kind, search):
 
 
 def test_names_of_a_search_for_cells_are_shown_as_text(tmp_path):
-    config = {"format": 1, "search": {"data": HOSTILE, "strategy": HOSTILE, "primitives": [HOSTILE, "none"]}}
+    config = {"format": FORMAT, "search": {"data": HOSTILE, "strategy": HOSTILE, "primitives": [HOSTILE, "none"]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     rows = [
         {"kind": "epoch", "epoch": 0, "alphas_normal": [[0.75, 0.25]] * 2, "alpha_entropy": 0.5},
@@ -91,7 +92,7 @@ def test_names_of_a_search_for_cells_are_shown_as_text(tmp_path):
 
 
 def test_names_of_a_search_in_a_space_are_shown_as_text(tmp_path):
-    config = {"format": 1, "search": {"data": "digits", "space": HOSTILE, "strategy": "gdas", "epochs": 1}}
+    config = {"format": FORMAT, "search": {"data": "digits", "space": HOSTILE, "strategy": "gdas", "epochs": 1}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "metrics.jsonl").touch()
     found = {label: {"arch": f"arch {HOSTILE}", "metrics": {HOSTILE: 1.0}} for label in ("derived", HOSTILE)}
@@ -106,7 +107,7 @@ def test_names_of_a_search_in_a_space_are_shown_as_text(tmp_path):
 
 
 def test_names_of_a_comparison_are_shown_as_text(tmp_path):
-    config = {"format": 1, "compare": {"space": HOSTILE, "data": "digits", "seed": 0}}
+    config = {"format": FORMAT, "compare": {"space": HOSTILE, "data": "digits", "seed": 0}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     numbers = {"count": 8, "tau": 0.5, "low": 0.1, "high": 0.9, "spearman": 0.6, "flops": 9.0, "seconds": 1.0}
     row = {"name": f"estimator {HOSTILE}", "family": HOSTILE, "uncertainty": None, **numbers}

@@ -246,6 +246,19 @@ def test_open_says_what_is_missing(tmp_path):
         RunFolder.open(tmp_path)
 
 
+def test_run_of_an_older_version_is_refused(tmp_path):
+    """Version 1 had scores in percent: going on with it would mix two units."""
+    assert FORMAT > 1
+    older = {"format": 1, "nasfast": "0.1.0"}
+    with RunFolder.create(tmp_path / "run", {}) as run:
+        run.config_path.write_text(json.dumps(older | {"blackbox": {}}))
+        with pytest.raises(RunError, match=rf"config.json has format 1 \(nasfast 0.1.0\); .* reads format {FORMAT}$"):
+            run.read_config()
+    torch.save(older | {"kind": "search", "step": 3}, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=rf"has checkpoint format 1 \(nasfast 0.1.0\); .* reads format {FORMAT}$"):
+        load_checkpoint(tmp_path / "c.pt", "search")
+
+
 def test_config_of_another_version(tmp_path):
     with RunFolder.create(tmp_path / "run", {"search": {"epochs": 3}}) as run:
         assert run.read_config()["search"] == {"epochs": 3}

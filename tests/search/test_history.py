@@ -101,5 +101,5 @@ def test_standing_of_a_search_goes_on_after_a_stop(name):
         if len(search.trials) % 9 == 0 and kept:
             assert search.best() == max(kept, key=lambda trial: trial.score)
             assert search.front() == plain_front(search.trials, objectives)
-            assert note(search) == f"best {max(trial.score for trial in kept):.2f}"
+            assert note(search) == f"best {max(trial.score for trial in kept):.0f}"
     assert any(trial.violation for trial in search.trials)

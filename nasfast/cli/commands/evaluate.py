@@ -24,10 +24,11 @@ def evaluate(
     """Test a retrained network on the test images of its run."""
     from nasfast import api
     from nasfast.retrain.from_run import read_stored_search
+    from nasfast.utils.numbers import percent_text
     from nasfast.utils.progress import Progress
 
     name = read_stored_search(run).label if label is None else label
     test = inspect.unwrap(api.evaluate_model)
     accuracy, loss = test(run, label=label, data=data, device=device, progress=Progress(quiet=quiet))
     name = f"{name} on {data}" if data else name
-    print(f"{name}: test accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}")
+    print(f"{name}: test accuracy {percent_text(accuracy)}, test loss {loss:.4f}")

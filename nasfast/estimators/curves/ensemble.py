@@ -47,7 +47,7 @@ class CurveEnsemble:
 
     Args:
         families: Names, of nasfast.estimators.curves.FAMILIES.
-        bounds: Lowest and highest value that a curve can have: (0, 100) for accuracy in percent.
+        bounds: Lowest and highest value that a curve can have; (0, 1) for accuracy.
         prior: "learned" from half of LCDB (Mohr et al., ECML 2022), or "even" over families and their parameters.
         draws: Components of a prediction.
         seed: Of the draws. The same seed gives the same bits.

@@ -45,7 +45,7 @@ class _WatchingEstimator(TrainEstimator):
 
 
 class CurveEstimator(_WatchingEstimator):
-    """Trains for the first epochs of a training, and extrapolates the accuracy to its end, in percent.
+    """Trains for the first epochs of a training, and extrapolates the accuracy to its end, 0 to 1.
 
     By :class:`CurveEnsemble`; Domhan, Springenberg, Hutter, "Speeding up automatic hyperparameter optimization of deep
     neural networks by extrapolation of learning curves", IJCAI 2015. The score is the median of what the ensemble
@@ -85,8 +85,8 @@ class CurveEstimator(_WatchingEstimator):
             raise ConfigError(f"the first {self.seen} epochs are extrapolated to later ones, got a fidelity of {whole}")
         curve = self._watch(row, whole, self.seen).curve
         found = self.ensemble.extrapolate(np.array([curve]), float(whole))
-        metrics = {"seen": 100 * curve[-1], "epochs": float(self.seen)}
-        return Estimate(100 * _middle(found), metrics, 100 * _spread(found), self.cost(row, fidelity))
+        metrics = {"seen": curve[-1], "epochs": float(self.seen)}
+        return Estimate(_middle(found), metrics, _spread(found), self.cost(row, fidelity))
 
 
 class StoppingEstimator(_WatchingEstimator):
@@ -164,11 +164,11 @@ class StoppingEstimator(_WatchingEstimator):
         score, spread = self._expected(trial) if watcher.stopped else (last, self._sampling(last))
         metrics = {
             "valid_loss": watcher.last_loss,
-            "seen": 100 * last,
+            "seen": last,
             "epochs": float(epochs),
             "stopped": float(epochs) if watcher.stopped else 0.0,
         }
-        return Estimate(100 * score, metrics, 100 * spread, self._cost_of(row, epochs))
+        return Estimate(score, metrics, spread, self._cost_of(row, epochs))
 
     def _expected(self, trial: str) -> tuple[float, float]:
         """Score and uncertainty of a training that was stopped, 0 to 1."""

@@ -27,7 +27,7 @@ class CurveStopper:
         last_epoch: Of a trial that is not stopped.
         bound: Stop under this probability. A curve may always surprise (draws.py), so that under 0.01 nothing stops.
         first_epoch: No trial is stopped before it.
-        bounds: Lowest and highest value: (0, 100) for accuracy in percent.
+        bounds: Lowest and highest value; (0, 1) for accuracy.
         seed: Of the ensemble.
 
     Raises:

@@ -10,6 +10,7 @@ from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.training.config import RetrainResult
 from nasfast.training.evaluate import evaluate_network
 from nasfast.training.trainer import Epoch, Trainer, Watcher
+from nasfast.utils.numbers import percent_text
 
 Stops = Callable[[Sequence[float]], bool]
 """Whether a training ends here, by its accuracies (0 to 1) after each epoch until now."""
@@ -49,7 +50,7 @@ class CurveWatcher(Watcher):
     def end_epoch(self, trainer: Trainer, epoch: Epoch) -> str:
         self._tests.append(evaluate_network(trainer.network, trainer.data))
         self.stopped = self._stops(self.curve)
-        return f"held out {100 * self.curve[-1]:.1f} %"
+        return f"held out {percent_text(self.curve[-1], 1)}"
 
     def finish(self, trainer: Trainer) -> RetrainResult:
         return trainer.result(*self._tests[-1])

@@ -15,6 +15,7 @@ from nasfast.search.history import Trial
 from nasfast.search.workers import Running
 from nasfast.spaces.hyperparameters import shorten
 from nasfast.utils.clock import clock
+from nasfast.utils.numbers import metric_text, number_text
 
 _MOST_FRONT, _MOST_RUNNING, _MOST_ARCH = 5, 16, 64
 
@@ -33,7 +34,7 @@ def board(search: BlackBoxSearch, running: Sequence[Running] = (), spent: str = 
 def note(search: BlackBoxSearch, spent: str = "") -> str:
     """The same in a few words."""
     top = search.history.top
-    parts = [] if top is None else [f"best {top.score:.2f}"]
+    parts = [] if top is None else [f"best {number_text(top.score)}"]
     if search.failed:
         parts.append(f"{len(search.failed)} failed")
     return ", ".join(parts + ([spent] if spent else []))
@@ -101,4 +102,4 @@ def _table(first: str, *others: str) -> Table:
 
 def _number(trial: Trial, name: str) -> str:
     value = trial.metrics.get(name)
-    return "–" if value is None else f"{value:,.2f}".removesuffix(".00")
+    return "–" if value is None else metric_text(name, value)

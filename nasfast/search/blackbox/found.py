@@ -22,7 +22,7 @@ def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
 
     content = {
         "format": FORMAT_NAME,
-        "version": 1,
+        "version": 2,
         "space": search.problem.space.name,
         "objectives": [str(objective) for objective in search.problem.objectives],
         "best": entry(search.best()),

@@ -22,6 +22,7 @@ from nasfast.strategies.gradient.steps import Batch
 from nasfast.utils.checkpointed_loop import CheckpointedLoop
 from nasfast.utils.clock import Stopwatch
 from nasfast.utils.memory import peak_memory
+from nasfast.utils.numbers import percent_text
 from nasfast.utils.progress import Progress
 
 KIND = "search"
@@ -145,8 +146,8 @@ class SearchLoop:
                 self.stopped = self.stopped or verdict.reason
         self.sums.zero_()
         self.stopwatch.set(0.0)
-        valid = "" if row["valid_acc"] is None else f", valid {100 * row['valid_acc']:.1f} %"
-        return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{valid}"
+        valid = "" if row["valid_acc"] is None else f", valid {percent_text(row['valid_acc'], 1)}"
+        return f"epoch {epoch + 1}: train {percent_text(row['train_acc'] or 0, 1)}{valid}"
 
     def _averages(self, epoch: int) -> dict[str, Any]:
         """Numbers of an epoch. Validation is what the architecture's steps saw, before the weights moved."""

@@ -16,6 +16,7 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.training.config import RetrainConfig, RetrainResult
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.files import atomic_write
+from nasfast.utils.numbers import metric_text
 from nasfast.utils.progress import Progress
 
 FORMAT_NAME = "nasfast.derived"
@@ -46,9 +47,9 @@ class SpaceResult:
         found = [f"derived    {self.architecture}"]
         for label, metrics in self.metrics.items():
             if "score" in metrics:
-                accuracy = metrics.get("test_accuracy", metrics["score"])
-                text = self.space.decode(self.rows[label])
-                found.append(f"{label:<15} in the table: test accuracy {accuracy:.2f} %, {text}")
+                name = "test_accuracy" if "test_accuracy" in metrics else "score"
+                number, text = metric_text(name, metrics[name]), self.space.decode(self.rows[label])
+                found.append(f"{label:<15} in the table: {name.replace('_', ' ')} {number}, {text}")
         return found
 
 
@@ -92,7 +93,7 @@ def finish_space(
             results[label] = retrain_row(
                 space, rows[label], loop.dataset, run, training, label, progress, settings=loop.config.space_settings()
             )
-            result.metrics[label] |= {"test_accuracy": 100 * results[label].test_acc}
+            result.metrics[label] |= {"test_accuracy": results[label].test_acc}
     atomic_write(run.architectures_path, json.dumps(_content(result), indent=2) + "\n")
     return result, results
 
@@ -102,7 +103,7 @@ def _content(result: SpaceResult) -> dict[str, Any]:
         label: {"arch": result.space.decode(row), "row": list(row), "metrics": result.metrics[label]}
         for label, row in result.rows.items()
     }
-    return {"format": FORMAT_NAME, "version": 1, "space": result.space.name, "architectures": architectures}
+    return {"format": FORMAT_NAME, "version": 2, "space": result.space.name, "architectures": architectures}
 
 
 def read_result(run: RunFolder, space: Space) -> SpaceResult:

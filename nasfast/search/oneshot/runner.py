@@ -36,6 +36,7 @@ from nasfast.training.distributed import RankLost, Ranks, open_ranks, rank_devic
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.checkpointed_loop import CheckpointedLoop
 from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.numbers import percent_text
 from nasfast.utils.progress import Progress
 
 _SEED_RANDOM = 12
@@ -45,7 +46,7 @@ _TRAINING_SHARE = 0.8
 
 @dataclass(kw_only=True)
 class OneShotResult(FoundInSpace):
-    """What a one-shot search has found. Scores are accuracies with shared weights, in percent.
+    """What a one-shot search has found. Scores are accuracies with shared weights, 0 to 1.
 
     ``results`` are of "best" and "random".
     """
@@ -207,8 +208,8 @@ def _log_epoch(run: RunFolder | None, training: SupernetTraining, row: dict[str,
     if run is not None:
         run.log_scalars(training.step, {f"train/{name}": value for name, value in row.items()})
         run.metrics.append({"kind": "epoch", "epoch": epoch, "step": training.step, **row})
-    reward = "" if row["reward"] is None else f", reward {row['reward']:.1f} %"
-    return f"epoch {epoch + 1}: train {100 * (row['train_acc'] or 0):.1f} %{reward}"
+    reward = "" if row["reward"] is None else f", reward {percent_text(row['reward'], 1)}"
+    return f"epoch {epoch + 1}: train {percent_text(row['train_acc'] or 0, 1)}{reward}"
 
 
 def _save(run: RunFolder, training: SupernetTraining, meter: Meter) -> None:

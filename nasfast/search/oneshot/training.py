@@ -199,7 +199,7 @@ class SupernetTraining:
         if len(own):
             right[list(own)] = torch.from_numpy(self.rewarder.correct(rows[own], images, labels, images)).to(right)
         flag, right = self.ranks.sum([flag, right])
-        rewards = 100.0 * right.double().cpu() / len(labels)
+        rewards = right.double().cpu() / len(labels)
         controller.tell(rows, rewards.numpy()[:, None])
         self.counts.sums[3:] += torch.stack([rewards.sum(), torch.tensor(float(len(rows)))]).to(self.counts.sums)
         return flag

@@ -149,6 +149,12 @@ def test_estimates_that_are_no_numbers_stop_the_search():
         (Constraint, "params<5", "--constraint must be like"),
         (Constraint, "params<=much", "--constraint must be like"),
         (Constraint, "params<=nan", "--constraint must be like"),
+        (
+            Constraint,
+            "test_accuracy>=90",
+            "--constraint: test_accuracy is a fraction from 0 to 1, got 'test_accuracy>=90'",
+        ),
+        (Constraint, "valid_accuracy<=-1", "valid_accuracy is a fraction from 0 to 1"),
     ],
 )
 def test_bad_objectives_and_constraints_are_named(kind, text, message):

@@ -59,7 +59,7 @@ def test_board_shows_the_best_what_runs_and_what_is_spent():
     assert "budget 1:05 of 30:00, 1 failed" in text
     assert re.search(r"27 +2 +25 % +train 41.2 % +1:05", text)
     assert "3 architectures" in text
-    assert note(search, "1:05 of 30:00") == f"best {search.best().score:.2f}, 1 failed, 1:05 of 30:00"
+    assert note(search, "1:05 of 30:00") == f"best {search.best().score:.0f}, 1 failed, 1:05 of 30:00"
 
 
 def test_board_shows_rungs_and_the_front():

@@ -71,7 +71,7 @@ def test_scores_are_medians_of_extrapolated_curves(runs):
         assert forwards(metrics) == 3 * IMAGES
     expected = {"seen": curves[:, -1], "score": ahead.median[:, 0], "uncertainty": ahead.std[:, 0]}
     for name, values in expected.items():
-        assert sorted(metrics[name] for metrics in found) == pytest.approx(sorted(100 * values)), name
+        assert sorted(metrics[name] for metrics in found) == pytest.approx(sorted(values)), name
     assert "estimator extrapolate, data digits" in build_report(runs["extrapolate"]).read_text()
 
 

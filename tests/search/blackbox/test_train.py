@@ -42,8 +42,8 @@ def test_scores_are_accuracies_on_held_out_images(whole):
         metrics = row["metrics"]
         assert set(metrics) == {"score", "valid_loss", "epochs", "uncertainty", "cost", "params", "flops"}
         assert metrics["epochs"] == 2
-        assert 0 <= metrics["score"] <= 100
-        assert metrics["score"] * 288 / 100 == pytest.approx(round(metrics["score"] * 288 / 100))  # a fifth of 1,437
+        assert 0 <= metrics["score"] <= 1
+        assert metrics["score"] * 288 == pytest.approx(round(metrics["score"] * 288))  # a fifth of 1,437
     assert len({row["metrics"]["score"] for row in rows}) > 1
     page = build_report(whole).read_text()
     assert "estimator train, data digits" in page
@@ -137,6 +137,7 @@ def test_front_by_the_command_and_retraining_of_the_best(tmp_path):
             "--min-epochs goes with --strategy successive-halving, asha, hyperband, bohb, got",
         ),
         ({"fidelity_images": 0.0}, "--fidelity-images must be"),
+        ({"constraint": ["score>=90"]}, "the score is an accuracy here, a fraction from 0 to 1; got .*score>=90"),
         ({"fidelity_set": ["channels"]}, "--fidelity-set must be NAME=VALUE"),
         ({"estimator": "zero-cost", "epochs": 3}, "--epochs belongs to --estimator train, extrapolate or inherit, got"),
     ],

@@ -73,7 +73,7 @@ def test_retrained_beside_a_random_child_and_evaluated_from_its_file(tmp_path):
     assert result.results["derived"].test_acc > 0.1
     found = result.found
     assert found.architecture == found.space.decode(found.rows["derived"])
-    assert found.metrics["derived"]["test_accuracy"] == pytest.approx(100 * result.results["derived"].test_acc)
+    assert found.metrics["derived"]["test_accuracy"] == result.results["derived"].test_acc
     epochs = rows(tmp_path / "run", "epoch")
     assert [len(row["weights"]) for row in epochs] == [6, 6]
     assert all(sum(weights) == pytest.approx(1) for row in epochs for weights in row["weights"])

@@ -315,6 +315,7 @@ def test_command_line_makes_the_same_run(whole, tmp_path):
         ({"search": "foo"}, "--search must be one of random"),
         ({"search": "random", "strategy": "ppo"}, "goes with --strategy spos or fairnas, got 'random' with ppo"),
         ({"objective": ["score", "-params"]}, "regularized-evolution follows one objective, got score, -params"),
+        ({"constraint": ["score>=90"]}, "--constraint: the score is an accuracy here, a fraction from 0 to 1"),
         ({"set": ["age=3"]}, "regularized-evolution has no setting 'age'"),
         ({"set": ["age=3"], "strategy": "enas"}, "reinforce has no setting 'age'"),
         ({"calibration": 1}, "--calibration must be 0 or at least 2 images, got 1"),
