@@ -132,7 +132,7 @@ def test_of_several_rungs_the_longest_is_taken_up(tmp_path, options):
         tmp_path / "run", "asha", "train", "--epochs", 3, "--set", "reduction=2", "--evaluations", 7, *options
     )
     arch = arch_of(path)
-    most = max(row["metrics"]["budget"] for row in rows(path, "trial") if row["arch"] == arch)
+    most = max(row["metrics"]["fidelity"] for row in rows(path, "trial") if row["arch"] == arch)
     network, origin = found(path)
     saved = load_checkpoint(path / origin, "retrain")
     assert max(result["epochs"] for result in saved.get("rungs") or [saved["result"]]) == most

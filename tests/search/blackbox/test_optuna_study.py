@@ -58,7 +58,7 @@ def test_trials_are_those_of_the_search(name, table, tmp_path):
     study = load_study(run / "optuna.journal")
     scores, rows = {}, logged(run)
     for row in rows:
-        scores.setdefault(row["arch"], {})[int(row["metrics"]["budget"])] = row["metrics"]["score"]
+        scores.setdefault(row["arch"], {})[int(row["metrics"]["fidelity"])] = row["metrics"]["score"]
     seen = {}
     for trial in study.trials:
         arch, state = trial.user_attrs["arch"], trial.state.name
