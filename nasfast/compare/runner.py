@@ -177,9 +177,10 @@ def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
 def read_estimates(run: RunFolder) -> Found:
     """The estimates in a run's log."""
     found: Found = {}
-    for row in run.metrics.rows():
-        if row.get("kind") == "estimate":
-            found.setdefault(row["method"], {})[row["number"]] = row
+    with run.metrics.expected_rows():
+        for row in run.metrics.rows():
+            if row.get("kind") == "estimate":
+                found.setdefault(row["method"], {})[row["number"]] = row
     return found
 
 

@@ -19,6 +19,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
+from nasfast.utils.texts import read_json
 
 
 def augmentation_of(config: ImageSearchConfig, dataset: DataSet) -> Augmentation:
@@ -99,8 +100,8 @@ def check_data_record(run: RunFolder, dataset: DataSet) -> None:
     if not run.data_path.exists():
         return
     try:
-        kept = json.loads(run.data_path.read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kept = read_json(run.data_path, "a record of images", RunError)["fingerprint"]
+    except (KeyError, TypeError) as error:
         raise RunError(f"{run.data_path} cannot be read as a record of images: {error}") from error
     if kept != data_fingerprint(dataset):
         raise RunError(

@@ -202,7 +202,12 @@ def test_default_run_folder_is_a_free_one(tmp_path, monkeypatch):
     [
         ("epochs = 'many'", "setting 'epochs' must be of type int, got 'many'"),
         ("epoch = 3", "unknown setting 'epoch'; did you mean 'epochs'?"),
-        ("epochs = [", "is not valid"),
+        ("epochs = [", "is not valid TOML"),
+        (" ", "c.toml is empty: expected settings by name"),
+        ("a = " + "[" * 100_000, "c.toml is nested too deep"),
+        ("search = [1]", "search must hold settings by name, got [1]"),
+        ("space = 'nasbench201'\nspace_set = 5", "--space-set must be a list of texts NAME=VALUE, got 5"),
+        ("space = 'nasbench201'\nspace_set = [5]", "--space-set must be a list of texts NAME=VALUE, got [5]"),
     ],
 )
 def test_bad_config_file(tmp_path, text, message):
@@ -211,8 +216,15 @@ def test_bad_config_file(tmp_path, text, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "c.toml").write_text("epochs = 0", encoding="utf-8-sig")
+    (tmp_path / "c.json").write_text('{"epochs": 0}', encoding="utf-8-sig")
+    for name in ("c.toml", "c.json"):
+        expect_error("--epochs must be at least 1, got 0", "search", "--config", tmp_path / name)
+
+
 def test_missing_config_file(tmp_path):
-    expect_error("cannot read config file", "search", "--config", tmp_path / "gone.json")
+    expect_error("config file: cannot read ", "search", "--config", tmp_path / "gone.json")
 
 
 def test_bad_data_writes_nothing(tmp_path):

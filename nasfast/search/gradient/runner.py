@@ -156,13 +156,14 @@ def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) 
     derived_path = run.genotype_path if space is None else run.architectures_path
     if not derived_path.is_file():
         return None
-    rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
-    if config.retrain and not config.table and not {"derived", "random"} <= set(rows):
-        return None
-    names = RetrainResult.__dataclass_fields__
-    results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
-    epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
-    stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
+    with run.metrics.expected_rows():
+        rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
+        if config.retrain and not config.table and not {"derived", "random"} <= set(rows):
+            return None
+        names = RetrainResult.__dataclass_fields__
+        results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
+        epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
+        stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
     result = GradientResult(path=run.path, epochs=epochs, stopped=stopped, results=results, was_finished=True)
     if space is not None:
         return replace(result, found=read_result(run, space))
