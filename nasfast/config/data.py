@@ -8,6 +8,7 @@ from pathlib import Path
 from nasfast.config.base import RUN_PANEL, option
 from nasfast.config.budget import check_budget
 from nasfast.config.settings import Settings
+from nasfast.utils.seeds import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class DataOptions(Settings, panel="Data"):
     skip_bad: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
     test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", 0.001, 0.9)
 
-    seed: int = option(0, "Seed of everything random.", 0, panel=RUN_PANEL)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", 0, panel=RUN_PANEL)
+    seed: int = option(0, "Seed of everything random.", 0, LARGEST_SEED, panel=RUN_PANEL)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", 0, 4096, panel=RUN_PANEL)
     device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", panel=RUN_PANEL)
 
     @property

@@ -14,6 +14,7 @@ from nasfast.data.augment import Augmentation
 from nasfast.data.folder import load_folder, split_by_class
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress
+from nasfast.utils.seeds import check_seed
 
 
 @dataclass
@@ -108,6 +109,7 @@ def load_data(
     """
     if not 0 < test_fraction < 1:
         raise DataError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    check_seed("seed", seed, DataError)
     progress = progress or Progress(quiet=True)
     if source == "digits":
         return _load_digits(test_fraction, seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from nasfast.errors import ConfigError
@@ -11,6 +13,13 @@ def use_threads(count: int) -> None:
     """Compute on so many CPU threads; 0: on as many as torch has decided."""
     if count:
         torch.set_num_threads(count)
+
+
+def check_threads(count: int) -> None:
+    """Raise ConfigError where this machine has not so many processors, on which more threads only wait."""
+    known = os.cpu_count() or 1
+    if count > known:
+        raise ConfigError(f"--threads must be at most {known}, the processors of this machine, got {count}")
 
 
 def describe_cuda() -> str:

@@ -19,6 +19,8 @@ import nasfast
 from nasfast.cli.app import app
 from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
+from nasfast.data import load_data
+from nasfast.errors import NasfastError
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
@@ -213,6 +215,42 @@ def test_default_run_folder_is_a_free_one(tmp_path, monkeypatch):
 def test_bad_config_file(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     expect_error(message, "search", "--config", tmp_path / "c.toml", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 2**127])
+def test_a_seed_out_of_range_is_one_line(seed, finished, tmp_path):
+    message = f"seed must be 0 to {2**63 - 1}, got {seed}"
+    expect_error(f"--{message}", "search", f"--seed={seed}", "--out", tmp_path / "run")
+    expect_error(f"--{message}", "compare", f"--seed={seed}", "--out", tmp_path / "run")
+    expect_error(message, "retrain", finished, f"--seed={seed}", "--label", "other", "--quiet")
+    folder = write_images(tmp_path / "images")
+    with pytest.raises(NasfastError, match=message):
+        load_data(str(folder), seed=seed)
+
+
+def test_the_largest_seed_is_one(tmp_path):
+    folder = write_images(tmp_path / "images")
+    result = nasfast.run_search(out=tmp_path / "run", space="nasbench201", strategy="random", estimator="zero-cost",
+                                data=str(folder), evaluations=1, proxy_images=4, seed=2**63 - 1, threads=1)  # fmt: skip
+    assert result is not None
+
+
+@pytest.mark.parametrize(
+    ("threads", "message"),
+    [
+        (4096, f"--threads must be at most {os.cpu_count()}, the processors of this machine, got 4096"),
+        (10**9, "--threads must be 0 to 4096, got 1000000000"),
+    ],
+)
+def test_more_threads_than_processors_are_refused(threads, message, tmp_path):
+    for more in (
+        [],
+        ["--space", "nasbench201", "--estimator", "zero-cost"],
+        ["--space", "nasbench201", "--strategy", "spos"],
+    ):
+        expect_error(message, "search", *more, "--threads", threads, "--quiet", "--out", tmp_path / "run")
+    expect_error(message, "compare", "--threads", threads, "--quiet", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -26,7 +26,7 @@ from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.training.config import RetrainResult
 from nasfast.training.genotype_trainer import retrain
-from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.progress import Progress
 
 SEED_RANDOM = 4
@@ -79,6 +79,7 @@ def run_gradient(
     progress = progress or Progress(quiet=True)
     RunFolder.check_free(out)
     check_device(config.device)
+    check_threads(config.threads)
     use_threads(config.threads)
     config = pin_settings(config)
     if config.table:
