@@ -16,6 +16,7 @@ from nasfast.config.base import option, option_name
 from nasfast.config.rules import check_rules
 from nasfast.errors import ConfigError
 from nasfast.utils.convert import Converter
+from nasfast.utils.suggest import did_you_mean
 
 _convert = Converter()
 
@@ -83,8 +84,9 @@ class Settings:
     @classmethod
     def unknown(cls, name: str, settings: Mapping[str, Any]) -> str:
         """What to say of a name that is not known."""
-        known = ", ".join(map(option_name, cls.known(settings)))
-        return f"{option_name(name)} does not go with {cls.owner}; it has {known}"
+        known = [option_name(other) for other in cls.known(settings)]
+        close = did_you_mean(option_name(name), known)
+        return f"{option_name(name)} does not go with {cls.owner}; it has {', '.join(known)}{close}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name."""

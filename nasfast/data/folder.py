@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
+from nasfast.utils.suggest import did_you_mean
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_NAMES = ("test", "val", "valid")
@@ -123,7 +124,10 @@ def _find(
 ) -> tuple[list[_Entry], list[_Entry], list[str]]:
     """Train and test files in sorted order, and the class names."""
     if not root.exists():
-        raise DataError(f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder")
+        close = did_you_mean(root.name, ("digits", "cifar10"))
+        raise DataError(
+            f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder{close}"
+        )
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder that holds one folder of images per class")
     names = {path.name: path for path in _subfolders(root)}

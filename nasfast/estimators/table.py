@@ -32,6 +32,7 @@ import numpy as np
 from nasfast.errors import DataError, NasfastError
 from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows, Space
+from nasfast.utils.suggest import did_you_mean
 from nasfast.utils.texts import read_json, read_text
 
 _Table = dict[str, Estimate]
@@ -142,7 +143,7 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
             sets = {m[1] for name in file.files if (m := re.fullmatch(r"val_acc_(.+)_e\d+", name))}
             raise DataError(
                 f"{path}: expected arrays arch_str and val_acc_{dataset}_eEPOCHS; "
-                f"it has data sets {', '.join(sorted(sets)) or 'none'}"
+                f"it has data sets {', '.join(sorted(sets)) or 'none'}{did_you_mean(dataset, sets)}"
             )
         names = [str(name) for name in file["arch_str"]]
         # What was measured after the longest training says how good an architecture is, whatever it was chosen by.

@@ -7,6 +7,7 @@ import os
 import torch
 
 from nasfast.errors import ConfigError
+from nasfast.utils.suggest import did_you_mean
 
 
 def use_threads(count: int) -> None:
@@ -36,7 +37,8 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"--device must be a device of torch, like cpu or cuda, got {name!r}") from error
+        hint = did_you_mean(name, ("cpu", "cuda"))
+        raise ConfigError(f"--device must be a device of torch, like cpu or cuda, got {name!r}{hint}") from error
     if device.type == "cpu":
         return
     if device.type != "cuda":

@@ -21,12 +21,18 @@ from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
 from nasfast.data import load_data
 from nasfast.errors import NasfastError
+from nasfast.nn.primitives import build_primitive
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
+from nasfast.spaces.registry import make_space
+from nasfast.strategies.registry import make_strategy
+from tests.helpers.paths import GOLDEN
 from tests.helpers.runs import tiny_config, tiny_options
 
 RUNNER = CliRunner()
+ARCH = "|nor_conv3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
+NB201 = str(GOLDEN / "nasbench201_slice.npz")
 
 
 def invoke(*arguments):
@@ -129,12 +135,44 @@ def test_wrong_usage_is_one_line_that_says_what_was_meant(arguments, close):
         (["--strategy", "dartz"], "did you mean darts?"),
         (["--space", "nasbench202"], "did you mean nasbench201?"),
         (["--space", "nasbench201", "--estimator", "oneshoot"], "did you mean oneshot?"),
+        (["--data", "digit"], "did you mean digits?"),
+        (["--device", "cdua"], "did you mean cuda?"),
+        (["--guard", "cop"], "did you mean cap?"),
+        (["--space", "nasbench201", "--strategy", "spos", "--sampler", "unifrom"], "did you mean uniform?"),
+        (["--space", "nasbench201", "--strategy", "spos", "--search", "nsga"], "did you mean nsga2?"),
+        (["--space", "nasbench201", "--space-set", "chanels=3", "--estimator", "zero-cost"], "did you mean channels?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--set", "popluation=3"], "did you mean population?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--proxy", "synflw"], "did you mean synflow?"),
+        (["--space", "nasbench201", "--estimator", "train", "--tune", "momentun=0.9"], "did you mean momentum?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--objective", "parms"], "did you mean params?"),
+        (["--space", "nasbench201", "--table", NB201, "--table-data", "cifar-100"], "did you mean cifar10?"),
     ],
 )
 def test_an_unknown_name_gets_a_suggestion(arguments, close, tmp_path):
     result = invoke("search", *arguments, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert close in result.stderr
+
+
+def test_an_unknown_label_gets_a_suggestion(finished):
+    expect_error("did you mean derived?", "evaluate", finished, "--label", "derivd", "--quiet")
+
+
+def test_unknown_names_in_python_get_a_suggestion():
+    space = make_space("nasbench-macro")
+    names = [decision.name for decision in space.decisions]
+    for call, close in (
+        (lambda: make_strategy("regularized-evolution", {"popluation": 5}), "did you mean population?"),
+        (lambda: make_strategy("bayesian", {"predictor": "ensembl"}), "did you mean ensemble?"),
+        (lambda: space.row_of(dict.fromkeys(names, "identity") | {f"{names[0]}s": 0}), f"did you mean {names[0]}?"),
+        (
+            lambda: make_space("nasbench201").encode(ARCH),
+            "did you mean nor_conv_3x3?",
+        ),
+        (lambda: build_primitive("sep_conv33", 4, 1, False), "did you mean sep_conv_3x3?"),
+    ):
+        with pytest.raises(NasfastError, match=re.escape(close)):
+            call()
 
 
 def test_a_search_says_how_long_a_step_takes_in_plain_pytorch(tmp_path):
