@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
+from nasfast.utils.shown import shown
 from nasfast.utils.suggest import did_you_mean
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
@@ -97,7 +98,7 @@ def load_folder(
     labels = [entries[index].label for index in keep]
     _check_classes_left(labels[:train_count], classes, root)
     if train_count == len(keep):
-        raise DataError(f"no readable test image is left in {root}")
+        raise DataError(f"no readable test image is left in {shown(root)}")
     return FolderImages(
         images[keep] if bad else images,
         labels,
@@ -116,7 +117,7 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_of_system(path.name))
     except OSError as error:
-        raise DataError(f"cannot read data folder {folder}: {error.strerror}") from error
+        raise DataError(f"cannot read data folder {shown(folder)}: {error.strerror}") from error
 
 
 def _find(
@@ -126,28 +127,35 @@ def _find(
     if not root.exists():
         close = did_you_mean(root.name, ("digits", "cifar10"))
         raise DataError(
-            f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder{close}"
+            f"data folder {shown(root)} does not exist; expected digits, cifar10 or the path of an image folder{close}"
         )
     if not root.is_dir():
-        raise DataError(f"{root} is a file; expected a folder that holds one folder of images per class")
+        raise DataError(f"{shown(root)} is a file; expected a folder that holds one folder of images per class")
     names = {path.name: path for path in _subfolders(root)}
     has_train = "train" in names and bool(_subfolders(names["train"]))
     train_root = names["train"] if has_train else root
     test_root = next((names[name] for name in _TEST_NAMES if has_train and name in names), None)
     train, classes = _scan(train_root)
     if len(classes) < 2:
-        raise DataError(f"{train_root} holds one class ({classes[0]}); expected at least two class folders")
+        raise DataError(
+            f"{shown(train_root)} holds one class ({shown(classes[0])}); expected at least two class folders"
+        )
     if test_root is not None:
         test, test_classes = _scan(test_root)
         for name in sorted(set(classes) ^ set(test_classes)):
             here, there = (train_root, test_root) if name in classes else (test_root, train_root)
-            raise DataError(f"class {name} is in {here} but not in {there}; expected the same class folders in both")
+            raise DataError(
+                f"class {shown(name)} is in {shown(here)} but not in {shown(there)}; "
+                "expected the same class folders in both"
+            )
         _digest(train + test, threads, progress)
         return train, test, classes
     counts = Counter(entry.label for entry in train)
     for label, name in enumerate(classes):
         if counts[label] < 2:
-            raise DataError(f"class folder {train_root / name} holds one image; splitting off a test set needs two")
+            raise DataError(
+                f"class folder {shown(train_root / name)} holds one image; splitting off a test set needs two"
+            )
     _digest(train, threads, progress)
     labels, digests = [entry.label for entry in train], [entry.digest for entry in train]
     train_index, test_index = split_by_content(labels, digests, test_fraction, seed)
@@ -160,14 +168,18 @@ def _scan(root: Path) -> tuple[list[_Entry], list[str]]:
     if not folders:
         loose = any(path.suffix.lower() in SUFFIXES for path in root.iterdir())
         found = "images but no class folder" if loose else "no images"
-        raise DataError(f"data folder {root} holds {found}; expected one folder of images per class")
+        raise DataError(f"data folder {shown(root)} holds {found}; expected one folder of images per class")
     entries: list[_Entry] = []
     for label, folder in enumerate(folders):
         if folder.is_symlink() and folder.resolve() in (root.resolve(), *root.resolve().parents):
-            raise DataError(f"class folder {folder} is a link to {folder.resolve()}, which holds it; expected images")
+            raise DataError(
+                f"class folder {shown(folder)} is a link to {shown(folder.resolve())}, which holds it; expected images"
+            )
         files = list(_image_files(folder))
         if not files:
-            raise DataError(f"class folder {folder} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
+            raise DataError(
+                f"class folder {shown(folder)} holds no images; expected files like {', '.join(SUFFIXES[:4])}"
+            )
         entries += [_Entry(path, label) for path in sorted(files)]
     return entries, [folder.name for folder in folders]
 
@@ -219,13 +231,17 @@ def _read(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode in _DEEP_MODES:
-                raise DataError(f"cannot read image {path}: it has mode {image.mode}, expected 8 bits per channel")
+                raise DataError(
+                    f"cannot read image {shown(path)}: it has mode {image.mode}, expected 8 bits per channel"
+                )
             return np.asarray(image.convert("RGB"))
     except DataError:
         raise
     except Exception as error:  # PIL raises nearly anything on damaged files
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"cannot read image {path}: {reason}; --skip-bad leaves such images out") from error
+        raise DataError(
+            f"cannot read image {shown(path)}: {shown(reason)}; --skip-bad leaves such images out"
+        ) from error
 
 
 def _decode(paths: list[Path], skip_bad: bool, threads: int | None, stage: Stage) -> tuple[np.ndarray, set[int]]:
@@ -277,13 +293,13 @@ def _first_readable(paths: list[Path], skip_bad: bool) -> int:
                 raise
         else:
             return index
-    raise DataError(f"none of the {len(paths)} images can be read, {paths[0]} is the first of them")
+    raise DataError(f"none of the {len(paths)} images can be read, {shown(paths[0])} is the first of them")
 
 
 def _size_error(first: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> DataError:
     return DataError(
-        f"images differ in size: {other} is {other_size[1]}x{other_size[0]}, but {first} is {size[1]}x{size[0]} "
-        "(width x height); expected one size for all"
+        f"images differ in size: {shown(other)} is {other_size[1]}x{other_size[0]}, but {shown(first)} is "
+        f"{size[1]}x{size[0]} (width x height); expected one size for all"
     )
 
 
@@ -301,4 +317,4 @@ def _check_classes_left(labels: list[int], classes: list[str], root: Path) -> No
     left = set(labels)
     for label, name in enumerate(classes):
         if label not in left:
-            raise DataError(f"no readable train image of class {name} is left in {root}")
+            raise DataError(f"no readable train image of class {shown(name)} is left in {shown(root)}")

@@ -19,14 +19,17 @@ import nasfast
 from nasfast.cli.app import app
 from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
+from nasfast.config.data import DataOptions
 from nasfast.data import load_data
 from nasfast.errors import NasfastError
 from nasfast.nn.primitives import build_primitive
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
+from nasfast.search.inputs import load_run_data
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import make_strategy
+from nasfast.utils.progress import Progress
 from tests.helpers.paths import GOLDEN
 from tests.helpers.runs import tiny_config, tiny_options
 
@@ -331,6 +334,19 @@ def test_corrupt_image_is_named_and_skipped_only_on_request(tmp_path):
     result = invoke("search", *options, "--skip-bad", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert f"left out 1 unreadable image, {bad} is the first" in result.stderr
+
+
+def test_no_line_carries_control_characters_of_a_file_name(tmp_path, capsys):
+    folder = write_images(tmp_path / "images")
+    (folder / "cat" / "\x1b[31m\udc80.png").write_bytes(b"no image")
+    options = ["--data", folder, *tiny_options(retrain=False, epochs=1)[2:], "--quiet"]
+    expect_error(r"/cat/\x1b[31m\udc80.png: not an image", "search", *options, "--out", tmp_path / "run")
+    expect_error(r"\x1b[2J", "search", *options, "--skip-bad", "--config", tmp_path / "\x1b[2J.json")
+    load_run_data(DataOptions(data=str(folder), skip_bad=True), Progress())
+    told = capsys.readouterr().err
+    assert r"left out 1 unreadable image, " in told
+    assert r"\x1b[31m\udc80.png is the first" in told
+    assert "\x1b" not in told
 
 
 def test_run_folder_that_exists(finished, tmp_path):
