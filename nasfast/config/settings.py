@@ -93,6 +93,29 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+def check_ranges(values: Mapping[str, Any], kinds: Sequence[type[Settings]]) -> None:
+    """Raise ConfigError where a number is out of range in every kind that has the setting.
+
+    It says what is wrong before it is known which kind is meant, for which spaces, and so torch, have to be loaded.
+    """
+    for name, value in values.items():
+        owners = [kind for kind in kinds if name in kind.types()] if isinstance(value, (int, float)) else []
+        errors = [error for kind in owners if (error := _fault(kind, name, value)) is not None]
+        if errors and len(errors) == len(owners):
+            raise errors[0]
+
+
+def _fault(kind: type[Settings], name: str, value: Any) -> ConfigError | None:
+    found = next(f for f in fields(kind) if f.name == name)
+    if found.metadata["low"] is None:
+        return None
+    try:
+        _check_value(found, kind.types()[name], value)
+    except ConfigError as error:
+        return error
+    return None
+
+
 def _changed(block: Field[Any], change: Any) -> Any:
     """A field of a block with another default, help, panel or range."""
     given = change if isinstance(change, Field) else option(change)

@@ -116,6 +116,24 @@ def test_help_for_a_kind_lists_its_options_and_no_other(kind):
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "default"),
+    [
+        ("gradient", "epochs", "50; digits 30"),
+        ("oneshot", "epochs", "100; digits 30"),
+        ("oneshot", "lr", "0.05"),
+        ("oneshot", "strategy", "spos"),
+        ("blackbox", "strategy", "regularized-evolution"),
+        ("blackbox", "lr", "0.025"),
+    ],
+)
+def test_help_for_a_kind_shows_the_defaults_of_that_kind(kind, name, default):
+    lines = help_of("search", "--help-for", kind).splitlines()
+    start = next(i for i, line in enumerate(lines) if f"--{name} " in line)
+    text = " ".join(" ".join(lines[start : start + 4]).replace("│", " ").split())
+    assert f"Default: {default}." in text
+
+
+@pytest.mark.parametrize(
     ("arguments", "close"),
     [
         (["serch"], "Did you mean 'search'"),
