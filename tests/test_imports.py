@@ -63,6 +63,21 @@ def test_help_and_wrong_usage_load_nothing_heavy(arguments):
     assert loaded(f"{run}try:\n    main()\nexcept SystemExit:\n    pass") == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--epochs", "0"],
+        ["--space", "nasbench201", "--strategy", "spos", "--epochs", "0"],
+        ["--warmup-epochs", "50"],
+        ["--budget", "soon"],
+    ],
+)
+def test_settings_out_of_range_are_refused_before_torch_is_loaded(arguments):
+    run = f"import sys\nsys.argv = ['nasfast', 'search', *{arguments}]\nfrom nasfast.cli.app import main\n"
+    found = loaded(f"{run}try:\n    main()\nexcept SystemExit as error:\n    assert error.code == 1")
+    assert "torch" not in found
+
+
 def test_an_import_changes_no_environment():
     code = "import os\nbefore = dict(os.environ)\nimport nasfast\nnasfast.accelerate\nassert dict(os.environ) == before"
     assert python(code).returncode == 0

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from nasfast.errors import NasfastError
+from nasfast.utils.shown import shown
 
 INTERRUPTED = 130
 
@@ -31,7 +32,7 @@ def fail(message: str, code: int = 1) -> typer.Exit:
     """Print an error as one line, and the traceback where --debug asks for it; what to raise."""
     if _debug:
         traceback.print_exc()
-    print(f"nasfast: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"nasfast: error: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return typer.Exit(code)
 
 
@@ -46,7 +47,7 @@ class Commands(TyperGroup):
                 print(str(error))
                 code = 0
             else:
-                print(f"nasfast: error: {self._usage(error)}", file=sys.stderr, flush=True)
+                print(f"nasfast: error: {shown(self._usage(error))}", file=sys.stderr, flush=True)
                 code = int(getattr(error, "exit_code", 2))
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)

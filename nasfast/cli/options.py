@@ -62,9 +62,7 @@ def _parameter(f: Field[Any], config: type[Settings]) -> inspect.Parameter:
     kind: Any = list[str] if many else str if choices else next(k for k in (bool, int, float, str) if k in parts)
     names = [f"{name}/--no-{name[2:]}"] if kind is bool else [name]
     panel = config.panels.get(f.metadata["panel"], f.metadata["panel"])
-    option = typer.Option(
-        *names, help=f.metadata["help"] + _default(f, config), rich_help_panel=panel, show_default=False
-    )
+    option = typer.Option(*names, help=_help(f, config), rich_help_panel=panel, show_default=False)
     option.metavar = "NAME" if f.name == "strategy" else choices
     return _keyword(f.name, kind, option)
 
@@ -72,6 +70,10 @@ def _parameter(f: Field[Any], config: type[Settings]) -> inspect.Parameter:
 def _keyword(name: str, kind: Any, option: Any) -> inspect.Parameter:
     annotation: Any = Annotated.__class_getitem__((kind | None, option))  # type: ignore[attr-defined]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _help(f: Field[Any], config: type[Settings]) -> str:
+    return str(f.metadata["help"]) + _default(f, config)
 
 
 def _default(f: Field[Any], config: type[Settings]) -> str:
@@ -112,8 +114,11 @@ def _show_help(context: typer.Context, kind: str | None) -> None:
         raise typer.BadParameter(must_be_one_of(kind, KINDS))
     shown = {f.name for f in fields(KINDS[kind])} | set(_OF_EVERY_RUN)
     shown |= {"measure_speed"} if kind == "gradient" else set()
+    own = {f.name: _help(f, KINDS[kind]) for f in fields(KINDS[kind])}
     for parameter in context.command.params:
         parameter.hidden = parameter.name not in shown  # type: ignore[attr-defined]
+        # What several kinds have was described by the first of them, whose defaults and ranges are its own.
+        parameter.help = own.get(parameter.name or "", parameter.help)  # type: ignore[attr-defined]
     context.command.get_help(context)
     raise typer.Exit
 

@@ -26,6 +26,7 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.spaces.registry import make_space
 from nasfast.supernets import SharedNetwork
 from nasfast.utils.progress import Progress
+from nasfast.utils.seeds import LARGEST_SEED
 
 REFERENCE = "full training"
 PROXY_IMAGES = 64
@@ -89,9 +90,10 @@ class Methods:
     def all(self) -> list[Method]:
         """The reference first."""
         few, half = max(1, self.config.epochs // 4), max(1, self.config.epochs // 2)
+        other_seed = (self.config.seed + 1) % LARGEST_SEED
         return [
             Method(REFERENCE, "training", self._train(REFERENCE)),
-            Method(f"{REFERENCE}, another seed", "training", self._train("seed", seed=self.config.seed + 1)),
+            Method(f"{REFERENCE}, another seed", "training", self._train("seed", seed=other_seed)),
             *self._fidelities(few, half),
             *self._curves(half),
             *self._proxies(),

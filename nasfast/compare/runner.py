@@ -29,7 +29,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.search.inputs import absolute_path, check_space_size, load_run_data, pin_settings
 from nasfast.search.result import RunResult
 from nasfast.spaces.base import Rows, Space
-from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
 
@@ -68,6 +68,7 @@ def run_compare(config: CompareConfig, out: str | os.PathLike[str], progress: Pr
         KeyboardInterrupt: Ctrl-C; :func:`resume_compare` goes on.
     """
     RunFolder.check_free(out)
+    check_threads(config.threads)
     use_threads(config.threads)
     config = replace(pin_settings(config), table=absolute_path(config.table, ("",)))
     progress = progress or Progress(quiet=True)
@@ -177,9 +178,10 @@ def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
 def read_estimates(run: RunFolder) -> Found:
     """The estimates in a run's log."""
     found: Found = {}
-    for row in run.metrics.rows():
-        if row.get("kind") == "estimate":
-            found.setdefault(row["method"], {})[row["number"]] = row
+    with run.metrics.expected_rows():
+        for row in run.metrics.rows():
+            if row.get("kind") == "estimate":
+                found.setdefault(row["method"], {})[row["number"]] = row
     return found
 
 

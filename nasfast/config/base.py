@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Sequence
@@ -11,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nasfast.errors import ConfigError
+from nasfast.utils.texts import read_json, read_text
 
 RUN_PANEL, SPACE_PANEL, WEIGHTS_PANEL = "Run", "Search of a space", "Weights"
+_EXPECTED = "settings by name"
+
 TRAIN_PANEL, SHARED_PANEL = "Training of each architecture", "Shared network"
 
 
@@ -34,6 +36,8 @@ def option_name(name: str) -> str:
 
 def named_texts(name: str, texts: Sequence[str]) -> dict[str, str]:
     """The pairs of an option ``name`` that is given as NAME=VALUE, any number of times."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"{name} must be a list of texts NAME=VALUE, got {texts!r}")
     pairs = [text.partition("=") for text in texts]
     for key, mark, value in pairs:
         if not (key.strip() and value.strip()):
@@ -49,12 +53,19 @@ def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"config file {path} is not valid: {error}") from error
+        content = _read_toml(path) if path.suffix.lower() == ".toml" else read_json(path, _EXPECTED, ConfigError)
+    except ConfigError as error:
+        raise ConfigError(f"config file: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config file {path} must hold settings by name, got {type(content).__name__}")
     return content
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_text(path, _EXPECTED, ConfigError)
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid TOML ({error}): expected {_EXPECTED}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep: expected {_EXPECTED}") from None

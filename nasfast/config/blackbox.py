@@ -17,6 +17,7 @@ from nasfast.estimators.zero_cost import PROXIES, check_proxies
 from nasfast.spaces.hyperparameters import TUNABLE, parse_tuned
 from nasfast.spaces.registry import make_space
 from nasfast.strategies.registry import make_strategy
+from nasfast.utils.suggest import must_be_one_of
 
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
@@ -106,7 +107,7 @@ class BlackBoxConfig(CandidateOptions, ZeroCostOptions, TableOptions, WorkerOpti
     def check(self) -> None:
         super().check()
         if self.estimator not in ESTIMATORS:
-            raise ConfigError(f"--estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
+            raise ConfigError(f"--estimator {must_be_one_of(self.estimator, ESTIMATORS)}")
         if self.proxy:
             check_proxies(self.proxy)
         parse_tuned(self.tune)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -10,10 +11,18 @@ from time import monotonic
 from nasfast.errors import ConfigError
 from nasfast.utils.clock import clock
 
-_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NAMES = {"trials": "trials", "trial": "trials", "cpu-hours": "cpu_hours", "gpu-hours": "gpu_hours"}
-_LARGEST = 1e15  # of any unit: seconds of 30 million years
-_EXAMPLES = "'30m', '200 trials', '10 gpu-hours', or several with commas between"
+_UNITS = {
+    86400.0: ("d", "day", "days"),
+    3600.0: ("h", "hr", "hrs", "hour", "hours"),
+    60.0: ("m", "min", "mins", "minute", "minutes"),
+    1.0: ("s", "sec", "secs", "second", "seconds"),
+}
+_SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names}
+_NAMES = {"trials": ("trials", "trial"), "cpu_hours": ("cpu-hours", "cpu-hour"), "gpu_hours": ("gpu-hours", "gpu-hour")}
+_LIMITS = {name: limit for limit, names in _NAMES.items() for name in names}
+_AMOUNT = r"(\d+(?:\.\d+)?)\s*((?:cpu|gpu)[- ]hours?|[a-z]+)"
+_LARGEST = 1e15  # trials, hours or seconds; of these 30 million years
+_EXAMPLES = "'30m', '1h 30m', '2 hours', '200 trials', '10 gpu-hours', or several with commas between"
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read the text form, such as ``30m``, ``200 trials``, ``10 gpu-hours`` or ``2h, 500 trials``; "": no limits.
+        """Read the text form, such as ``1h 30m``, ``10 gpu-hours`` or ``2h, 500 trials``; "": no limits.
 
         Raises:
             ConfigError: It is none.
@@ -49,12 +58,15 @@ class Budget:
 
     @staticmethod
     def _read(part: str, text: str) -> tuple[str, float]:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z-]+)", part.lower())
-        number, unit = (float(match[1]), match[2]) if match else (0.0, "")
-        name = "seconds" if unit in _SECONDS else _NAMES.get(unit)
-        if name is None or not 0 < number < _LARGEST or (name == "trials" and number != int(number)):
+        amounts = _amounts(part.lower())
+        units = [unit for _, unit in amounts]
+        name = "seconds" if units and all(unit in _SECONDS for unit in units) else _LIMITS.get(" ".join(units))
+        scales = [_SECONDS.get(unit, 1.0) for unit in units]
+        falls = all(one > other for one, other in itertools.pairwise(scales))  # 1h 30m, not 30m 1h
+        number = sum(amount * scale for (amount, _), scale in zip(amounts, scales, strict=True))
+        if name is None or not falls or not 0 < number < _LARGEST or (name == "trials" and number != int(number)):
             raise ConfigError(f"--budget must be like {_EXAMPLES}, got {text!r}")
-        return name, int(number) if name == "trials" else number * _SECONDS.get(unit, 1.0)
+        return name, int(number) if name == "trials" else number
 
     @property
     def timed(self) -> bool:
@@ -82,6 +94,13 @@ class Budget:
             if limit is not None:
                 parts.append(f"{getattr(spent, name):.2f} of {limit:g} {name.replace('_', '-')}")
         return ", ".join(parts)
+
+
+def _amounts(text: str) -> list[tuple[float, str]]:
+    """Numbers and the units behind them; none where anything else stands there."""
+    if not re.fullmatch(rf"(?:{_AMOUNT}\s*)+", text):
+        return []
+    return [(float(number), unit.replace(" ", "-")) for number, unit in re.findall(_AMOUNT, text)]
 
 
 @dataclass(frozen=True)

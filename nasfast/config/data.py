@@ -8,6 +8,7 @@ from pathlib import Path
 from nasfast.config.base import RUN_PANEL, option
 from nasfast.config.budget import check_budget
 from nasfast.config.settings import Settings
+from nasfast.utils.seeds import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class DataOptions(Settings, panel="Data"):
     )
     test_fraction: float = option(0.2, "Share of each class to test on, where there is no test set.", 0.001, 0.9)
 
-    seed: int = option(0, "Seed of everything random.", 0, panel=RUN_PANEL)
-    threads: int = option(0, "CPU threads; 0: as torch decides.", 0, panel=RUN_PANEL)
+    seed: int = option(0, "Seed of everything random.", 0, LARGEST_SEED, panel=RUN_PANEL)
+    threads: int = option(0, "CPU threads; 0: as torch decides.", 0, 4096, panel=RUN_PANEL)
     device: str = option("cpu", "Where to compute, as torch names it: cpu, cuda, cuda:1 ...", panel=RUN_PANEL)
 
     @property
@@ -45,8 +46,8 @@ class ImageSearchConfig(DataOptions, panel="Data"):
 
     budget: str = option(
         "",
-        "What the search may cost in all: '30m', '200 trials', '10 gpu-hours', '8 cpu-hours', or several with commas "
-        "between. A retraining of what was found comes on top.",
+        "What the search may cost in all: '1h 30m', '200 trials', '10 gpu-hours', '8 cpu-hours', or several with "
+        "commas between. A retraining of what was found comes on top.",
         panel=RUN_PANEL,
     )
     checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", 0, panel=RUN_PANEL)

@@ -180,6 +180,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     content = read_content(path)
     content = content.get("search", content)
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path}: search must hold settings by name, got {content!r}")
     try:
         return SearchConfig.typed({name.replace("-", "_"): value for name, value in content.items()})
     except ConfigError as error:

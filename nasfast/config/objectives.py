@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nasfast.errors import ConfigError
 from nasfast.utils.numbers import ACCURACIES
+from nasfast.utils.suggest import did_you_mean
 
 Metrics = Mapping[str, float]
 
@@ -75,7 +76,9 @@ class Constraint:
 def lookup(metrics: Metrics, name: str, option: str) -> float:
     """A metric by name, or an error that names those there are."""
     if name not in metrics:
-        raise ConfigError(f"{option}: there is no metric {name!r}; expected one of {', '.join(sorted(metrics))}")
+        known = ", ".join(sorted(metrics))
+        hint = did_you_mean(name, metrics)
+        raise ConfigError(f"{option}: there is no metric {name!r}; expected one of {known}{hint}")
     return metrics[name]
 
 

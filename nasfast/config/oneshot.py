@@ -14,7 +14,7 @@ from nasfast.config.workers import WorkerOptions
 from nasfast.errors import ConfigError
 from nasfast.strategies.registry import ONE_SHOT, SAMPLERS, make_strategy, plain_strategies
 from nasfast.training.config import RetrainConfig
-from nasfast.utils.suggest import must_be_one_of
+from nasfast.utils.suggest import did_you_mean, must_be_one_of
 
 if TYPE_CHECKING:
     from nasfast.strategies.base import Strategy
@@ -73,13 +73,13 @@ class OneShotConfig(RetrainOptions, ChildOptions, SgdOptions, WorkerOptions, pan
         if self.strategy not in known:
             raise ConfigError(f"--strategy {must_be_one_of(self.strategy, known)}")
         if self.sampler and self.sampler not in SAMPLERS:
-            raise ConfigError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+            raise ConfigError(f"--sampler {must_be_one_of(self.sampler, SAMPLERS)}")
         if self.calibration == 1:
             raise ConfigError("--calibration must be 0 or at least 2 images, got 1")
         if self.search and (self.strategy not in ("spos", "fairnas") or self.search not in plain):
             raise ConfigError(
                 f"--search must be one of {', '.join(plain)} and goes with --strategy spos or fairnas, "
-                f"got {self.search!r} with {self.strategy}"
+                f"got {self.search!r} with {self.strategy}{did_you_mean(self.search, plain)}"
             )
         super().check()
 

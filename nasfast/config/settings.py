@@ -16,6 +16,7 @@ from nasfast.config.base import option, option_name
 from nasfast.config.rules import check_rules
 from nasfast.errors import ConfigError
 from nasfast.utils.convert import Converter
+from nasfast.utils.suggest import did_you_mean
 
 _convert = Converter()
 
@@ -83,12 +84,36 @@ class Settings:
     @classmethod
     def unknown(cls, name: str, settings: Mapping[str, Any]) -> str:
         """What to say of a name that is not known."""
-        known = ", ".join(map(option_name, cls.known(settings)))
-        return f"{option_name(name)} does not go with {cls.owner}; it has {known}"
+        known = [option_name(other) for other in cls.known(settings)]
+        close = did_you_mean(option_name(name), known)
+        return f"{option_name(name)} does not go with {cls.owner}; it has {', '.join(known)}{close}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def check_ranges(values: Mapping[str, Any], kinds: Sequence[type[Settings]]) -> None:
+    """Raise ConfigError where a number is out of range in every kind that has the setting.
+
+    It says what is wrong before it is known which kind is meant, for which spaces, and so torch, have to be loaded.
+    """
+    for name, value in values.items():
+        owners = [kind for kind in kinds if name in kind.types()] if isinstance(value, (int, float)) else []
+        errors = [error for kind in owners if (error := _fault(kind, name, value)) is not None]
+        if errors and len(errors) == len(owners):
+            raise errors[0]
+
+
+def _fault(kind: type[Settings], name: str, value: Any) -> ConfigError | None:
+    found = next(f for f in fields(kind) if f.name == name)
+    if found.metadata["low"] is None:
+        return None
+    try:
+        _check_value(found, kind.types()[name], value)
+    except ConfigError as error:
+        return error
+    return None
 
 
 def _changed(block: Field[Any], change: Any) -> Any:

@@ -15,6 +15,7 @@ from nasfast.data.folder import load_folder, split_by_class
 from nasfast.data.image_file import Size
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress
+from nasfast.utils.seeds import check_seed
 
 DATA_SETS = ("digits", "cifar10")
 """Data sets that have a name."""
@@ -122,6 +123,7 @@ def load_data(
     """
     if not 0 < test_fraction < 1:
         raise DataError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    check_seed("seed", seed, DataError)
     progress = progress or Progress(quiet=True)
     if image_size is not None and source in DATA_SETS:
         raise DataError(f"--image-size goes with an image folder; {source} has images of one size")

@@ -19,6 +19,7 @@ from nasfast.data.image_size import choose_size, one_size, size_text
 from nasfast.data.layout import Entry, Layout, find_images
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
+from nasfast.utils.shown import shown
 
 _MOST_BAD = 0.05
 """Share of images that may be unreadable without anybody having allowed it: folders of people have a few."""
@@ -102,7 +103,7 @@ def load_folder(
     labels = [entries[index].label for index in keep]
     _check_classes_left(labels[:train_count], layout.classes, root)
     if train_count == len(keep):
-        raise DataError(f"no readable test image is left in {root}")
+        raise DataError(f"no readable test image is left in {shown(root)}")
     return FolderImages(
         _without(decoded.images, keep),
         labels,
@@ -123,7 +124,7 @@ def _halves(layout: Layout, root: Path, test_fraction: float, seed: int) -> tupl
     counts = Counter(labels)
     for label, name in enumerate(layout.classes):
         if counts[label] < 2:
-            raise DataError(f"class {name} of {root} holds one image; splitting off a test set needs two")
+            raise DataError(f"class {shown(name)} of {shown(root)} holds one image; splitting off a test set needs two")
     train_index, test_index = split_by_content(labels, digests, test_fraction, seed)
     return [train[i] for i in train_index], [train[i] for i in test_index]
 
@@ -240,7 +241,7 @@ def _first_readable(paths: list[Path], size: Size | None, most_bad: int) -> tupl
             first_error = first_error or error
             if index + 1 > most_bad:
                 raise first_error from None
-    raise DataError(f"none of the {len(paths)} images can be read, {paths[0]} is the first of them")
+    raise DataError(f"none of the {len(paths)} images can be read, {shown(paths[0])} is the first of them")
 
 
 def _without(images: np.ndarray, keep: list[int]) -> np.ndarray:
@@ -253,8 +254,8 @@ def _without(images: np.ndarray, keep: list[int]) -> np.ndarray:
 
 def _size_error(first: Path, size: Size, other: Path, other_size: Size) -> DataError:
     return DataError(
-        f"images differ in size from what their files say: {other} is {size_text(other_size)}, but {first} is "
-        f"{size_text(size)} (width x height); name a size with --image-size"
+        f"images differ in size from what their files say: {shown(other)} is {size_text(other_size)}, but "
+        f"{shown(first)} is {size_text(size)} (width x height); name a size with --image-size"
     )
 
 
@@ -272,4 +273,4 @@ def _check_classes_left(labels: list[int], classes: list[str], root: Path) -> No
     left = set(labels)
     for label, name in enumerate(classes):
         if label not in left:
-            raise DataError(f"no readable train image of class {name} is left in {root}")
+            raise DataError(f"no readable train image of class {shown(name)} is left in {shown(root)}")

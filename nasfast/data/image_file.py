@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from nasfast.errors import DataError
+from nasfast.utils.shown import shown
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff",
@@ -72,7 +73,9 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
     except DataError:
         raise
     except Exception as error:  # PIL raises nearly anything on damaged files
-        raise DataError(f"cannot read image {path}: {_reason(error)}; --skip-bad leaves such images out") from error
+        raise DataError(
+            f"cannot read image {shown(path)}: {shown(_reason(error))}; --skip-bad leaves such images out"
+        ) from error
 
 
 def _as_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
@@ -93,8 +96,8 @@ def _from_deep(image: Image.Image, path: Path) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > _MOST_16_BIT:
         raise DataError(
-            f"cannot read image {path}: its pixels are of mode {image.mode} and no known range, expected 8 or 16 bits "
-            "per channel; --skip-bad leaves such images out"
+            f"cannot read image {shown(path)}: its pixels are of mode {image.mode} and no known range, expected 8 or "
+            "16 bits per channel; --skip-bad leaves such images out"
         )
     return Image.fromarray(np.rint(values * (255 / _MOST_16_BIT)).astype(np.uint8))
 

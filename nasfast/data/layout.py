@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nasfast.data.image_file import SUFFIXES
 from nasfast.errors import DataError
+from nasfast.utils.shown import shown
+from nasfast.utils.suggest import did_you_mean
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
@@ -76,15 +78,19 @@ def find_images(root: Path) -> Layout:
         DataError: The folder is something else.
     """
     if not root.exists():
-        raise DataError(f"data folder {root} does not exist; expected digits, cifar10 or the path of an image folder")
+        close = did_you_mean(root.name, ("digits", "cifar10"))
+        raise DataError(
+            f"data folder {shown(root)} does not exist; expected digits, cifar10 or the path of an image folder{close}"
+        )
     if not root.is_dir():
-        raise DataError(f"{root} is a file; expected a folder that holds one folder of images per class")
+        raise DataError(f"{shown(root)} is a file; expected a folder that holds one folder of images per class")
     folders, left = _subfolders(root), _LeftOut()
     halves = {"train": _named(folders, _TRAIN), "test": _named(folders, _TEST)}
     if not halves["train"]:
         if halves["test"]:
             raise DataError(
-                f"{halves['test'][0]} looks like a test set, but {root} holds no folder named train beside it"
+                f"{shown(halves['test'][0])} looks like a test set, but {shown(root)} holds no folder named train "
+                "beside it"
             )
         train, classes = _scan(root, left)
         return Layout(classes, train, None, left.notes())
@@ -96,7 +102,10 @@ def find_images(root: Path) -> Layout:
     test, test_classes = _scan(test_root, left)
     for name in sorted(set(classes) ^ set(test_classes)):
         here, there = (halves["train"][0], test_root) if name in classes else (test_root, halves["train"][0])
-        raise DataError(f"class {name} is in {here} but not in {there}; expected the same class folders in both")
+        raise DataError(
+            f"class {shown(name)} is in {shown(here)} but not in {shown(there)}; "
+            "expected the same class folders in both"
+        )
     return Layout(classes, train, test, left.notes() + _unused(folders, [halves["train"][0], test_root]))
 
 
@@ -120,7 +129,9 @@ def _named(folders: Mapping[str, Path], names: tuple[str, ...]) -> list[Path]:
 
 def _only(folders: list[Path]) -> Path:
     if len(folders) > 1:
-        raise DataError(f"{folders[0].parent} holds both {folders[0].name} and {folders[1].name}; expected one of them")
+        raise DataError(
+            f"{shown(folders[0].parent)} holds both {folders[0].name} and {folders[1].name}; expected one of them"
+        )
     return folders[0]
 
 
@@ -135,7 +146,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     try:
         found = sorted(path for path in folder.iterdir() if path.is_dir() and not is_of_system(path.name))
     except OSError as error:
-        raise DataError(f"cannot read data folder {folder}: {error.strerror}") from error
+        raise DataError(f"cannot read data folder {shown(folder)}: {error.strerror}") from error
     return {path.name: path for path in found}
 
 
@@ -145,22 +156,27 @@ def _scan(root: Path, left: _LeftOut) -> tuple[list[Entry], list[str]]:
     if not folders:
         loose = any(path.suffix.lower() in SUFFIXES for path in root.iterdir())
         found = "images but no class folder" if loose else "no images"
-        raise DataError(f"data folder {root} holds {found}; expected one folder of images per class")
+        raise DataError(f"data folder {shown(root)} holds {found}; expected one folder of images per class")
     if {name.lower() for name in folders} in _OTHER_TASKS:
         raise DataError(
-            f"{root} holds {' and '.join(folders)}, as data sets of parts of images do; expected one folder of images "
-            "per class"
+            f"{shown(root)} holds {' and '.join(folders)}, as data sets of parts of images do; expected one folder "
+            "of images per class"
         )
     entries: list[Entry] = []
     for label, folder in enumerate(folders.values()):
         if folder.is_symlink() and folder.resolve() in (root.resolve(), *root.resolve().parents):
-            raise DataError(f"class folder {folder} is a link to {folder.resolve()}, which holds it; expected images")
+            raise DataError(
+                f"class folder {shown(folder)} is a link to {shown(folder.resolve())}, which holds it; expected images"
+            )
         files = _image_files(folder, left)
         if not files:
-            raise DataError(f"class folder {folder} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
+            raise DataError(
+                f"class folder {shown(folder)} holds no images; expected files like {', '.join(SUFFIXES[:4])}"
+            )
         entries += [Entry(path, label) for path in sorted(files)]
     if len(folders) < 2:
-        raise DataError(f"{root} holds one class ({next(iter(folders))}); expected at least two class folders")
+        name = next(iter(folders))
+        raise DataError(f"{shown(root)} holds one class ({shown(name)}); expected at least two class folders")
     return entries, list(folders)
 
 

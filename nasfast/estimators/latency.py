@@ -20,6 +20,7 @@ from nasfast.spaces.cost import Size, operations_of
 from nasfast.spaces.graph import Graph, Op
 from nasfast.spaces.graph_network import make_operation
 from nasfast.utils.files import atomic_write
+from nasfast.utils.texts import read_json
 
 FORMAT_NAME = "nasfast.latency"
 FORMAT_VERSION = 1
@@ -66,11 +67,13 @@ class LatencyTable:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json(self.path, "a file of latencies", ConfigError)
             head = (content["format"], content["version"])
             found = {str(key): float(value) for key, value in content["milliseconds"].items()}
             setting = {key: content[key] for key in self.setting}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ConfigError):
+                raise
             raise ConfigError(f"{self.path} is no file of latencies: {error}") from error
         if head != (FORMAT_NAME, FORMAT_VERSION):
             raise ConfigError(f"{self.path}: expected {FORMAT_NAME} version {FORMAT_VERSION}, got {head[0]} {head[1]}")

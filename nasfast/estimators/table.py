@@ -19,10 +19,12 @@ fraction.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 import re
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -35,8 +37,11 @@ from nasfast.errors import DataError, NasfastError
 from nasfast.estimators.base import Estimate
 from nasfast.spaces.base import Rows, Space
 from nasfast.utils.numbers import ACCURACIES
+from nasfast.utils.suggest import did_you_mean
+from nasfast.utils.texts import read_json, read_text
 
 _Table = dict[str, Estimate]
+_EXPECTED = "a table of scores, by architecture"
 
 
 class TableEstimator:
@@ -117,9 +122,7 @@ def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
         raise DataError(f"no table at {path}")
     try:
         tables = reader(path, dataset)
-    except RecursionError:
-        raise DataError(f"{path} cannot be read as a table: it is nested too deep") from None
-    except (OSError, ValueError, KeyError, TypeError, csv.Error, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a table: {error}") from error
@@ -128,7 +131,16 @@ def _read(path: Path, dataset: str) -> dict[int | None, _Table]:
     return tables
 
 
+# zipfile and NumPy raise all of these, on archives that are cut or garbled.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, SyntaxError, MemoryError),
+    *(csv.Error, zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
 def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is {'damaged' if path.stat().st_size else 'empty'}: expected a .npz archive of arrays")
     with np.load(path, allow_pickle=False) as file:
         found = {name: re.fullmatch(rf"val_acc_{re.escape(dataset)}_e(\d+)", name) for name in file.files}
         epochs = sorted(int(match[1]) for match in found.values() if match)
@@ -136,7 +148,7 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
             sets = {m[1] for name in file.files if (m := re.fullmatch(r"val_acc_(.+)_e\d+", name))}
             raise DataError(
                 f"{path}: expected arrays arch_str and val_acc_{dataset}_eEPOCHS; "
-                f"it has data sets {', '.join(sorted(sets)) or 'none'}"
+                f"it has data sets {', '.join(sorted(sets)) or 'none'}{did_you_mean(dataset, sets)}"
             )
         names = [str(name) for name in file["arch_str"]]
         # What was measured after the longest training says how good an architecture is, whatever it was chosen by.
@@ -157,7 +169,7 @@ def _read_npz(path: Path, dataset: str) -> dict[int | None, _Table]:
 
 
 def _read_json(path: Path, dataset: str) -> dict[int | None, _Table]:
-    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_object, path))
+    content = read_json(path, _EXPECTED, DataError, partial(_object, path))
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object {{architecture: score}}, got {type(content).__name__}")
     if isinstance(content.get("archs"), dict):
@@ -232,7 +244,7 @@ def _is_count(text: str) -> bool:
 
 
 def _open_csv(path: Path) -> TextIO:
-    return open(path, newline="", encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    return io.StringIO(read_text(path, _EXPECTED, DataError), newline="")
 
 
 def _line_of(path: Path, text: str) -> str:

@@ -19,6 +19,7 @@ from nasfast.kernels._arrays import Array, as_tensor, as_tensors, like
 from nasfast.kernels._extension import load_extension
 from nasfast.kernels._library import require_ops
 from nasfast.kernels.primitives import ALL_PRIMITIVES
+from nasfast.utils.suggest import must_be_one_of
 
 # The numbers of csrc/mixed_op/graph.h.
 _PRIMITIVE_CODES = {
@@ -100,7 +101,7 @@ class PathGraph:
 def _candidate_code(edge: EdgeSpec, candidate: int) -> int:
     name = edge.primitives[candidate]
     if name not in _PRIMITIVE_CODES:
-        raise ConfigError(f"unknown primitive {name!r}: expected one of {', '.join(ALL_PRIMITIVES)}")
+        raise ConfigError(f"unknown primitive {name!r}: it {must_be_one_of(name, ALL_PRIMITIVES)}")
     if edge.norms is not None:
         if len(edge.norms) != len(edge.primitives) or edge.norms[candidate] not in _NORM_CODES:
             raise ConfigError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nasfast.errors import ConfigError, ShapeError
 from nasfast.kernels.primitives import ALL_PRIMITIVES
+from nasfast.utils.suggest import must_be_one_of
 
 
 class ReLUConvBN(nn.Module):
@@ -147,7 +148,7 @@ def build_primitive(name: str, channels: int, stride: int, affine: bool) -> nn.M
         ConfigError: an unknown name, or a stride other than 1 and 2.
     """
     if name not in _BUILDERS:
-        raise ConfigError(f"unknown primitive {name!r}: expected one of {', '.join(ALL_PRIMITIVES)}")
+        raise ConfigError(f"unknown primitive {name!r}: it {must_be_one_of(name, ALL_PRIMITIVES)}")
     if stride not in (1, 2):
         raise ConfigError(f"{name}: stride must be 1 or 2, got {stride}")
     return _BUILDERS[name](channels, stride, affine)

@@ -82,8 +82,8 @@ def read_trials(path: Path) -> list[Row]:
     run = RunFolder(path)
     try:
         return [row for row in run.metrics.rows() if row.get("kind") == "trial"]
-    except (ValueError, OSError) as error:
-        raise RunError(f"{run.metrics.path}: a row could not be read ({error})") from error
+    except OSError as error:
+        raise RunError(f"cannot read {run.metrics.path}: {error.strerror}") from error
 
 
 def render(search: Search) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nasfast.errors import NasfastError, RunError
 from nasfast.report import blackbox, comparison, gradient, oneshot
 from nasfast.report.run_data import load_run
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
+
+Page = Callable[[Path, dict[str, Any]], str]
 
 
 def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
@@ -25,8 +28,19 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
     run = RunFolder.open(path, lock=False)
     config = run.read_config()
     page = next((page for key, page in _PAGES.items() if key in config), _gradient_page)
-    atomic_write(run.report_path, page(path, config))
+    atomic_write(run.report_path, _made(page, path, config))
     return Path(run.report_path)
+
+
+def _made(page: Page, path: Path, config: dict[str, Any]) -> str:
+    """The page. It is made of files alone, so what it trips over stands in one of them."""
+    try:
+        return page(path, config)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, NasfastError):
+            raise
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{path}: config.json, the log or the architectures are damaged: {what}") from error
 
 
 def _gradient_page(path: Path, config: dict[str, Any]) -> str:
@@ -37,7 +51,7 @@ def _gradient_page(path: Path, config: dict[str, Any]) -> str:
     return gradient.render_cells(load_run(path))
 
 
-_PAGES: dict[str, Callable[[Path, dict[str, Any]], str]] = {
+_PAGES: dict[str, Page] = {
     "search": _gradient_page,
     "blackbox": lambda path, config: blackbox.render(blackbox.load_search(path, config)),
     "oneshot": lambda path, config: oneshot.render(oneshot.load_search(path, config)),

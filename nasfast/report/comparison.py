@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -16,6 +15,7 @@ from nasfast.report.curves import Scale
 from nasfast.report.formats import short_number
 from nasfast.report.page import Table, render_page
 from nasfast.report.run_data import RunData
+from nasfast.utils.texts import read_json
 
 _WIDTH, _HEIGHT = 1080.0, 560.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 350.0, 16.0, 44.0
@@ -38,11 +38,9 @@ def load_comparison(path: Path) -> dict[str, Any]:
     file = path / "comparison.json"
     if not file.is_file():
         return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        assert isinstance(content["estimators"], list)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise RunError(f"cannot read {file}: {error}") from error
+    content = read_json(file, "a comparison", RunError)
+    if not isinstance(content, dict) or not isinstance(content.get("estimators"), list):
+        raise RunError(f"{file} holds no comparison: expected a list of estimators")
     return dict(content)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nasfast.config.gradient import SearchConfig
-from nasfast.errors import NasfastError
+from nasfast.errors import NasfastError, RunError
 from nasfast.report.alphas import Grid, alpha_grid, decision_grid, history, primitives_of
 from nasfast.report.architectures import Drawing, drawing
 from nasfast.report.cells import cell_svg
@@ -22,6 +21,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.result import SpaceResult, read_result
 from nasfast.spaces.base import Space
 from nasfast.spaces.genotype import Genotype
+from nasfast.utils.texts import read_json
 
 _STYLES = {"derived": "s1", "random": "s2"}
 
@@ -49,7 +49,10 @@ def _architectures(path: Path) -> dict[str, Any]:
     """Architectures by label, as they stand in the file; empty where there is none."""
     if not path.is_file():
         return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("architectures", {})
+    content = read_json(path, "architectures", RunError)
+    found = content.get("architectures", {}) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise RunError(f"{path} holds no architectures by name")
     return found
 
 

@@ -81,8 +81,8 @@ def load_run(path: Path) -> RunData:
 def _read_metrics(run: RunFolder, data: RunData) -> None:
     rows: list[Row] = []
     try:
-        rows.extend(row for row in run.metrics.rows() if isinstance(row, dict))
-    except (ValueError, OSError, RunError) as error:
+        rows.extend(run.metrics.rows())
+    except (OSError, RunError) as error:
         data.notes.append(f"metrics.jsonl: a row could not be read, what follows it is left out ({error})")
     epochs: dict[Any, Row] = {}
     retrain: dict[str, dict[Any, Row]] = {}

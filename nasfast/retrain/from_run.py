@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.device import check_device
 from nasfast.utils.progress import Progress
 from nasfast.utils.suggest import did_you_mean
+from nasfast.utils.texts import read_json
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class StoredSearch:
                 f"{self.folder.path} has found no architecture yet; go on with it (--resume), or give one by --arch"
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, f"architectures of {self.space}", RunError)
             entry = content["best"] if "best" in content else content["architectures"]["derived"]
             return str(entry["arch"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise RunError(f"{path} cannot be read as architectures of {self.space}: {error}") from error
 
 

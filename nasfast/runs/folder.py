@@ -19,6 +19,7 @@ from nasfast.errors import RunError
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.runs.metrics import MetricsLog
 from nasfast.utils.files import atomic_write, write_error
+from nasfast.utils.texts import read_json
 from nasfast.utils.version import nasfast_version
 
 
@@ -122,10 +123,7 @@ class RunFolder:
         Raises:
             RunError: It is not JSON, or of another format version.
         """
-        try:
-            config = json.loads(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {self.config_path}: {error}") from error
+        config = read_json(self.config_path, "the settings of a run", RunError)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             found = config if isinstance(config, dict) else {}
             raise RunError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nasfast.errors import NasfastError, RunError
 from nasfast.runs.checkpoint import CheckpointError
 from nasfast.utils.files import write_error
+from nasfast.utils.texts import parse_json
 
 _BLOCK = 4096  # bytes
 
@@ -85,10 +88,43 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows in order. A last line without its end (a write that was cut) is left out."""
+        """The rows in order. A last line without its end (a write that was cut) is left out.
+
+        Raises:
+            RunError: A row is damaged.
+        """
+        return (row for _, row in self.lines())
+
+    def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """The same rows, each with the line that it stands in."""
         if not self.path.exists():
             return
-        with open(self.path, encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield line, self._row(number, line)
+
+    def _row(self, number: int, line: bytes) -> dict[str, Any]:
+        where = f"{self.path}, line {number}"
+        try:
+            row = parse_json(line.decode(), where, "a row of the log", RunError)
+        except UnicodeDecodeError:
+            raise RunError(f"{where} is not text: expected a row of the log") from None
+        if not isinstance(row, dict):
+            raise RunError(f"{where} must be a row of the log, got {type(row).__name__}")
+        return row
+
+    @contextlib.contextmanager
+    def expected_rows(self) -> Iterator[None]:
+        """Make an error of what misses something in a row of the log.
+
+        Raises:
+            RunError: A row lacks a value, or has one of another type.
+        """
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            if isinstance(error, NasfastError):
+                raise
+            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError(f"{self.path} is damaged: a row is not as nasfast writes it ({what})") from error

@@ -20,6 +20,8 @@ from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
+from nasfast.utils.shown import shown
+from nasfast.utils.texts import read_json
 
 
 def augmentation_of(config: ImageSearchConfig, dataset: DataSet) -> Augmentation:
@@ -75,7 +77,7 @@ def load_run_data(config: DataOptions, progress: Progress, size: Size | None = N
         progress.say(note)
     if dataset.skipped:
         count = len(dataset.skipped)
-        progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {dataset.skipped[0]} is the first")
+        progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {shown(dataset.skipped[0])} is the first")
     if dataset.repeated:
         progress.say(
             f"{dataset.repeated} of {len(dataset.test_labels)} test images are train images too, byte for byte: "
@@ -103,11 +105,11 @@ def check_data_record(run: RunFolder, dataset: DataSet) -> None:
     if not run.data_path.exists():
         return
     try:
-        kept = json.loads(run.data_path.read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kept = read_json(run.data_path, "a record of images", RunError)["fingerprint"]
+    except (KeyError, TypeError) as error:
         raise RunError(f"{run.data_path} cannot be read as a record of images: {error}") from error
     if kept != data_fingerprint(dataset):
         raise RunError(
-            f"the images of {dataset.name} are no longer those that {run.path} has learned from, which may be among "
-            "the test images now: put them back as they were, or name others to test on (evaluate --data PATH)"
+            f"the images of {shown(dataset.name)} are no longer those that {run.path} has learned from, which may be "
+            "among the test images now: put them back as they were, or name others to test on (evaluate --data PATH)"
         )

@@ -17,6 +17,7 @@ from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.config.gradient import SearchConfig, read_settings
 from nasfast.config.oneshot import OneShotConfig
 from nasfast.config.rules import needs_space
+from nasfast.config.settings import check_ranges
 from nasfast.errors import ConfigError
 from nasfast.search.kinds import SEARCHES, Kind
 from nasfast.spaces.registry import SPACES, make_space
@@ -128,7 +129,7 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
     made = make_space(space, space_settings) if space else None
     found = next(
         rule.route
-        for rule in rules()
+        for rule in (rules() if space else _rules((), tuple(STRATEGIES)))  # to look at the spaces loads torch
         if space in rule.spaces and strategy in rule.strategies and estimator in rule.estimators
     )
     if found.runner == "blackbox" and estimator == "table" and made is not None and not made.listable:
@@ -161,6 +162,7 @@ def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = No
         strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"
     if not space and own:
         raise ConfigError(needs_space(own[0]))
+    check_ranges(settings, (SearchConfig, BlackBoxConfig, OneShotConfig))
     texts = settings.get("space_set", ())
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:

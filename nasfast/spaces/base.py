@@ -33,6 +33,7 @@ from nasfast.spaces import population
 from nasfast.spaces.cost import Cost, Counter, graph_cost, multiply_adds
 from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.graph_network import GraphNetwork
+from nasfast.utils.suggest import did_you_mean, must_be_one_of
 
 Rows = NDArray[np.int64]
 Ancestors = tuple[tuple[int, ...], ...]
@@ -222,11 +223,12 @@ class Space(ABC):
                 raise SpaceError(f"{self.name}: {decision.name} is missing; expected one of {', '.join(texts)}")
             value = str(choices[decision.name])
             if value not in texts:
-                raise SpaceError(f"{self.name}: {decision.name} must be one of {', '.join(texts)}, got {value!r}")
+                raise SpaceError(f"{self.name}: {decision.name} {must_be_one_of(value, texts)}")
             row.append(texts.index(value))
-        unknown = set(choices) - {decision.name for decision in self.decisions}
+        names = [decision.name for decision in self.decisions]
+        unknown = set(choices) - set(names)
         if unknown:
-            raise SpaceError(f"{self.name} has no decision {min(unknown)!r}")
+            raise SpaceError(f"{self.name} has no decision {min(unknown)!r}{did_you_mean(min(unknown), names)}")
         return np.array(row, np.int64)
 
     # networks

@@ -20,6 +20,7 @@ from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.genotype import Edge, Genotype
 from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.operations import Classifier, conv_bn, factorized_reduce, primitive, relu_conv_bn
+from nasfast.utils.suggest import did_you_mean
 
 CELLS = ("normal", "reduce")
 _STEM_MULTIPLIER = 3
@@ -64,6 +65,7 @@ class CellSpace(Space):
         if unknown:
             raise SpaceError(
                 f"{name}: {min(unknown)!r} cannot be chosen; expected some of {', '.join(ALL_PRIMITIVES[1:])}"
+                f"{did_you_mean(min(unknown), ALL_PRIMITIVES[1:])}"
             )
         self.primitives, self.steps, self.sources, self.joined = tuple(primitives), steps, sources, joined
         self.layers, self.channels = layers, channels

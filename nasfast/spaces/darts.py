@@ -30,14 +30,14 @@ def derive_genotype(
 
     Args:
         weights_normal, weights_reduce: [E, K] weights (after the softmax), E = 2 + 3 + ... + (steps + 1).
-        multiplier: how many of the last states are concatenated.
+        multiplier: how many of the last nodes are concatenated.
         edge_weights_normal, edge_weights_reduce: [E] weights of the edges, multiplied in (PC-DARTS).
 
     Raises:
         GenotypeError: a shape that does not fit, or a weight that is not finite.
     """
-    if not 1 <= multiplier <= steps + INPUTS_PER_NODE:
-        raise GenotypeError(f"multiplier must be 1 to {steps + INPUTS_PER_NODE}, got {multiplier}")
+    if not 1 <= multiplier <= steps:
+        raise GenotypeError(f"multiplier must be 1 to steps = {steps}, got {multiplier}")
     concat = tuple(range(INPUTS_PER_NODE + steps - multiplier, INPUTS_PER_NODE + steps))
     normal = _derive_cell("weights_normal", weights_normal, edge_weights_normal, steps, primitives)
     reduce = _derive_cell("weights_reduce", weights_reduce, edge_weights_reduce, steps, primitives)

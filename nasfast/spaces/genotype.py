@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nasfast.errors import GenotypeError
 from nasfast.kernels.primitives import ALL_PRIMITIVES, INPUTS_PER_NODE
+from nasfast.spaces.genotype_text import FIELDS, find_printed, is_index, is_printed, read_fields, several
+from nasfast.utils.suggest import did_you_mean
+from nasfast.utils.texts import parse_json, read_text
 
 FORMAT_NAME = "nasfast.genotype"
 FORMAT_VERSION = 1
-_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 Edge = tuple[str, int]
 
@@ -23,8 +24,9 @@ Edge = tuple[str, int]
 class Genotype:
     """Two cells, each a list of (primitive, source state), two per node, and the states that are concatenated.
 
-    States 0 and 1 are the cell's inputs; node i is state 2 + i and reads from earlier states only. `str` gives the
-    form that published genotypes are printed in, `parse` reads it back.
+    States 0 and 1 are the cell's inputs; node i is state 2 + i and reads from earlier states only. A normal cell may
+    concatenate its inputs too, a reduction cell halves them and may not. `str` gives the form that published genotypes
+    are printed in, `parse` reads it back.
 
     Raises:
         GenotypeError: an unknown primitive, a source that is not earlier, an odd number of inputs, a bad concat.
@@ -41,7 +43,9 @@ class Genotype:
             object.__setattr__(self, cell, edges)
             name = f"{cell}_concat"
             states = INPUTS_PER_NODE + len(edges) // INPUTS_PER_NODE
-            object.__setattr__(self, name, _check_concat(name, getattr(self, name), states))
+            # The inputs of a reduction cell are twice as large as what its nodes give.
+            first = INPUTS_PER_NODE if cell == "reduce" else 0
+            object.__setattr__(self, name, _check_concat(name, getattr(self, name), range(first, states)))
 
     @property
     def steps(self) -> int:
@@ -59,46 +63,44 @@ class Genotype:
     def of(cls, value: Any) -> Genotype:
         """From any object with the four attributes, such as the public code's named tuple, or a mapping of them."""
         get = value.get if isinstance(value, dict) else lambda name: getattr(value, name, None)
-        fields: dict[str, Any] = {name: get(name) for name in _FIELDS}
+        fields: dict[str, Any] = {name: get(name) for name in FIELDS}
         for name, content in fields.items():
             if content is None:
-                raise GenotypeError(f"genotype: {name} is missing; expected {', '.join(_FIELDS)}")
+                raise GenotypeError(f"genotype: {name} is missing; expected {', '.join(FIELDS)}")
         return cls(**fields)
 
     @classmethod
     def parse(cls, text: str) -> Genotype:
         """Read the printed form `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
 
-        Reads literals and `range(...)` only; nothing is evaluated.
+        It may stand in a log or a Python file. Reads literals and `range(...)` only; nothing is evaluated.
+
+        Raises:
+            GenotypeError: There is none, or there are several that differ.
         """
+        found = find_printed(text)
+        if len({cls._form(one.source) for one in found}) > 1:
+            raise several(found)
+        return cls.of(read_fields(found[0].source))
+
+    @classmethod
+    def _form(cls, source: str) -> str:
+        """What is the same for equal genotypes, however they are written; of a wrong one, its text."""
         try:
-            call = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            _bad_text(text)
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype":
-            _bad_text(text)
-        if len(call.args) > len(_FIELDS):
-            _bad_text(text)
-        fields = dict(zip(_FIELDS, call.args, strict=False))
-        fields |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
-        unknown = set(fields) - set(_FIELDS)
-        if unknown:
-            raise GenotypeError(f"genotype: unknown field {min(unknown)!r}; expected {', '.join(_FIELDS)}")
-        return cls.of({name: _literal(name, node) for name, node in fields.items()})
+            return str(cls.of(read_fields(source)))
+        except GenotypeError:
+            return source
 
     def to_json(self) -> str:
         """One JSON object with the format's name and version."""
         content: dict[str, Any] = {"format": FORMAT_NAME, "version": FORMAT_VERSION}
-        content |= {name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)] for name in _FIELDS}
+        content |= {name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)] for name in FIELDS}
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
         """Read `to_json`'s form; an object with the four fields alone is read too."""
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise GenotypeError(f"genotype: not JSON ({error})") from None
+        content = parse_json(text, "genotype: the text", "a JSON object", GenotypeError)
         if not isinstance(content, dict):
             raise GenotypeError(f"genotype: expected a JSON object, got {type(content).__name__}")
         if content.get("format", FORMAT_NAME) != FORMAT_NAME:
@@ -116,13 +118,9 @@ class Genotype:
     @classmethod
     def load(cls, path: str | Path) -> Genotype:
         """Read a genotype from a file that holds its JSON or its printed form."""
+        text = read_text(path, "a genotype, printed or as JSON", GenotypeError)
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise GenotypeError(f"{path}: cannot read a genotype: {reason}") from None
-        try:
-            return cls.parse(text) if text.lstrip().startswith("Genotype") else cls.from_json(text)
+            return cls.parse(text) if is_printed(text) else cls.from_json(text)
         except GenotypeError as error:
             raise GenotypeError(f"{path}: {error}") from None
 
@@ -146,9 +144,11 @@ def _check_edges(cell: str, value: Any) -> tuple[Edge, ...]:
             raise GenotypeError(f"{where} must be a (primitive, source) pair, got {edge!r}")
         name, source = edge
         if name not in ALL_PRIMITIVES:
-            raise GenotypeError(f"{where}: unknown primitive {name!r}; expected one of {', '.join(ALL_PRIMITIVES)}")
+            known = ", ".join(ALL_PRIMITIVES)
+            close = did_you_mean(name, ALL_PRIMITIVES)
+            raise GenotypeError(f"{where}: unknown primitive {name!r}; expected one of {known}{close}")
         state = INPUTS_PER_NODE + position // INPUTS_PER_NODE
-        if not _is_index(source) or not 0 <= source < state:
+        if not is_index(source) or not 0 <= source < state:
             raise GenotypeError(f"{where}: the source of state {state} must be 0 to {state - 1}, got {source!r}")
         checked.append((str(name), int(source)))
     return tuple(checked)
@@ -167,39 +167,15 @@ def _flatten(cell: str, value: Any) -> list[Any]:
     return [edge for node in value for edge in node]
 
 
-def _check_concat(name: str, value: Any, states: int) -> tuple[int, ...]:
+def _check_concat(name: str, value: Any, states: range) -> tuple[int, ...]:
     if not isinstance(value, (list, tuple, range)) or not value:
         raise GenotypeError(f"genotype: {name} must be a list of states, got {value!r}")
     for state in value:
-        if not _is_index(state) or not 0 <= state < states:
-            raise GenotypeError(f"genotype: {name} must hold states 0 to {states - 1}, got {state!r}")
+        if not is_index(state) or state not in states:
+            nodes = "nodes, which are " if states.start else ""
+            raise GenotypeError(
+                f"genotype: {name} must hold {nodes}states {states.start} to {states.stop - 1}, got {state!r}"
+            )
     if len(set(value)) != len(value):
         raise GenotypeError(f"genotype: {name} names a state twice: {list(value)!r}")
     return tuple(int(state) for state in value)
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _literal(name: str, node: ast.expr) -> Any:
-    try:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-            bounds = [ast.literal_eval(argument) for argument in node.args]
-            if all(_is_index(bound) and abs(bound) < 1000 for bound in bounds):
-                return range(*bounds)
-        elif isinstance(node, ast.Call):
-            (argument,) = node.args
-            if isinstance(node.func, ast.Name) and node.func.id == "list":
-                return list(_literal(name, argument))
-        else:
-            return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        pass
-    raise GenotypeError(f"genotype: {name} must be a literal list or range, got {ast.unparse(node)}")
-
-
-def _bad_text(text: str) -> NoReturn:
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    raise GenotypeError(f"genotype: expected Genotype(normal=[...], normal_concat=..., ...), got {shown!r}")

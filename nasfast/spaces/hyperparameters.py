@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nasfast.errors import ConfigError
+from nasfast.utils.suggest import did_you_mean
 
 GRID = 8
 """Values that a range is cut into."""
@@ -102,7 +103,8 @@ def tunable(name: str) -> Tunable:
         ConfigError: There is none.
     """
     if name not in TUNABLE:
-        raise ConfigError(f"--tune: there is no training setting {name!r}; there are {', '.join(TUNABLE)}")
+        known, hint = ", ".join(TUNABLE), did_you_mean(name, TUNABLE)
+        raise ConfigError(f"--tune: there is no training setting {name!r}; there are {known}{hint}")
     return TUNABLE[name]
 
 

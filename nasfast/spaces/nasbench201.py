@@ -16,6 +16,7 @@ from nasfast.spaces.base import Choices, Picture, Rows, Space
 from nasfast.spaces.cost import multiply_adds
 from nasfast.spaces.graph import Builder, Factory, Graph
 from nasfast.spaces.operations import BasicBlock, NormalisedClassifier, avg_pool_3x3, conv_bn, relu_conv_bn
+from nasfast.utils.suggest import did_you_mean
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -122,9 +123,10 @@ class NASBench201(Space):
         parts = re.findall(r"([a-z0-9_]+)~(\d)", text)
         row = {f"{source}->{target}": op for (source, target), (op, _) in zip(EDGES, parts, strict=False)}
         if len(parts) != len(EDGES) or {op for op, _ in parts} - set(OPERATIONS) or self._spell(row) != text.strip():
+            strange = next((op for op, _ in parts if op not in OPERATIONS), None)
             raise SpaceError(
                 f"{self.name}: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with operations {', '.join(OPERATIONS)}, "
-                f"got {text[:100]!r}"
+                f"got {text[:100]!r}{did_you_mean(strange, OPERATIONS)}"
             )
         return self.row_of(row)
 

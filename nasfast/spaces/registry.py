@@ -88,7 +88,8 @@ def resolve_settings(name: str, settings: Mapping[str, Any] | None = None) -> di
     found = {key: parameter.default for key, parameter in inspect.signature(SPACES[name]).parameters.items()}
     for key, value in (settings or {}).items():
         if key not in known:
-            raise SpaceError(f"{name} has no setting {key!r}; expected one of {', '.join(known)}")
+            hint = did_you_mean(key, known)
+            raise SpaceError(f"{name} has no setting {key!r}; expected one of {', '.join(known)}{hint}")
         found[key] = _convert(f"{name}: {key}", known[key], value)
     return found
 

@@ -92,6 +92,7 @@ def make_strategy(name: str, settings: Mapping[str, Any] | None = None) -> Strat
     given = {}
     for key, value in (settings or {}).items():
         if key not in known:
-            raise ConfigError(f"{name} has no setting {key!r}; expected one of {', '.join(known) or 'none'}")
+            hint = did_you_mean(key, known)
+            raise ConfigError(f"{name} has no setting {key!r}; expected one of {', '.join(known) or 'none'}{hint}")
         given[key] = _convert(f"{name}: {key}", hints[key], value)
     return maker(**given)

@@ -44,7 +44,7 @@ class SearchNetwork(nn.Module):
     Args:
         C: channels of a node in the first cell (a multiple of 4 with partial channels).
         criterion: loss of (logits, target), used by `_loss` only.
-        steps: nodes per cell; multiplier: how many of the last states a cell concatenates.
+        steps: nodes per cell; multiplier: how many of the last nodes a cell concatenates.
         stem_multiplier: the stem gives `stem_multiplier * C` channels.
         partial: PC-DARTS' partial channels and edge weights.
         fused: cells on the fused kernels, else in plain PyTorch. Same parameters, same results.
@@ -242,7 +242,10 @@ def _check_arguments(
     }.items():
         if value < 1:
             raise ConfigError(f"search network: {name} must be at least 1, got {value}")
-    if not 1 <= multiplier <= steps + INPUTS_PER_NODE:
-        raise ConfigError(f"search network: multiplier must be 1 to steps + 2 = {steps + 2}, got {multiplier}")
+    if not 1 <= multiplier <= steps:  # beyond the nodes are the inputs, which a reduction cell halves
+        raise ConfigError(
+            f"search network: multiplier, the nodes that are concatenated, must be 1 to steps = {steps}, "
+            f"got {multiplier}"
+        )
     if partial and C % PARTIAL_FRACTION:
         raise ConfigError(f"search network: C must be a multiple of {PARTIAL_FRACTION} with partial channels, got {C}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nasfast.errors import ConfigError
+from nasfast.utils.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class RetrainConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_seed("retrain: seed", self.seed, ConfigError)
         for name in ("channels", "layers", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"retrain: {name} must be at least 1, got {getattr(self, name)}")

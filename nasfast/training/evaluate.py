@@ -15,6 +15,7 @@ from nasfast.errors import DataError, NasfastError
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.training.model_file import load_model
+from nasfast.utils.shown import shown
 
 _EVAL_BATCH = 256
 
@@ -60,8 +61,8 @@ def evaluate(
     info = model.info
     if list(info.class_names) != list(dataset.class_names):
         raise DataError(
-            f"the network knows {len(info.class_names)} classes ({', '.join(info.class_names[:3])} ...), "
-            f"the data set {dataset.name} has {dataset.num_classes} others; expected the same"
+            f"the network knows {len(info.class_names)} classes ({shown(', '.join(info.class_names[:3]))} ...), "
+            f"the data set {shown(dataset.name)} has {dataset.num_classes} others; expected the same"
         )
     if info.in_channels != dataset.channels:
         raise DataError(f"the network takes {info.in_channels} channels, the data set has {dataset.channels}")

@@ -21,6 +21,7 @@ from nasfast.spaces.genotype import Genotype
 from nasfast.spaces.genotype_network import DerivedNetwork
 from nasfast.training.space_network import SpaceModelInfo, WholeNetwork
 from nasfast.utils.files import atomic_write
+from nasfast.utils.suggest import did_you_mean
 
 _KEY, _CHECKSUM = "nasfast", "checksum"
 _SAMPLES = "sample_images"
@@ -131,10 +132,11 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
     """
     path = model_path(run, label)
     if not path.is_file():
-        others = ", ".join(sorted(p.stem.removeprefix("model-") for p in run.path.glob("model-*.safetensors")))
+        others = sorted(p.stem.removeprefix("model-") for p in run.path.glob("model-*.safetensors"))
         raise RunError(
             f"{run.path} has no retrained network {label!r} ({path.name})"
-            f"{f', it has {others}' if others else ''}; make it with: nasfast retrain {run.path}"
+            f"{', it has ' + ', '.join(others) if others else ''}; make it with: nasfast retrain {run.path}"
+            f"{did_you_mean(label, others)}"
         )
     try:
         with safe_open(path, framework="pt") as file:

@@ -21,6 +21,7 @@ from nasfast.errors import DataError
 from nasfast.training.model_file import LoadedModel
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
+from nasfast.utils.shown import shown
 
 _BATCH = 128  # images that are read and computed at a time, whatever their number is in all
 
@@ -48,7 +49,7 @@ class Predictions:
 
     def __str__(self) -> str:
         rows = zip(self.files, self.classes, self.probabilities.max(1, initial=0), strict=True)
-        return "\n".join(f"{file}: {name} ({100 * share:.1f} %)" for file, name, share in rows)
+        return "\n".join(f"{shown(file)}: {shown(name)} ({100 * share:.1f} %)" for file, name, share in rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each image: file, prediction, and ``p_CLASS`` for each class.
@@ -76,12 +77,12 @@ def find_files(images: Sequence[str | os.PathLike[str]]) -> list[Path]:
         if path.is_dir():
             below = image_files(path)
             if not below:
-                raise DataError(f"{path} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
+                raise DataError(f"{shown(path)} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
             found += below
         elif path.exists():
             found.append(path)
         else:
-            raise DataError(f"there is no image or folder {path}")
+            raise DataError(f"there is no image or folder {shown(path)}")
     if not found:
         raise DataError("no images are given; expected files or folders")
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.metrics import MetricsLog
@@ -62,16 +63,13 @@ def drop_rows(metrics: MetricsLog, label: str, epoch: int) -> None:
     """
     if not metrics.path.exists():
         return
-    lines = metrics.path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not _is_dropped(line, label, epoch)]
-    if len(kept) < len(lines):
-        atomic_write(metrics.path, "".join(kept))
+    with metrics.expected_rows():
+        kept = b"".join(line for line, row in metrics.lines() if not _is_dropped(row, label, epoch))
+    if len(kept) < metrics.position:
+        atomic_write(metrics.path, kept)
 
 
-def _is_dropped(line: str, label: str, epoch: int) -> bool:
-    if not line.endswith("\n"):
-        return True  # a write that was cut
-    row = json.loads(line)
+def _is_dropped(row: Mapping[str, Any], label: str, epoch: int) -> bool:
     if row.get("label") != label:
         return False
     return bool(row["kind"] == "result" or (row["kind"] == "retrain_epoch" and row["epoch"] >= epoch))

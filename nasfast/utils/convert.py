@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from nasfast.errors import ConfigError, NasfastError
+from nasfast.utils.suggest import must_be_one_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Converter:
             absent = value is None or (self.texts and value == "null")
             return None if absent else self(where, next(part for part in parts if part is not NoneType), value)
         if origin is Literal:
-            return value if value in parts else self._refuse(where, f"one of {', '.join(parts)}", value)
+            if value in parts:
+                return value
+            raise self.error(f"{where} {must_be_one_of(value, parts)}")
         if origin in (Sequence, tuple):
             return self._items(where, parts, origin is tuple and ... not in parts, value)
         found = _read(kind, value) if self.texts and isinstance(value, str) else value

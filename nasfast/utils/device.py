@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from nasfast.errors import ConfigError
+from nasfast.utils.suggest import did_you_mean
 
 
 def use_threads(count: int) -> None:
     """Compute on so many CPU threads; 0: on as many as torch has decided."""
     if count:
         torch.set_num_threads(count)
+
+
+def check_threads(count: int) -> None:
+    """Raise ConfigError where this machine has not so many processors, on which more threads only wait."""
+    known = os.cpu_count() or 1
+    if count > known:
+        raise ConfigError(f"--threads must be at most {known}, the processors of this machine, got {count}")
 
 
 def describe_cuda() -> str:
@@ -27,7 +37,8 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"--device must be a device of torch, like cpu or cuda, got {name!r}") from error
+        hint = did_you_mean(name, ("cpu", "cuda"))
+        raise ConfigError(f"--device must be a device of torch, like cpu or cuda, got {name!r}{hint}") from error
     if device.type == "cpu":
         return
     if device.type != "cuda":

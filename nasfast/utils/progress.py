@@ -15,6 +15,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from nasfast.utils.clock import clock
+from nasfast.utils.shown import shown
 
 _PLAIN_SECONDS = 10.0
 _LOG = logging.getLogger("nasfast")
@@ -93,7 +94,7 @@ class _PlainStage(Stage):
         parts = [f"{self._name}: {self._done}/{self._total}"]
         if rate > 0:
             parts += [f"{rate:.1f} {self._unit}/s", f"{clock(left)} left" if left else f"took {clock(seconds)}"]
-        print(", ".join(parts + ([self._note] if self._note else [])), file=sys.stderr, flush=True)
+        print(shown(", ".join(parts + ([self._note] if self._note else []))), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -115,7 +116,7 @@ class Progress:
         if self._quiet:
             yield _SilentStage()
         elif sys.stderr.isatty():
-            text, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+            text, note = (TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[note]}"))
             columns = (text, BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn(), note)
             with _BoardProgress(*columns, console=Console(stderr=True)) as bar:
                 yield _BarStage(bar, bar.add_task(name, total=total, completed=done, unit=unit, note=""))
@@ -126,6 +127,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line of plain information, beside the bars; the logger "nasfast" hears it in any case."""
+        text = shown(text)
         _LOG.info(text)
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)

@@ -19,12 +19,23 @@ import nasfast
 from nasfast.cli.app import app
 from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
+from nasfast.config.data import DataOptions
+from nasfast.data import load_data
+from nasfast.errors import NasfastError
+from nasfast.nn.primitives import build_primitive
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.search.gradient.runner import run_gradient
+from nasfast.search.inputs import load_run_data
+from nasfast.spaces.registry import make_space
+from nasfast.strategies.registry import make_strategy
+from nasfast.utils.progress import Progress
+from tests.helpers.paths import GOLDEN
 from tests.helpers.runs import tiny_config, tiny_options
 
 RUNNER = CliRunner()
+ARCH = "|nor_conv3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
+NB201 = str(GOLDEN / "nasbench201_slice.npz")
 
 
 def invoke(*arguments):
@@ -105,6 +116,24 @@ def test_help_for_a_kind_lists_its_options_and_no_other(kind):
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "default"),
+    [
+        ("gradient", "epochs", "50; digits 30"),
+        ("oneshot", "epochs", "100; digits 30"),
+        ("oneshot", "lr", "0.05"),
+        ("oneshot", "strategy", "spos"),
+        ("blackbox", "strategy", "regularized-evolution"),
+        ("blackbox", "lr", "0.025"),
+    ],
+)
+def test_help_for_a_kind_shows_the_defaults_of_that_kind(kind, name, default):
+    lines = help_of("search", "--help-for", kind).splitlines()
+    start = next(i for i, line in enumerate(lines) if f"--{name} " in line)
+    text = " ".join(" ".join(lines[start : start + 4]).replace("│", " ").split())
+    assert f"Default: {default}." in text
+
+
+@pytest.mark.parametrize(
     ("arguments", "close"),
     [
         (["serch"], "Did you mean 'search'"),
@@ -127,12 +156,44 @@ def test_wrong_usage_is_one_line_that_says_what_was_meant(arguments, close):
         (["--strategy", "dartz"], "did you mean darts?"),
         (["--space", "nasbench202"], "did you mean nasbench201?"),
         (["--space", "nasbench201", "--estimator", "oneshoot"], "did you mean oneshot?"),
+        (["--data", "digit"], "did you mean digits?"),
+        (["--device", "cdua"], "did you mean cuda?"),
+        (["--guard", "cop"], "did you mean cap?"),
+        (["--space", "nasbench201", "--strategy", "spos", "--sampler", "unifrom"], "did you mean uniform?"),
+        (["--space", "nasbench201", "--strategy", "spos", "--search", "nsga"], "did you mean nsga2?"),
+        (["--space", "nasbench201", "--space-set", "chanels=3", "--estimator", "zero-cost"], "did you mean channels?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--set", "popluation=3"], "did you mean population?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--proxy", "synflw"], "did you mean synflow?"),
+        (["--space", "nasbench201", "--estimator", "train", "--tune", "momentun=0.9"], "did you mean momentum?"),
+        (["--space", "nasbench201", "--estimator", "zero-cost", "--objective", "parms"], "did you mean params?"),
+        (["--space", "nasbench201", "--table", NB201, "--table-data", "cifar-100"], "did you mean cifar10?"),
     ],
 )
 def test_an_unknown_name_gets_a_suggestion(arguments, close, tmp_path):
     result = invoke("search", *arguments, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert close in result.stderr
+
+
+def test_an_unknown_label_gets_a_suggestion(finished):
+    expect_error("did you mean derived?", "evaluate", finished, "--label", "derivd", "--quiet")
+
+
+def test_unknown_names_in_python_get_a_suggestion():
+    space = make_space("nasbench-macro")
+    names = [decision.name for decision in space.decisions]
+    for call, close in (
+        (lambda: make_strategy("regularized-evolution", {"popluation": 5}), "did you mean population?"),
+        (lambda: make_strategy("bayesian", {"predictor": "ensembl"}), "did you mean ensemble?"),
+        (lambda: space.row_of(dict.fromkeys(names, "identity") | {f"{names[0]}s": 0}), f"did you mean {names[0]}?"),
+        (
+            lambda: make_space("nasbench201").encode(ARCH),
+            "did you mean nor_conv_3x3?",
+        ),
+        (lambda: build_primitive("sep_conv33", 4, 1, False), "did you mean sep_conv_3x3?"),
+    ):
+        with pytest.raises(NasfastError, match=re.escape(close)):
+            call()
 
 
 def test_a_search_says_how_long_a_step_takes_in_plain_pytorch(tmp_path):
@@ -202,7 +263,12 @@ def test_default_run_folder_is_a_free_one(tmp_path, monkeypatch):
     [
         ("epochs = 'many'", "setting 'epochs' must be of type int, got 'many'"),
         ("epoch = 3", "unknown setting 'epoch'; did you mean 'epochs'?"),
-        ("epochs = [", "is not valid"),
+        ("epochs = [", "is not valid TOML"),
+        (" ", "c.toml is empty: expected settings by name"),
+        ("a = " + "[" * 100_000, "c.toml is nested too deep"),
+        ("search = [1]", "search must hold settings by name, got [1]"),
+        ("space = 'nasbench201'\nspace_set = 5", "--space-set must be a list of texts NAME=VALUE, got 5"),
+        ("space = 'nasbench201'\nspace_set = [5]", "--space-set must be a list of texts NAME=VALUE, got [5]"),
     ],
 )
 def test_bad_config_file(tmp_path, text, message):
@@ -211,8 +277,51 @@ def test_bad_config_file(tmp_path, text, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 2**127])
+def test_a_seed_out_of_range_is_one_line(seed, finished, tmp_path):
+    message = f"seed must be 0 to {2**63 - 1}, got {seed}"
+    expect_error(f"--{message}", "search", f"--seed={seed}", "--out", tmp_path / "run")
+    expect_error(f"--{message}", "compare", f"--seed={seed}", "--out", tmp_path / "run")
+    expect_error(message, "retrain", finished, f"--seed={seed}", "--label", "other", "--quiet")
+    folder = write_images(tmp_path / "images")
+    with pytest.raises(NasfastError, match=message):
+        load_data(str(folder), seed=seed)
+
+
+def test_the_largest_seed_is_one(tmp_path):
+    folder = write_images(tmp_path / "images")
+    result = nasfast.run_search(out=tmp_path / "run", space="nasbench201", strategy="random", estimator="zero-cost",
+                                data=str(folder), evaluations=1, proxy_images=4, seed=2**63 - 1, threads=1)  # fmt: skip
+    assert result is not None
+
+
+@pytest.mark.parametrize(
+    ("threads", "message"),
+    [
+        (4096, f"--threads must be at most {os.cpu_count()}, the processors of this machine, got 4096"),
+        (10**9, "--threads must be 0 to 4096, got 1000000000"),
+    ],
+)
+def test_more_threads_than_processors_are_refused(threads, message, tmp_path):
+    for more in (
+        [],
+        ["--space", "nasbench201", "--estimator", "zero-cost"],
+        ["--space", "nasbench201", "--strategy", "spos"],
+    ):
+        expect_error(message, "search", *more, "--threads", threads, "--quiet", "--out", tmp_path / "run")
+    expect_error(message, "compare", "--threads", threads, "--quiet", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "c.toml").write_text("epochs = 0", encoding="utf-8-sig")
+    (tmp_path / "c.json").write_text('{"epochs": 0}', encoding="utf-8-sig")
+    for name in ("c.toml", "c.json"):
+        expect_error("--epochs must be at least 1, got 0", "search", "--config", tmp_path / name)
+
+
 def test_missing_config_file(tmp_path):
-    expect_error("cannot read config file", "search", "--config", tmp_path / "gone.json")
+    expect_error("config file: cannot read ", "search", "--config", tmp_path / "gone.json")
 
 
 def test_bad_data_writes_nothing(tmp_path):
@@ -246,6 +355,19 @@ def test_corrupt_image_is_named_and_skipped_only_on_request(tmp_path):
     result = invoke("search", *options, "--skip-bad", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "left out 5 unreadable images, " in result.stderr
+
+
+def test_no_line_carries_control_characters_of_a_file_name(tmp_path, capsys):
+    folder = write_images(tmp_path / "images")
+    (folder / "cat" / "\x1b[31m\udc80.png").write_bytes(b"no image")
+    options = ["--data", folder, *tiny_options(retrain=False, epochs=1)[2:], "--quiet"]
+    expect_error(r"/cat/\x1b[31m\udc80.png: not an image", "search", *options, "--out", tmp_path / "run")
+    expect_error(r"\x1b[2J", "search", *options, "--skip-bad", "--config", tmp_path / "\x1b[2J.json")
+    load_run_data(DataOptions(data=str(folder), skip_bad=True), Progress())
+    told = capsys.readouterr().err
+    assert r"left out 1 unreadable image, " in told
+    assert r"\x1b[31m\udc80.png is the first" in told
+    assert "\x1b" not in told
 
 
 def test_run_folder_that_exists(finished, tmp_path):

@@ -211,7 +211,8 @@ def test_new_shares_the_architecture_but_nothing_else(family):
     [
         ((0, 10, 3), "C must be at least 1, got 0"),
         ((8, 10, 0), "layers must be at least 1"),
-        ((8, 10, 3, None, 2, 5), "multiplier must be 1 to steps [+] 2 = 4, got 5"),
+        ((8, 10, 3, None, 2, 5), "multiplier, the nodes that are concatenated, must be 1 to steps = 2, got 5"),
+        ((8, 10, 3, None, 3, 4), "must be 1 to steps = 3, got 4"),  # public code fails in the first reduction cell
         ((6, 10, 3), "multiple of 4 with partial channels, got 6"),
     ],
 )

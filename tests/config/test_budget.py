@@ -30,6 +30,16 @@ RUNNER = CliRunner()
         ("30 min", Budget(seconds=1800)),
         ("1.5h", Budget(seconds=5400)),
         ("2D", Budget(seconds=172800)),
+        ("1h 30m", Budget(seconds=5400)),
+        ("1h30m", Budget(seconds=5400)),
+        ("1 Hour 30 minutes 5 sec", Budget(seconds=5405)),
+        ("5 minutes", Budget(seconds=300)),
+        ("1.5 h", Budget(seconds=5400)),
+        ("2 hours", Budget(seconds=7200)),
+        ("1 day, 3 trials", Budget(3, 86400)),
+        ("90 seconds", Budget(seconds=90)),
+        ("1 gpu-hour", Budget(gpu_hours=1)),
+        ("8 cpu hours", Budget(cpu_hours=8)),
         ("10 gpu-hours", Budget(gpu_hours=10)),
         ("0.5 cpu-hours, 2h,20 trials", Budget(20, 7200, 0.5)),
     ],
@@ -40,11 +50,33 @@ def test_texts(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["30", "m", "-3 trials", "0 trials", "1.5 trials", "ten trials", "3 weeks", "1e3 s", "∞ h"]
+    "text",
+    [
+        "30",
+        "m",
+        "-3 trials",
+        "0 trials",
+        "1.5 trials",
+        "ten trials",
+        "3 weeks",
+        "1e3 s",
+        "∞ h",
+        "30m 1h",
+        "1h 1h",
+        "1h 30",
+        "1h 3 trials",
+        "1 trial 2 trials",
+        "1 h our",
+        "h",
+        "1:30",
+    ],
 )
 def test_what_is_no_budget_is_refused(text):
     with pytest.raises(
-        ConfigError, match=re.escape("--budget must be like '30m', '200 trials'") + ".*" + re.escape(repr(text))
+        ConfigError,
+        match=re.escape("--budget must be like '30m', '1h 30m', '2 hours', '200 trials'")
+        + ".*"
+        + re.escape(repr(text)),
     ):
         Budget.parse(text)
 

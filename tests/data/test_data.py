@@ -1,6 +1,7 @@
 """Data sets: what is loaded, what is refused and how the message names it, and the reproducible order of images."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_corrupt_image_is_named_and_skipped_only_on_request(tmp_path, damage):
     assert data.skipped == [str(bad)]
     assert data.train_labels.tolist() == [0, 0, 0, 1, 1]
     assert np.array_equal(data.train_images[4].numpy(), np.asarray(Image.open(paths[5])))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a\x1b[31m.png", r"a\x1b[31m.png"), ("a\nb.png", r"a\nb.png"), ("a\udc80.png", r"a\udc80.png")],
+)
+def test_control_characters_of_a_file_name_are_escaped(tmp_path, name, expected):
+    write_images(tmp_path / "train")
+    write_images(tmp_path / "test")
+    (tmp_path / "train" / "cat" / name).write_bytes(b"no image")
+    expect(re.escape(f"cannot read image {tmp_path}/train/cat/{expected}: "), tmp_path)
+    for found in (tmp_path / "train" / "cat").iterdir():
+        found.write_bytes(b"")
+    (tmp_path / "train" / "cat").rename(tmp_path / "train" / f"{name} class")
+    expect(re.escape(f"{expected} class"), tmp_path)
 
 
 def test_skipping_never_empties_a_class(tmp_path):

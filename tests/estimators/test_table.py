@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,10 @@ def test_table_of_ones_own(tmp_path, name, content):
         ("t.csv", "arch,score,score\n22212220,1,2\n", "each once; got arch, score, score"),
         ("t.csv", "arch,9,late\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, late"),
         ("t.csv", "arch\n22212220\n", "line 1: expected the columns .*; got arch"),
-        ("t.csv", "", "line 1: expected the columns .*; got none"),
+        ("t.csv", "", "t.csv is empty: expected a table of scores"),
+        ("t.json", "", "t.json is empty: expected a table of scores"),
+        ("t.json", "[" * 100_000, "t.json is nested too deep"),
+        ("t.npz", "", "t.npz is empty: expected a .npz archive"),
         ("t.csv", "arch,9,81\n22212220,1,2\n\n00000000,,2\n", "line 4: 9 must be a number, got ''"),
         ("t.csv", "arch,score\n22212220,1\n\n22212220,2\n", "line 4: 22212220 stands in an earlier line too"),
         (
@@ -90,7 +94,7 @@ def test_table_of_ones_own(tmp_path, name, content):
         ("t.csv", "arch,9,09\n22212220,1,2\n", "line 1: expected the columns .*; got arch, 9, 09"),
         ("t.csv", "arch,score\n", "holds no architecture"),
         ("t.json", "[1, 2]", "expected an object"),
-        ("t.json", "{", "cannot be read as a table"),
+        ("t.json", "{", "is not valid JSON"),
         ("t.json", '{"22212220": true}', "must be a finite number, got True"),
         ("t.json", '{"22212220": {"accuracy": 3}}', "22212220 has no score"),
         ("t.json", '{"archs": {"22212220": [1, 2]}}', "must have"),
@@ -110,7 +114,7 @@ def test_table_of_ones_own(tmp_path, name, content):
             "arch,score,valid_accuracy\n22212220,93,1.5\n",
             "line 2: valid_accuracy must be a fraction from 0 to 1, got 1.5",
         ),
-        ("t.npz", "nothing", "cannot be read as a table"),
+        ("t.npz", "nothing", "t.npz is damaged: expected a .npz archive"),
         ("t.txt", "", r"must be a file of type .npz, .json, .csv"),
     ],
 )
@@ -118,6 +122,41 @@ def test_what_is_no_table_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         TableEstimator(tmp_path / name, NASBenchMacro())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("name", "content"), [("t.csv", "arch,score\n22212220,5\n"), ("t.json", '{"22212220": 5}')])
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path, encoding, name, content):
+    (tmp_path / name).write_text(content, encoding=encoding)
+    table, space = TableEstimator(tmp_path / name, NASBenchMacro()), NASBenchMacro()
+    assert table.estimate(space.encode("22212220")[None])[0].score == 5
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.json"])
+def test_a_table_that_is_no_text_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"arch,score\n\x80,1\n")
+    with pytest.raises(DataError, match=f"{name} is not a text file: expected a table of scores"):
+        TableEstimator(tmp_path / name, NASBenchMacro())
+
+
+def test_a_garbled_archive_is_a_table_or_one_line(tmp_path):
+    space, generator = NASBench201(), random.Random(0)
+    names = [space.decode(row) for row in space.sample(np.random.default_rng(0), 3)]
+    scores = {f"{part}_acc_cifar10_e9": np.arange(3.0) for part in ("val", "test")}
+    np.savez_compressed(tmp_path / "whole.npz", arch_str=np.array(names), **scores)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    errors = []
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(generator.choice([1, 2, 20])):
+            content[generator.randrange(len(content))] = generator.randrange(256)
+        (tmp_path / "t.npz").write_bytes(content)
+        try:
+            TableEstimator(tmp_path / "t.npz", space)
+        except DataError as error:
+            errors.append(str(error))
+    assert len(errors) > 75
+    assert not any("\n" in error for error in errors)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +224,6 @@ def test_reading_a_table_runs_no_code(tmp_path):
     np.savez(tmp_path / "t.npz", arch_str=np.array([Trap()], object), val_acc_cifar10_e200=np.ones(1))
     (tmp_path / "p.npz").write_bytes(pickle.dumps(Trap()))
     for name in ("t.npz", "p.npz"):
-        with pytest.raises(DataError, match="cannot be read as a table"):
+        with pytest.raises(DataError, match=r"cannot be read as a table|damaged"):
             TableEstimator(tmp_path / name, NASBench201())
     assert not trap.exists()

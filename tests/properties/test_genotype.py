@@ -16,15 +16,16 @@ from tests.helpers.texts import near
 
 
 @st.composite
-def cells(draw: st.DrawFn) -> tuple[list[tuple[str, int]], list[int]]:
+def cells(draw: st.DrawFn, first: int) -> tuple[list[tuple[str, int]], list[int]]:
+    """A cell that concatenates states from ``first`` on."""
     nodes = draw(st.integers(1, 4))
     edges = [
         (draw(st.sampled_from(ALL_PRIMITIVES)), draw(st.integers(0, 1 + node))) for node in range(nodes) for _ in "ab"
     ]
-    return edges, draw(st.lists(st.integers(0, nodes + 1), min_size=1, unique=True))
+    return edges, draw(st.lists(st.integers(first, nodes + 1), min_size=1, unique=True))
 
 
-genotypes = st.tuples(cells(), cells()).map(lambda pair: Genotype(*pair[0], *pair[1]))
+genotypes = st.tuples(cells(0), cells(2)).map(lambda pair: Genotype(*pair[0], *pair[1]))
 
 
 @given(genotypes)
@@ -33,6 +34,20 @@ def test_every_genotype_survives_its_text_forms(genotype: Genotype) -> None:
     assert Genotype.from_json(genotype.to_json()) == genotype
     assert Genotype.of(genotype) == genotype
     assert str(Genotype.parse(str(genotype))) == str(genotype)
+
+
+around = st.sampled_from(["", "DARTS_V2 = ", "03/26 11:01:12 AM genotype = ", "x = genotypes.", "# don't\n", "\ufeff"])
+behind = st.sampled_from(
+    ["", "\n", "  # it's it", "\n03/26 11:01:13 AM tensor([[0.1, 0.2]])", ";", "\n# Genotype(normal=[])"]
+)
+
+
+@given(genotypes, around, behind, st.booleans())
+def test_every_printed_genotype_is_found_in_a_text(genotype: Genotype, before: str, after: str, lines: bool) -> None:
+    printed = str(genotype)
+    if lines:
+        printed = printed.replace(", (", ",  # one (more\n    (").replace("(normal=", "(\n  normal=")
+    assert Genotype.parse(before + printed + after) == genotype
 
 
 def _read(read: Any, text: str) -> None:

@@ -15,7 +15,7 @@ from nasfast.errors import ConfigError
 from nasfast.spaces.hyperparameters import TUNABLE, join_text, parse_tuned, shorten, split_text, tunable, value_text
 from tests.helpers.texts import near
 
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+UNITS = {"s": 1, "seconds": 1, "m": 60, "min": 60, "minutes": 60, "h": 3600, "hours": 3600, "d": 86400, "day": 86400}
 amounts = st.one_of(st.integers(1, 10**6).map(str), st.decimals("0.01", "9999", places=2).map(str))
 
 

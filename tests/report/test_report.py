@@ -169,6 +169,21 @@ def test_report_survives_a_damaged_genotype_and_a_cut_log(tmp_path: Path) -> Non
     assert "98.61 %" in text
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"kind": "epoch", "epoch": {}, "seconds": 1.0}, "unhashable type"),
+        ({"kind": "retrain_epoch", "label": "derived", "epoch": [1]}, "unhashable type"),
+    ],
+)
+def test_report_of_a_log_with_values_of_another_type_is_one_line(tmp_path: Path, row: Any, message: str) -> None:
+    run = make_run(tmp_path / "r")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with pytest.raises(RunError, match=f"the log or the architectures are damaged: {message}"):
+        build_report(run)
+
+
 def test_report_needs_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run folder"):
         build_report(tmp_path / "absent")

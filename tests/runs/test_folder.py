@@ -16,6 +16,8 @@ from nasfast.errors import RunError
 from nasfast.runs.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.metrics import MetricsLog
+from nasfast.search.blackbox.found import logged_trials
+from nasfast.training.record import drop_rows
 from nasfast.utils.files import atomic_write
 from tests.helpers.require import require
 
@@ -266,8 +268,43 @@ def test_config_of_another_version(tmp_path):
         with pytest.raises(RunError, match="has format 99"):
             run.read_config()
         run.config_path.write_text("{")
-        with pytest.raises(RunError, match=r"cannot read .*config.json"):
+        with pytest.raises(RunError, match=r"config.json is not valid JSON"):
             run.read_config()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"\n", "line 2 is empty: expected a row of the log"),
+        (b"{\n", "line 2 is not valid JSON"),
+        (b"\x80\n", "line 2 is not text"),
+        (b"[1]\n", "line 2 must be a row of the log, got list"),
+        (b"[" * 100_000 + b"\n", "line 2 is nested too deep"),
+    ],
+)
+def test_a_damaged_row_of_the_log_is_named(line, message, tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"kind": "epoch"})
+    log.path.write_bytes(log.path.read_bytes() + line)
+    with pytest.raises(RunError, match=f"metrics.jsonl, {message}"):
+        list(log.rows())
+
+
+@pytest.mark.parametrize("row", [{"kind": "trial"}, {"kind": "trial", "number": 0, "row": 5, "metrics": {}}])
+def test_a_row_without_what_it_should_hold_is_named(row, tmp_path):
+    with RunFolder.create(tmp_path / "run", {}) as run:
+        run.metrics.append(row)
+        with pytest.raises(RunError, match=r"metrics.jsonl is damaged: a row is not as nasfast writes it"):
+            logged_trials(run)
+
+
+def test_rows_of_a_damaged_training_are_not_dropped(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"kind": "retrain_epoch", "label": "best", "epoch": "x"})
+    before = log.path.read_bytes()
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged"):
+        drop_rows(log, "best", 0)
+    assert log.path.read_bytes() == before
 
 
 def test_open_sweeps_temporary_files_of_a_killed_process(tmp_path):

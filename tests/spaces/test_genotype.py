@@ -8,6 +8,7 @@ import torch
 
 from nasfast.errors import GenotypeError, NasfastError
 from nasfast.spaces import PRIMITIVES, Genotype, count_skips, derive_genotype, random_genotype
+from nasfast.spaces.genotype_network import DerivedNetwork
 from tests.helpers.paths import GOLDEN
 
 PUBLISHED = json.loads((GOLDEN / "published_genotypes.json").read_text())["genotypes"]
@@ -44,6 +45,9 @@ def test_a_list_per_node_is_read():
         ({"normal": (("sep_conv_9x9", 0), *CELL[1:])}, "unknown primitive 'sep_conv_9x9'"),
         ({"normal": (("skip_connect", 2), *CELL[1:])}, "source of state 2 must be 0 to 1, got 2"),
         ({"normal": (("skip_connect", True), *CELL[1:])}, "must be 0 to 1, got True"),
+        ({"normal": (("sep_conv_33", 0), *CELL[1:])}, r"did you mean sep_conv_3x3\?"),
+        ({"normal": (({}, 0), *CELL[1:])}, "unknown primitive {}"),
+        ({"reduce_concat": (1, 2, 3, 4)}, "reduce_concat must hold nodes, which are states 2 to 5, got 1"),
         ({"reduce": CELL[:-1]}, "2 inputs per node, got 7"),
         ({"reduce": ()}, "got 0 in all"),
         ({"reduce": (("skip_connect",), CELL[0])}, "pair"),
@@ -81,7 +85,9 @@ def test_text_that_is_no_genotype_is_refused_and_never_run(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
+        ("", "is empty"),
+        ("[" * 100_000, "nested too deep"),
         ("[]", "JSON object"),
         ("{}", "normal is missing"),
         ('{"version": 99}', "version 1, got 99"),
@@ -94,11 +100,101 @@ def test_bad_json_is_refused(text, message):
 
 
 def test_load_names_the_file(tmp_path):
-    with pytest.raises(GenotypeError, match=r"missing\.json: cannot read"):
+    with pytest.raises(GenotypeError, match=r"cannot read .*missing\.json: No such file"):
         Genotype.load(tmp_path / "missing.json")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(GenotypeError, match=r"bad\.json: genotype: normal is missing"):
         Genotype.load(tmp_path / "bad.json")
+
+
+def test_a_normal_cell_may_concatenate_its_inputs():
+    genotype = Genotype(CELL, (0, 1, 5), CELL, CONCAT)
+    network = DerivedNetwork(2, 3, 4, False, genotype)
+    logits, _ = network(torch.zeros(2, 3, 8, 8))
+    assert logits.shape == (2, 3)
+
+
+PRINTED = str(Genotype(CELL, CONCAT, CELL, CONCAT))
+OTHER = str(Genotype(CELL, (2, 3), CELL, CONCAT))
+NESTED = f"""
+# Genotype(normal=[('none', 0)]) was worse
+DARTS_V2 = Genotype(
+    # ours (it's the second order
+    normal={[list(CELL[i : i + 2]) for i in range(0, 8, 2)]},
+    normal_concat=[2, 3, 4, 5],
+    reduce={[list(CELL[i : i + 2]) for i in range(0, 8, 2)]},  # halves )
+    reduce_concat=(2, 3, 4, 5),
+)
+"""
+LOG = f"""03/26 11:01:11 AM epoch 49 lr 1.015e-03
+03/26 11:01:12 AM genotype = {PRINTED}
+03/26 11:01:13 AM tensor([[0.1, 0.2]], device='cuda:0')
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"DARTS = {PRINTED}",
+        f"best: Genotype = genotypes.{PRINTED}  # from the log\n",
+        NESTED,
+        LOG,
+        LOG + NESTED,
+        f"from collections import namedtuple\nGenotype = namedtuple('Genotype', 'normal reduce')\n\nA = {PRINTED}\n",
+        f"class Genotype(NamedTuple):\n    normal: list\n\nA = {PRINTED}\n",
+        PRINTED.replace("range(2, 6)", "tuple(range(2, 6))"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_genotypes_are_read_from_the_files_that_people_have(text, encoding, tmp_path):
+    (tmp_path / "genotypes.py").write_text(text, encoding=encoding)
+    assert Genotype.load(tmp_path / "genotypes.py") == Genotype.parse(PRINTED)
+    assert Genotype.parse(text) == Genotype.parse(PRINTED)
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path):
+    genotype = Genotype.parse(PRINTED)
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "genotype.json").write_text(genotype.to_json(), encoding=encoding)
+        assert Genotype.load(tmp_path / "genotype.json") == genotype
+    assert Genotype.from_json("\ufeff" + genotype.to_json()) == genotype
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"A = {PRINTED}\nB = {OTHER}\n", r"expected one, got 2 that are not the same \(A in line 1, B in line 2\)"),
+        (f"{PRINTED}\n{PRINTED[:60]}\n", "the one in line 2 does not end"),
+        (
+            f"{OTHER}\n" * 4 + PRINTED,
+            r"got 5 that are not the same \(line 1, line 2, \.\.\., line 5\); leave only the one",
+        ),
+        (f"A = {PRINTED}\nB = Genotype(normal=[])", "got 2 that are not the same"),
+        (f"# {PRINTED}", "stands in a comment"),
+        (f"{PRINTED} @lr=0.1", "what stands behind it in its line is not read: '@lr=0.1'"),
+        (f"log\n{PRINTED[:-9]}", "the one in line 2 does not end"),
+        (PRINTED.replace("reduce_concat", "normal_concat"), "normal_concat is given twice"),
+        (PRINTED.replace("normal=", "").replace("reduce=", "normal="), "normal is given twice"),
+        (PRINTED.replace(")], normal", ")], **x, normal"), "unknown field '\\*\\*'"),
+        ("DARTS = namedtuple('Genotype', 'normal')", r"expected Genotype\(normal"),
+        (" \n", "is empty"),
+    ],
+)
+def test_a_text_without_one_clear_genotype_is_refused(text, message):
+    with pytest.raises(GenotypeError, match=message) as caught:
+        Genotype.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty: expected a genotype"), (b"\xef\xbb\xbf", "is empty"), (b"\xff\xfe\x00", "not a text file"),
+     (b"\x80abc", "not a text file: expected a genotype")],
+)  # fmt: skip
+def test_a_file_that_is_no_text_is_refused(content, message, tmp_path):
+    (tmp_path / "genotype.json").write_bytes(content)
+    with pytest.raises(GenotypeError, match=rf"genotype\.json {message}|genotype\.json is {message}"):
+        Genotype.load(tmp_path / "genotype.json")
 
 
 def one_hot(rows: list[tuple[int, float]], columns: int) -> torch.Tensor:

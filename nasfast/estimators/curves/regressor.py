@@ -113,6 +113,7 @@ class _Model:
         x, y = self.scaler.transform(inputs), (gains - self.centre) / self.unit
         self.errors = np.zeros(0)
         self.model: Any
+        seed %= 2**32  # scikit-learn takes no larger ones
         if kind == "svr":
             folds = KFold(_FOLDS, shuffle=True, random_state=seed)
             search = GridSearchCV(NuSVR(), _GRID, cv=folds, scoring="neg_mean_absolute_error").fit(x, y)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nasfast.errors import ConfigError
+from nasfast.utils.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def check_proxies(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in PROXIES:
-            raise ConfigError(f"unknown zero-cost proxy {name!r}: expected one of {', '.join(PROXIES)}")
+            hint = did_you_mean(name, PROXIES)
+            raise ConfigError(f"unknown zero-cost proxy {name!r}: expected one of {', '.join(PROXIES)}{hint}")
     if not names:
         raise ConfigError(f"expected at least one zero-cost proxy of {', '.join(PROXIES)}, got none")
     return tuple(dict.fromkeys(names))

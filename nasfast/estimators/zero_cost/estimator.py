@@ -125,7 +125,7 @@ class ZeroCostEstimator:
         return Estimate(metrics[self.proxies[0]], kept, uncertainty, cost)
 
     def _draw(self, graph: Any, names: Sequence[str], draw: int) -> dict[str, float]:
-        with fork_random(self.images, self.seed * 1_000_003 + draw):
+        with fork_random(self.images, (self.seed * 1_000_003 + draw) % 2**63):
             network = GraphNetwork(graph).to(self.images.device)
             return score_network(network, self.images, self.labels, names)
 

@@ -16,6 +16,7 @@ from nasfast.search.workers import Running
 from nasfast.spaces.hyperparameters import shorten
 from nasfast.utils.clock import clock
 from nasfast.utils.numbers import metric_text, number_text
+from nasfast.utils.shown import shown
 
 _MOST_FRONT, _MOST_RUNNING, _MOST_ARCH = 5, 16, 64
 
@@ -53,13 +54,12 @@ def _front(search: BlackBoxSearch) -> Table | None:
     if not front:
         return None
     names = [objective.metric for objective in search.problem.objectives]
-    shown = front[:_MOST_FRONT] if len(names) > 1 else front[:1]
-    rest = f", {len(front)} in all" if len(front) > len(shown) else ""
+    listed = front[:_MOST_FRONT] if len(names) > 1 else front[:1]
+    rest = f", {len(front)} in all" if len(front) > len(listed) else ""
     table = _table(("front" + rest if len(names) > 1 else "best"), *names)
-    for trial in shown:
-        table.add_row(
-            shorten(search.problem.space.decode(trial.row), _MOST_ARCH), *(_number(trial, name) for name in names)
-        )
+    for trial in listed:
+        arch = shorten(search.problem.space.decode(trial.row), _MOST_ARCH)
+        _add(table, arch, *(_number(trial, name) for name in names))
     return table
 
 
@@ -72,7 +72,7 @@ def _rungs(search: BlackBoxSearch) -> Table | None:
     table = _table("rung", "architectures", "best " + metric)
     for rung in rungs:
         best = "–" if rung.best is None else _number(rung.best, metric)
-        table.add_row(rung.name, str(len(rung.rows)), best)
+        _add(table, rung.name, str(len(rung.rows)), best)
     return table
 
 
@@ -86,18 +86,23 @@ def _running(decode: Callable[[Any], str], running: Sequence[Running]) -> Table 
         what = decode(job.rows[0]) if len(job.rows) == 1 else f"{len(job.rows)} architectures"
         done = f"{100 * beat.done // beat.total} %" if beat.total else "–"
         epochs = "–" if job.fidelity is None else str(job.fidelity)
-        table.add_row(shorten(what, _MOST_ARCH), epochs, str(job.attempt), done, beat.note, clock(now - one.started))
+        _add(table, shorten(what, _MOST_ARCH), epochs, str(job.attempt), done, beat.note, clock(now - one.started))
     if len(running) > _MOST_RUNNING:
-        table.add_row(f"and {len(running) - _MOST_RUNNING} more", *[""] * 5)
+        _add(table, f"and {len(running) - _MOST_RUNNING} more", *[""] * 5)
     return table
 
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first, no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(Text(shown(first)), no_wrap=True, overflow="ellipsis", ratio=1)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(shown(name)), justify="right", no_wrap=True)
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """A row of texts as they are: Rich would take what stands in brackets in an architecture for its markup."""
+    table.add_row(*(Text(shown(cell)) for cell in cells))
 
 
 def _number(trial: Trial, name: str) -> str:

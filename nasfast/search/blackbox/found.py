@@ -33,4 +33,5 @@ def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
 
 def logged_trials(run: RunFolder) -> list[Trial]:
     """The trials in a run's log."""
-    return [Trial.of(row) for row in run.metrics.rows() if row.get("kind") == "trial"]
+    with run.metrics.expected_rows():
+        return [Trial.of(row) for row in run.metrics.rows() if row.get("kind") == "trial"]

@@ -38,7 +38,7 @@ from nasfast.spaces.joint import JointSpace
 from nasfast.strategies.base import Strategy
 from nasfast.strategies.blackbox.multi_fidelity import ASHA, MultiFidelity, SuccessiveHalving
 from nasfast.strategies.registry import make_strategy
-from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.progress import Progress
 
 _KIND = "blackbox"
@@ -77,6 +77,8 @@ def run_blackbox(
         if isinstance(space, JointSpace) and estimator is None and not config.tune:
             config = replace(config, tune=space.options())
     config = with_workers(config)
+    if not config.on_ray:  # on a cluster they are those of its machines
+        check_threads(config.threads)
     use_threads(config.threads)
     config = replace(
         pin_settings(config),

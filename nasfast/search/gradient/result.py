@@ -18,6 +18,7 @@ from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.files import atomic_write
 from nasfast.utils.numbers import metric_text
 from nasfast.utils.progress import Progress
+from nasfast.utils.texts import read_json
 
 FORMAT_NAME = "nasfast.derived"
 _LABELS = ("derived", "derived, no cap", "random")
@@ -114,11 +115,11 @@ def read_result(run: RunFolder, space: Space) -> SpaceResult:
     """
     path = run.architectures_path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, f"architectures of {space.name}", RunError)
         entries = content["architectures"]
         rows = {label: tuple(space.check(entry["row"])[0].tolist()) for label, entry in entries.items()}
         metrics = {label: dict(entry["metrics"]) for label, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SpaceError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SpaceError) as error:
         raise RunError(f"{path} cannot be read as architectures of {space.name}: {error}") from error
     if "derived" not in rows:
         raise RunError(f"{path} holds no derived architecture")

@@ -28,7 +28,7 @@ from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.training.config import RetrainResult
 from nasfast.training.genotype_trainer import check_retraining, retrain
-from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.progress import Progress
 
 SEED_RANDOM = 4
@@ -81,6 +81,7 @@ def run_gradient(
     progress = progress or Progress(quiet=True)
     RunFolder.check_free(out)
     check_device(config.device)
+    check_threads(config.threads)
     use_threads(config.threads)
     config = pin_settings(config)
     if config.table:
@@ -174,13 +175,14 @@ def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) 
     derived_path = run.genotype_path if space is None else run.architectures_path
     if not derived_path.is_file():
         return None
-    rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
-    if config.retrain and not config.table and not {"derived", "random"} <= set(rows):
-        return None
-    names = RetrainResult.__dataclass_fields__
-    results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
-    epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
-    stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
+    with run.metrics.expected_rows():
+        rows = {row["label"]: row for row in run.metrics.rows() if row.get("kind") == "result"}
+        if config.retrain and not config.table and not {"derived", "random"} <= set(rows):
+            return None
+        names = RetrainResult.__dataclass_fields__
+        results = {label: RetrainResult(**{name: row[name] for name in names}) for label, row in rows.items()}
+        epochs = sum(row.get("kind") == "epoch" for row in run.metrics.rows())
+        stopped = next((row["reason"] for row in run.metrics.rows() if row.get("action") == "stop"), None)
     result = GradientResult(path=run.path, epochs=epochs, stopped=stopped, results=results, was_finished=True)
     if space is not None:
         return replace(result, found=read_result(run, space))

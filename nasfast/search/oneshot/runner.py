@@ -35,7 +35,7 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.training.distributed import RankLost, Ranks, open_ranks, rank_device
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.checkpointed_loop import CheckpointedLoop
-from nasfast.utils.device import check_device, use_threads
+from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.numbers import percent_text
 from nasfast.utils.progress import Progress
 
@@ -80,6 +80,8 @@ def run_oneshot(
     config = with_workers(config)
     if config.workers:
         check_picklable(space, None)
+    if not config.on_ray:  # on a cluster they are those of its machines
+        check_threads(config.threads)
     use_threads(config.threads)
     config = replace(pin_settings(config), latency=absolute_path(config.latency, ("",)))
     return _run(config, Path(out), progress or Progress(quiet=True), space, new=True)

@@ -14,6 +14,7 @@ from nasfast.predictors.encoding import Encoder
 from nasfast.predictors.registry import make_predictor
 from nasfast.spaces.base import Rows
 from nasfast.strategies.base import State, Strategy, Values, check_at_least
+from nasfast.utils.suggest import must_be_one_of
 
 _RANDOM_SHARE = 0.2
 """Of the candidates: drawn from the whole space, so that no good region stays out of reach of mutations."""
@@ -62,7 +63,7 @@ class Bayesian(Strategy):
             ("acquisition", self.acquisition, ("its", "ei")),
         ):
             if value not in known:
-                raise ConfigError(f"bayesian: {name} must be one of {', '.join(known)}, got {value!r}")
+                raise ConfigError(f"bayesian: {name} {must_be_one_of(value, known)}")
 
     def start(self) -> None:
         self.encoder = Encoder(self.space, self.encoding)

@@ -14,6 +14,7 @@ from nasfast.errors import ConfigError
 from nasfast.spaces.base import Rows
 from nasfast.strategies.base import State, Strategy, Values, check_at_least
 from nasfast.strategies.blackbox.policies import CategoricalPolicy, LSTMPolicy, Policy, pack_optimizer, unpack_optimizer
+from nasfast.utils.suggest import must_be_one_of
 
 
 @dataclass
@@ -43,7 +44,7 @@ class PolicyGradient(Strategy):
 
     def __post_init__(self) -> None:
         if self.policy not in ("categorical", "lstm"):
-            raise ConfigError(f"policy must be categorical or lstm, got {self.policy!r}")
+            raise ConfigError(f"policy {must_be_one_of(self.policy, ('categorical', 'lstm'))}")
         check_at_least(
             type(self).__name__.lower(), batch=(self.batch, 1), hidden=(self.hidden, 1), entropy=(self.entropy, 0)
         )

@@ -62,6 +62,28 @@ def test_board_shows_the_best_what_runs_and_what_is_spent():
     assert note(search, "1:05 of 30:00") == f"best {search.best().score:.0f}, 1 failed, 1:05 of 30:00"
 
 
+class Bracketed(NASBench201):
+    """A space whose architectures read like Rich's markup, with an escape of the terminal."""
+
+    def decode(self, row):
+        return f"[bold]{super().decode(row)[:20]}[/] [red]\\[x] \x1b[2J"
+
+
+def test_board_shows_brackets_of_an_architecture_and_no_control_characters():
+    space = Bracketed()
+    strategy = make_strategy("random", None)
+    search = BlackBoxSearch(Problem(space, MadeUp()), strategy.init(space, 0), 5)
+    while not search.done():
+        search.step()
+    running = [Running(Job(((1,) * 6,), 27), "worker", time.time(), Heartbeat(1, 2, "train [0.1]"))]
+    text = text_of(search, running, "[1]", width=200)
+    for row in (search.best().row, (1,) * 6):
+        assert space.decode(row).replace("\x1b", "\\x1b") in text
+    assert "train [0.1]" in text
+    assert "budget [1]" in text
+    assert "\x1b" not in text
+
+
 def test_board_shows_rungs_and_the_front():
     rungs = text_of(search_of("asha", 60))
     for epochs in ("1 epoch", "3 epochs", "9 epochs"):

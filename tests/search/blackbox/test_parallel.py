@@ -418,11 +418,11 @@ def test_an_estimator_that_answers_from_memory_is_refused_before_anything_is_wri
 
 def test_zero_cost_scores_do_not_depend_on_the_workers(tmp_path):
     settings = {"estimator": "zero-cost", "space_set": ["channels=4", "cells=1"], "evaluations": 30, "ask": 6}
-    for workers in ("1", "3"):
-        run_blackbox(BlackBoxConfig.of(settings | {"workers": workers, "threads": 3}), tmp_path / workers)
-    for one, three in zip(logged(tmp_path / "1"), logged(tmp_path / "3"), strict=True):
-        assert one["arch"] == three["arch"]
-        assert one["metrics"]["score"] == pytest.approx(three["metrics"]["score"], rel=1e-4)  # other threads round so
+    for workers in ("1", "2"):
+        run_blackbox(BlackBoxConfig.of(settings | {"workers": workers, "threads": 2}), tmp_path / workers)
+    for one, two in zip(logged(tmp_path / "1"), logged(tmp_path / "2"), strict=True):
+        assert one["arch"] == two["arch"]
+        assert one["metrics"]["score"] == pytest.approx(two["metrics"]["score"], rel=1e-4)  # other threads round so
 
 
 def test_what_cannot_be_sent_to_a_worker_is_refused_before_anything_is_written(tmp_path):
