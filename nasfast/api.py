@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from nasfast.compare.kind import COMPARISON
+from nasfast.config.base import option_name
 from nasfast.errors import ConfigError, NasfastError
 from nasfast.search.kinds import SEARCHES, Kind, kind_of, load
 from nasfast.search.routing import kind_for_own, route_settings
@@ -158,18 +159,19 @@ def _reported(result: Any) -> Any:
 def resume_run(
     run: PathLike,
     *,
-    budget: str | None = None,
     progress: Progress | None = None,
     space: Space | None = None,
     estimator: Estimator | None = None,
+    **changed: Any,
 ) -> RunResult | None:
     """Go on with a run that was stopped, of any kind; it ends with the bits of one that was never stopped.
 
     Args:
         run: The run folder.
-        budget: Of a black-box search: in place of the one it began with; what was spent counts.
         progress: As for :func:`run_search`.
         space, estimator: Of your own, where the run began with some: they have to be given again.
+        changed: Settings in place of those it began with. Of a search by gradients, those of the retraining
+            (``retrain_epochs`` ...) until it begins; of a black-box search its ``budget``, where what was spent counts.
 
     Returns:
         As :func:`run_search`; ``was_finished`` is True where nothing was left to do.
@@ -182,10 +184,13 @@ def resume_run(
 
     folder = RunFolder.open(run, lock=False)
     kind = kind_of(folder.read_config(), folder.config_path, KINDS)
-    if budget is not None and not kind.takes_budget:
-        raise ConfigError(f"--budget goes with --resume of a black-box search, which {run} is not; leave it out")
+    changed = {name: value for name, value in changed.items() if value is not None}
+    extra = [option_name(name) for name in changed if name not in kind.later]
+    if extra:
+        can = f"; it can change {', '.join(map(option_name, kind.later))}" if kind.later else ""
+        raise ConfigError(f"--resume takes its settings from {run}; leave out {', '.join(extra)}{can}")
     own = {name: value for name, value in (("space", space), ("estimator", estimator)) if value is not None}
-    given = _fitting(kind, own) | ({"budget": budget} if budget is not None else {})
+    given = _fitting(kind, own) | ({"changed": changed} if changed else {})
     return _reported(load(kind.resume)(run, progress, **given))
 
 

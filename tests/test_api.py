@@ -90,9 +90,28 @@ def test_errors_name_the_argument_and_the_command_names_the_option(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_takes_a_budget_where_evaluations_are_counted(searched):
-    with pytest.raises(ConfigError, match=r"^budget goes with"):
-        nasfast.resume_run(searched.path, budget="5m")
+def test_resuming_changes_what_no_step_has_read_and_nothing_else(searched, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^resume takes its settings from .*; leave out budget, lr; it can change retr"
+    ):
+        nasfast.resume_run(searched.path, budget="5m", lr=0.1)
+    with pytest.raises(RunError, match="is finished: nothing is left that reads retrain_epochs"):
+        nasfast.resume_run(searched.path, retrain_epochs=5)
+    kept = json.loads((searched.path / "config.json").read_text())
+    assert kept["search"]["retrain_epochs"] == TINY["retrain_epochs"]
+
+
+def test_a_retraining_takes_other_settings_until_it_begins(searched, tmp_path):
+    stopped = nasfast.run_search(out=tmp_path / "run", **TINY | {"retrain": False, "retrain_batch_size": 2})
+    assert not stopped.results
+    changed = {"retrain": True, "retrain_batch_size": TINY["retrain_batch_size"]}
+    result = nasfast.resume_run(tmp_path / "run", **changed)
+    assert not result.was_finished
+    for label, found in searched.results.items():
+        assert (result.results[label].test_acc, result.results[label].test_loss) == (found.test_acc, found.test_loss)
+    assert nasfast.resume_run(tmp_path / "run").was_finished
+    with pytest.raises(ConfigError, match="retrain_batch_size"):
+        nasfast.resume_run(tmp_path / "run", retrain_batch_size=1)
 
 
 def test_every_kind_of_run_has_a_page_and_settings_of_its_own():

@@ -92,6 +92,11 @@ def find_images(root: Path) -> Layout:
                 f"{shown(halves['test'][0])} looks like a test set, but {shown(root)} holds no folder named train "
                 "beside it"
             )
+        if folders and all(name.lower() in _TRAIN + _TEST for name in folders):
+            raise DataError(
+                f"{shown(root)} holds {' and '.join(folders)} without class folders in them; expected one folder "
+                "of images per class in each"
+            )
         train, classes = _scan(root, left)
         return Layout(classes, train, None, left.notes())
     train, classes = _scan(_only(halves["train"]), left)
@@ -120,11 +125,9 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _named(folders: Mapping[str, Path], names: tuple[str, ...]) -> list[Path]:
-    """Folders of these names in any case, in the order of the names."""
-    return sorted(
-        (path for name, path in folders.items() if name.lower() in names),
-        key=lambda path: names.index(path.name.lower()),
-    )
+    """Folders of these names in any case, in the order of the names; one without folders in it may be a class."""
+    found = [path for name, path in folders.items() if name.lower() in names and _subfolders(path)]
+    return sorted(found, key=lambda path: names.index(path.name.lower()))
 
 
 def _only(folders: list[Path]) -> Path:

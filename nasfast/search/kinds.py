@@ -25,7 +25,7 @@ class Kind:
         start: ``module:function`` that begins a run: ``(settings, out, progress, **own)``.
         resume: ``module:function`` that goes on with one: ``(out, progress, **own)``.
         own: Objects of the caller's that both take: a space, an estimator.
-        takes_budget: ``resume`` takes another budget.
+        later: Settings of which ``resume`` takes others, as ``changed``: no step of the search has read them yet.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Kind:
     start: str
     resume: str
     own: tuple[str, ...] = ()
-    takes_budget: bool = False
+    later: tuple[str, ...] = ()
 
     def make_settings(self, values: Mapping[str, Any]) -> Any:
         """Settings from values by name.
@@ -53,6 +53,7 @@ SEARCHES = (
         "nasfast.search.gradient.runner:run_gradient",
         "nasfast.search.gradient.runner:resume_gradient",
         own=("space",),
+        later=("retrain", "retrain_epochs", "retrain_batch_size", "retrain_channels", "retrain_layers"),
     ),
     Kind(
         "blackbox",
@@ -61,7 +62,7 @@ SEARCHES = (
         "nasfast.search.blackbox.runner:run_blackbox",
         "nasfast.search.blackbox.runner:resume_blackbox",
         own=("space", "estimator"),
-        takes_budget=True,
+        later=("budget",),
     ),
     Kind(
         "oneshot",

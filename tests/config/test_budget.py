@@ -147,7 +147,7 @@ def test_a_search_by_gradients_stops_where_its_budget_is_spent(tmp_path):
     assert "there is nothing to resume" in again.output
     other = RUNNER.invoke(app, ["search", "--resume", str(run), "--budget", "1h", "--quiet"])
     assert other.exit_code == 1
-    assert "--budget goes with --resume of a black-box search" in other.output
+    assert "leave out --budget; it can change --retrain, --retrain-epochs" in other.output
 
 
 def test_a_shared_network_has_its_share_of_a_budget(tmp_path):

@@ -213,6 +213,11 @@ def test_the_test_set_is_read_where_there_is_one_for_validation_too(tmp_path):
     assert data.notes == ["train, test are read; left out beside them: extra, val"]
 
 
+def test_classes_may_be_called_as_halves_are(tmp_path):
+    write_images(tmp_path, classes=["running", "training", "test"])
+    assert load_data(str(tmp_path)).class_names == ["running", "test", "training"]
+
+
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
@@ -221,7 +226,8 @@ def test_the_test_set_is_read_where_there_is_one_for_validation_too(tmp_path):
         (["train/images", "train/labels"], "train holds images and labels"),
         (["train/cat", "train/dog", "Train/cat"], "holds both Train and train; expected one of them"),
         (["test/cat", "test/dog"], "looks like a test set, but .* holds no folder named train beside it"),
-        (["train", "test"], "train holds images but no class folder; expected one folder of images per class"),
+        (["train", "test"], "holds test and train without class folders in them; expected one folder of images per"),
+        (["train"], "holds train without class folders in them"),
     ],
 )
 def test_folders_that_look_alike_are_refused(tmp_path, folders, message):

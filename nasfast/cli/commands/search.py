@@ -52,7 +52,6 @@ def search(
     """
     from nasfast import api
     from nasfast.cli.plugin import load_plugins
-    from nasfast.config.base import option_name
     from nasfast.utils.progress import Progress
 
     # A polite kill (a batch system's, say) saves the state as Ctrl-C does.
@@ -61,13 +60,11 @@ def search(
     settings = {name: value for name, value in given.items() if value not in (None, [])}
     progress = Progress(quiet=quiet)
     if resume is not None:
-        budget = settings.pop("budget", None)
-        extra = [option_name(name) for name in settings]
-        extra += [name for name, value in (("--out", out), ("--config", config)) if value is not None]
+        extra = [name for name, value in (("--out", out), ("--config", config)) if value is not None]
         if extra:
             raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
         go_on = inspect.unwrap(api.resume_run)
-        _run(resume, lambda: go_on(resume, budget=budget, progress=progress))
+        _run(resume, lambda: go_on(resume, progress=progress, **settings))
         return
     kind, chosen, own = api.plan_run(settings, config, {})
     if measure_speed and kind.name != "gradient":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -119,12 +119,12 @@ def resume_blackbox(
     progress: Progress | None = None,
     space: Space | None = None,
     estimator: Estimator | None = None,
-    budget: str | None = None,
+    changed: Mapping[str, Any] | None = None,
 ) -> BlackBoxResult:
     """Go on with a run. A space or an estimator of your own has to be given again.
 
     Args:
-        budget: In place of that which the run began with; what was spent counts.
+        changed: Another ``budget`` in place of that which the run began with; what was spent counts.
 
     Raises:
         RunError: No run is there, it is in use, or its checkpoint cannot be read.
@@ -134,15 +134,13 @@ def resume_blackbox(
         stored = run.read_config().get("blackbox")
         if not isinstance(stored, dict):
             raise RunError(f"{run.config_path} holds no settings of a search of a space")
-        config = BlackBoxConfig.of(stored)
-        if budget is not None:
-            config = replace(config, budget=budget)
+        config = replace(BlackBoxConfig.of(stored), **(changed or {}))
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space}, got the space {space.name}")
         use_threads(config.threads)
         progress = progress or Progress(quiet=True)
         plan = _plan(config, space, estimator, run.candidates_path, progress)
-        if budget is not None:
+        if changed:
             run.write_config(run.read_config() | {"blackbox": config.to_dict()})
         with open_search(run, plan) as session:
             if run.checkpoint_path.exists() or run.metrics.position > 0:

@@ -8,6 +8,7 @@ bits of a run that was never stopped (on the same machine, with the same number 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,9 +105,15 @@ def run_gradient(
 
 
 def resume_gradient(
-    out: str | os.PathLike[str], progress: Progress | None = None, space: Space | None = None
+    out: str | os.PathLike[str],
+    progress: Progress | None = None,
+    space: Space | None = None,
+    changed: Mapping[str, Any] | None = None,
 ) -> GradientResult:
     """Go on with a run, whatever stage it was stopped in. A space of your own has to be given again.
+
+    Args:
+        changed: Settings of the retraining in place of those that the run began with.
 
     Raises:
         RunError: No run is there, it is in use, or its checkpoint cannot be read.
@@ -117,19 +124,26 @@ def resume_gradient(
         stored = run.read_config().get("search")
         if not isinstance(stored, dict):
             raise RunError(f"{run.config_path} holds no search settings")
-        config = SearchConfig.of(stored)
+        config = SearchConfig.of(stored | dict(changed or {}))
         if space is not None and space.name != config.space:
             raise SpaceError(f"run {run.path} searches {config.space or 'cells'}, got the space {space.name}")
         space = space or config.searched_space()
         done = _finished_result(run, config, space)
         if done is not None:
+            if changed:
+                raise RunError(f"run {run.path} is finished: nothing is left that reads {', '.join(changed)}")
             return done
         check_device(config.device)
         use_threads(config.threads)
+        dataset = load_run_data(config, progress)
+        if changed:
+            if not config.of_space and config.retrain:
+                check_retraining(config.retrain_config(), dataset)
+            run.write_config(run.read_config() | {"search": config.to_dict()})
         state = None
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             state = load_checkpoint(run.checkpoint_path, KIND)
-        loop = SearchLoop(config, load_run_data(config, progress), space)
+        loop = SearchLoop(config, dataset, space)
         if state is not None:
             loop.load(run, state)
         else:  # killed before the first checkpoint, which is written before the first step

@@ -179,7 +179,7 @@ def test_missing_checkpoint_of_a_finished_training_is_named(tmp_path):
         path.unlink()
     assert resume_blackbox(run).was_finished
     with pytest.raises(CheckpointError, match=r"candidates.*retrain-.*\.pt"):
-        resume_blackbox(run, budget="4 trials")
+        resume_blackbox(run, changed={"budget": "4 trials"})
 
 
 def test_workers_extrapolate_the_same(tmp_path):
