@@ -118,7 +118,7 @@ def test_help_for_a_kind_lists_its_options_and_no_other(kind):
 @pytest.mark.parametrize(
     ("kind", "name", "default"),
     [
-        ("gradient", "epochs", "50; digits 30"),
+        ("gradient", "epochs", "50; digits 30; a folder on a CPU 30"),
         ("oneshot", "epochs", "100; digits 30"),
         ("oneshot", "lr", "0.05"),
         ("oneshot", "strategy", "spos"),

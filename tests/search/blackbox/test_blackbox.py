@@ -419,7 +419,7 @@ def test_a_search_whose_rungs_are_not_reached_says_so(tmp_path, capsys):
         assert advice is None or advice in text
 
 
-def test_budget_is_what_the_search_sees(tmp_path):
+def test_fidelity_is_what_the_search_sees(tmp_path):
     path = GOLDEN / "nasbench201_slice.npz"
     from nasfast.estimators.table import TableEstimator
     from nasfast.spaces.nasbench201 import NASBench201
@@ -427,9 +427,9 @@ def test_budget_is_what_the_search_sees(tmp_path):
     space = NASBench201()
     with np.load(path, allow_pickle=False) as file:
         rows, scores = file["ops"].astype(int), file["val_acc_cifar10_e12"]
-    problem = Problem(space, TableEstimator(path, space), budget=12)
+    problem = Problem(space, TableEstimator(path, space), fidelity=12)
     strategy = make_strategy("random").init(space, 0)
     strategy.ask = lambda count: rows[:count]
     search = BlackBoxSearch(problem, strategy, 5, 5)
     search.step()
-    assert [trial.score for trial in search.trials] == [float(score) for score in scores[:5]]
+    assert [trial.score for trial in search.trials] == [float(score) / 100 for score in scores[:5]]

@@ -76,7 +76,7 @@ def test_faults_are_recorded_retried_once_and_stop_nothing(cluster, tmp_path):
         assert text in found[what, 5].error
         assert tried[what, 5] == ["crashed", "crashed"]
     assert "Traceback" in found[RAISES, 5].error
-    assert found[ONCE, 5] == {"score": 10.0, "budget_seen": 3.0}
+    assert found[ONCE, 5] == {"score": 10.0, "fidelity_seen": 3.0}
     assert (tried[ONCE, 5], tried[FINE, 5]) == (["crashed", "finished"], ["finished"])
 
 
