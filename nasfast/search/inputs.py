@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from nasfast.config.data import DataOptions, ImageSearchConfig
 from nasfast.data import DATA_SETS, Augmentation, DataSet, load_data
 from nasfast.data.fingerprint import data_fingerprint
 from nasfast.data.image_file import Size
-from nasfast.errors import ConfigError, RunError
+from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.utils.files import atomic_write
@@ -58,6 +58,24 @@ def pin_settings(config: _Settings) -> _Settings:
         data=absolute_path(config.data),
         data_root=absolute_path(config.data_root, ()),
     )
+
+
+def limit_batches(config: _Settings, most: Mapping[str, int], images: int, progress: Progress) -> _Settings:
+    """Settings whose batches are no larger than what they are drawn from, which is said.
+
+    Args:
+        most: Images to draw from, by the name of the setting.
+        images: Of the train set.
+
+    Raises:
+        DataError: There are too few for any batch.
+    """
+    too_large: dict[str, Any] = {name: limit for name, limit in most.items() if getattr(config, name) > limit}
+    for name, limit in too_large.items():
+        if limit < 2:
+            raise DataError(f"there are {images} images to learn from; a search needs more")
+        progress.say(f"the {name.replace('_', ' ')} is {limit}: there are no more images to draw a batch from")
+    return replace(config, **too_large)
 
 
 def load_run_data(config: DataOptions, progress: Progress, size: Size | None = None) -> DataSet:

@@ -15,7 +15,7 @@ from nasfast.data.fingerprint import data_fingerprint
 from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.runs.checkpoint import CheckpointError, save_checkpoint
 from nasfast.runs.folder import RunFolder
-from nasfast.search.inputs import augmentation_of, check_space_size
+from nasfast.search.inputs import augmentation_of, check_space_size, limit_batches
 from nasfast.spaces.base import Space
 from nasfast.strategies.gradient.bilevel import BilevelSearch, BilevelStep
 from nasfast.strategies.gradient.steps import Batch
@@ -205,6 +205,13 @@ class SearchLoop:
             raise CheckpointError(f"{run.checkpoint_path} does not fit the run's config.json") from error
         if not self.done():
             run.metrics.truncate(state["metrics_position"])
+
+
+def fit_batches(config: SearchConfig, dataset: DataSet, progress: Progress) -> SearchConfig:
+    """Settings whose batches, of the search and of the retraining, are no larger than what they are drawn from."""
+    images = len(dataset.train_labels)
+    halves = split_indices(images, config.train_portion, config.seed)
+    return limit_batches(config, {"batch_size": min(map(len, halves)), "retrain_batch_size": images}, images, progress)
 
 
 def _check_size(config: SearchConfig, dataset: DataSet) -> None:

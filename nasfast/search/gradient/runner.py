@@ -15,12 +15,11 @@ from typing import Any
 import torch
 
 from nasfast.config.gradient import SearchConfig
-from nasfast.data import DataSet, split_indices
-from nasfast.errors import ConfigError, DataError, RunError, SpaceError
+from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
-from nasfast.search.gradient.loop import KIND, SearchLoop
+from nasfast.search.gradient.loop import KIND, SearchLoop, fit_batches
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
 from nasfast.search.inputs import absolute_path, keep_data_record, load_run_data, pin_settings
 from nasfast.search.result import RunResult, retraining_table
@@ -92,7 +91,7 @@ def run_gradient(
             raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
         config = replace(config, space=space.name)
     dataset = load_run_data(config, progress)
-    config = _fit_batches(config, dataset, progress)
+    config = fit_batches(config, dataset, progress)
     if space is None and not config.of_space and config.retrain:
         check_retraining(config.retrain_config(), dataset)
     loop = SearchLoop(config, dataset, space or config.searched_space())
@@ -150,19 +149,6 @@ def resume_gradient(
             loop.save(run)
         keep_data_record(run, loop.fingerprint)
         return _finish(run, loop, progress)
-
-
-def _fit_batches(config: SearchConfig, dataset: DataSet, progress: Progress) -> SearchConfig:
-    """Settings whose batches are no larger than what they are drawn from."""
-    images = len(dataset.train_labels)
-    halves = split_indices(images, config.train_portion, config.seed)
-    most = {"batch_size": min(map(len, halves)), "retrain_batch_size": images}
-    too_large: dict[str, Any] = {name: limit for name, limit in most.items() if getattr(config, name) > limit}
-    for name, limit in too_large.items():
-        if limit < 2:
-            raise DataError(f"there are {images} images to learn from; a search needs more")
-        progress.say(f"the {name.replace('_', ' ')} is {limit}: there are no more images to draw a batch from")
-    return replace(config, **too_large)
 
 
 def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientResult:

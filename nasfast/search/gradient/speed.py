@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nasfast.config.gradient import SearchConfig
-from nasfast.search.gradient.loop import SearchLoop
+from nasfast.search.gradient.loop import SearchLoop, fit_batches
 from nasfast.search.inputs import load_run_data
 from nasfast.utils.device import use_threads
 from nasfast.utils.progress import Progress
@@ -48,7 +48,7 @@ def measure_steps(config: SearchConfig, progress: Progress | None = None) -> Ste
     """
     use_threads(config.threads)
     dataset = load_run_data(config, progress or Progress(quiet=True))
-    space = config.searched_space()
+    config, space = fit_batches(config, dataset, Progress(quiet=True)), config.searched_space()
     loops = [SearchLoop(replace(config, fused=fused, warmup_epochs=0), dataset, space) for fused in (True, False)]
     times: list[list[float]] = [[], []]
     for _ in range(_STEPS):

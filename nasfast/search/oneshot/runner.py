@@ -25,7 +25,7 @@ from nasfast.runs.checkpoint import CheckpointError, load_checkpoint, save_check
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder, search_path
 from nasfast.search.blackbox.search import BlackBoxSearch
-from nasfast.search.inputs import absolute_path, keep_data_record, pin_settings
+from nasfast.search.inputs import absolute_path, keep_data_record, limit_batches, pin_settings
 from nasfast.search.oneshot.children import SEARCH_KIND, load_images, open_children, search_children
 from nasfast.search.oneshot.training import SupernetTraining
 from nasfast.search.pretrained import TRAINING_KIND
@@ -115,7 +115,12 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
             progress = progress if ranks.is_first else Progress(quiet=True)
             if not new and ranks.is_first:
                 run = RunFolder.open(out)
-            training = SupernetTraining(config, space, load_images(config, space, progress), ranks)
+            images = load_images(config, space, progress)
+            if new and config.retrain:
+                count = len(images.train_labels)
+                config = limit_batches(config, {"retrain_batch_size": count}, count, progress)
+                stored = replace(stored, retrain_batch_size=config.retrain_batch_size)
+            training = SupernetTraining(config, space, images, ranks)
             if new and ranks.is_first:
                 content = {"oneshot": stored.to_dict(), "environment": describe_environment()}
                 run = RunFolder.create(out, content)
