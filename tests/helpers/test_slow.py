@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 from tests.helpers.paths import ROOT
-from tests.helpers.slow import KEPT, SLOW, _unused
+from tests.helpers.slow import SLOW, _unused
+from tests.helpers.slow_table import FIRST_CASE, LONG
 
-FILES = ("tests/kernels/test_shuffle.py", "tests/report/test_report.py")
+FILES = ("tests/kernels/test_shuffle.py", "tests/report/test_report.py", "tests/search/gradient/test_search.py")
 
 
 def collected(selection: str) -> list[str]:
@@ -22,28 +23,41 @@ def collected(selection: str) -> list[str]:
         "no:cacheprovider",
         "-m",
         selection,
-        *FILES,
     ]
     said = subprocess.run([*command, *FILES], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [line for line in said.splitlines() if "::" in line]
 
 
-def test_slow_and_not_slow_are_all_and_one_case_in_the_harness_is_kept() -> None:
+def test_slow_and_not_slow_are_all_and_nothing_needs_the_harness() -> None:
     slow, others = collected("slow"), collected("not slow")
     assert not set(slow) & set(others)
-    harness = [name for name in others if "simt" in name]
-    assert harness == [name for name in KEPT if name.startswith(FILES[0])]
+    assert not [name for name in others if "simt" in name]
     assert len([name for name in slow if "simt" in name]) > 10
     browser = [name for name in others if "in_a_browser" in name]
-    assert len(browser) == 3
+    assert browser
     assert all("full" in name and name.endswith("light]") for name in browser)
     assert [name for name in others if name.startswith(FILES[0]) and "cpu" in name]
 
 
+def test_of_some_tests_the_first_case_is_kept_and_of_long_ones_none() -> None:
+    slow, others = collected("slow"), collected("not slow")
+    for test in FIRST_CASE[FILES[2]]:
+        begins = f"{FILES[2]}::{test}["
+        assert len([name for name in others if name.startswith(begins)]) == 1
+        assert [name for name in slow if name.startswith(begins)]
+    for test in LONG[FILES[2]]:
+        begins = f"{FILES[2]}::{test}"
+        assert not [name for name in others if name.startswith(begins)]
+        assert [name for name in slow if name.startswith(begins)]
+
+
 def test_an_entry_that_fits_no_test_is_found() -> None:
-    file = "tests/e2e/test_resume.py"
-    assert _unused([f"{file}::test_killed_run_resumes_with_the_same_bits[3]"]) == []
-    assert _unused([f"{file}::test_renamed[3]"]) == [f"{file}::{SLOW[file][0]}"]
-    kept = KEPT[0]
-    assert _unused([kept]) == []
-    assert _unused([kept.replace("simt", "other")]) == [kept]
+    file = "tests/report/test_report.py"
+    tests = [*LONG.get(file, ()), *FIRST_CASE.get(file, ())]
+    nodes = [f"{file}::browser[{case}" for case in ("empty-a]", "full-1-dark]")] + [f"{file}::{t}[a]" for t in tests]
+    assert _unused(nodes) == []
+    assert _unused(nodes[1:]) == [f"{file}::{SLOW[file][0]}"]
+    file = FILES[2]
+    nodes = [f"{file}::{test}[a]" for test in (*LONG[file], *FIRST_CASE[file])]
+    assert _unused(nodes) == []
+    assert _unused(nodes[1:]) == [f"{file}::{LONG[file][0]}"]

@@ -52,6 +52,7 @@ def search(
     """
     from nasfast import api
     from nasfast.cli.plugin import load_plugins
+    from nasfast.config.base import option_name
     from nasfast.utils.progress import Progress
 
     # A polite kill (a batch system's, say) saves the state as Ctrl-C does.
@@ -60,7 +61,9 @@ def search(
     settings = {name: value for name, value in given.items() if value not in (None, [])}
     progress = Progress(quiet=quiet)
     if resume is not None:
-        extra = [name for name, value in (("--out", out), ("--config", config)) if value is not None]
+        later = {name for kind in api.KINDS for name in kind.later}
+        extra = [option_name(name) for name in settings if name not in later]
+        extra += [name for name, value in (("--out", out), ("--config", config)) if value is not None]
         if extra:
             raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
         go_on = inspect.unwrap(api.resume_run)

@@ -185,8 +185,8 @@ def test_run_in_place_of_another(tmp_path):
 
 
 def test_bad_settings_write_nothing(tmp_path):
-    with pytest.raises(DataError, match="batch size 720 is larger than the train half, which holds 719 images"):
-        run_gradient(tiny_config(batch_size=720), tmp_path / "run")
+    with pytest.raises(DataError, match="--image-size goes with an image folder"):
+        run_gradient(tiny_config(image_size=16), tmp_path / "run")
     with pytest.raises(ConfigError, match="cuda"):
         run_gradient(tiny_config(device="cuda:99"), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
