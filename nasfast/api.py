@@ -292,6 +292,7 @@ def predict_images(
         RunError: The run has no such network.
         DataError: An image cannot be read, or there is none.
     """
+    from nasfast.data.image_file import left_out
     from nasfast.retrain.from_run import read_stored_search
     from nasfast.training.model_file import load_model
     from nasfast.training.predict import find_files, predict_files
@@ -304,8 +305,7 @@ def predict_images(
     progress = progress or Progress(quiet=True)
     found = predict_files(model, files, device=device, skip_bad=skip_bad, progress=progress)
     if found.skipped:
-        count = len(found.skipped)
-        progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {found.skipped[0]} is the first")
+        progress.say(left_out(found.skipped))
     return found
 
 

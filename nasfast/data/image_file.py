@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
         raise DataError(
             f"cannot read image {shown(path)}: {shown(_reason(error))}; --skip-bad leaves such images out"
         ) from error
+
+
+def left_out(paths: Sequence[str]) -> str:
+    """What is said of files that could not be read; at least one."""
+    return f"left out {len(paths)} unreadable image{'s' * (len(paths) > 1)}, {shown(paths[0])} is the first"
 
 
 def _as_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:

@@ -14,7 +14,7 @@ import torch
 from nasfast.config.data import DataOptions, ImageSearchConfig
 from nasfast.data import DATA_SETS, Augmentation, DataSet, load_data
 from nasfast.data.fingerprint import data_fingerprint
-from nasfast.data.image_file import Size
+from nasfast.data.image_file import Size, left_out
 from nasfast.errors import ConfigError, DataError, RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
@@ -94,8 +94,7 @@ def load_run_data(config: DataOptions, progress: Progress, size: Size | None = N
     for note in dataset.notes:
         progress.say(note)
     if dataset.skipped:
-        count = len(dataset.skipped)
-        progress.say(f"left out {count} unreadable image{'s' * (count > 1)}, {shown(dataset.skipped[0])} is the first")
+        progress.say(left_out(dataset.skipped))
     if dataset.repeated:
         progress.say(
             f"{dataset.repeated} of {len(dataset.test_labels)} test images are train images too, byte for byte: "
