@@ -8,6 +8,7 @@
 #include <torch/library.h>
 
 #include "../aten/check.h"
+#include "../aten/find_op.h"
 #include "contract.h"
 
 namespace nasfast::mixed_op {
@@ -22,21 +23,19 @@ Tensor transpose_channels(const Tensor& x, int64_t rows) {
   return nhwc.transpose(3, 4).contiguous().view({N, H, W, C}).permute({0, 3, 1, 2});
 }
 
-Tensor forward_cpu(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+Tensor shuffle_forward_cpu(const Tensor& mixed, const Tensor& passed, int64_t groups) {
   check_shuffle(mixed, passed, groups);
   return transpose_channels(at::cat({channels_last(mixed), channels_last(passed)}, 1), groups);
 }
 
-std::tuple<Tensor, Tensor> backward_cpu(const Tensor& grad, int64_t mixed_channels, int64_t groups) {
+std::tuple<Tensor, Tensor> shuffle_backward_cpu(const Tensor& grad, int64_t mixed_channels, int64_t groups) {
   const Tensor whole = transpose_channels(grad, grad.size(1) / groups);
   return {channels_last(whole.narrow(1, 0, mixed_channels)),
           channels_last(whole.narrow(1, mixed_channels, whole.size(1) - mixed_channels))};
 }
 
-const auto& forward_op() {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("nasfast::shuffle_channels", "")
-                             .typed<Tensor(const Tensor&, const Tensor&, int64_t)>();
+const auto& shuffle_op() {
+  static const auto op = find_op<Tensor(const Tensor&, const Tensor&, int64_t)>("nasfast::shuffle_channels");
   return op;
 }
 
@@ -49,20 +48,19 @@ class ShuffleFunction : public torch::autograd::Function<ShuffleFunction> {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->saved_data["mixed"] = mixed.size(1);
     ctx->saved_data["groups"] = groups;
-    return forward_op().call(mixed, passed, groups);
+    return shuffle_op().call(mixed, passed, groups);
   }
 
   static List backward(Ctx* ctx, List grads) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "shuffle_channels: ", kNoSecondDerivative);
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("nasfast::_shuffle_channels_backward", "")
-                               .typed<std::tuple<Tensor, Tensor>(const Tensor&, int64_t, int64_t)>();
+    static const auto op =
+        find_op<std::tuple<Tensor, Tensor>(const Tensor&, int64_t, int64_t)>("nasfast::_shuffle_channels_backward");
     auto [mixed, passed] = op.call(grads[0], ctx->saved_data["mixed"].toInt(), ctx->saved_data["groups"].toInt());
     return {mixed, passed, Tensor()};
   }
 };
 
-Tensor autograd(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+Tensor shuffle_autograd(const Tensor& mixed, const Tensor& passed, int64_t groups) {
   return ShuffleFunction::apply(mixed, passed, groups);
 }
 
@@ -74,11 +72,11 @@ TORCH_LIBRARY_FRAGMENT(nasfast, m) {
 }
 
 TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
-  m.impl("shuffle_channels", forward_cpu);
-  m.impl("_shuffle_channels_backward", backward_cpu);
+  m.impl("shuffle_channels", shuffle_forward_cpu);
+  m.impl("_shuffle_channels_backward", shuffle_backward_cpu);
 }
-TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("shuffle_channels", autograd); }
-TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("shuffle_channels", autograd); }
-TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("shuffle_channels", autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("shuffle_channels", shuffle_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("shuffle_channels", shuffle_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("shuffle_channels", shuffle_autograd); }
 
 }  // namespace nasfast::mixed_op

@@ -45,7 +45,7 @@ ShuffleArgs shuffle_args(const Tensor& like, int64_t mixed, int64_t passed, int6
   return args;
 }
 
-Tensor forward_cuda(const Tensor& mixed, const Tensor& passed, int64_t groups) {
+Tensor shuffle_forward_cuda(const Tensor& mixed, const Tensor& passed, int64_t groups) {
   check_shuffle(mixed, passed, groups);
   const DeviceCall device(mixed);
   Tensor out;
@@ -64,7 +64,7 @@ Tensor forward_cuda(const Tensor& mixed, const Tensor& passed, int64_t groups) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, int64_t mixed_channels, int64_t groups) {
+std::tuple<Tensor, Tensor> shuffle_backward_cuda(const Tensor& grad, int64_t mixed_channels, int64_t groups) {
   const DeviceCall device(grad);
   const int64_t N = grad.size(0), C = grad.size(1), H = grad.size(2), W = grad.size(3);
   const auto dtype = grad.scalar_type();
@@ -85,8 +85,8 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, int64_t mixed_chann
 }  // namespace
 
 NASFAST_DEVICE_IMPL(channel_shuffle, m) {
-  m.impl("shuffle_channels", forward_cuda);
-  m.impl("_shuffle_channels_backward", backward_cuda);
+  m.impl("shuffle_channels", shuffle_forward_cuda);
+  m.impl("_shuffle_channels_backward", shuffle_backward_cuda);
 }
 
 }  // namespace nasfast::mixed_op

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "../aten/check.h"
+#include "../aten/find_op.h"
 #include "contract.h"
 #include "mixed_op_backward_cpu.h"
 
@@ -14,8 +15,8 @@ namespace {
 
 using at::Tensor;
 using at::TensorList;
-using ForwardResult = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
-using BackwardTensors = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
+using MixedOpForward = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
+using MixedOpBackward = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
 
 Graph graph_from(at::IntArrayRef code) { return parse_graph(code.vec()); }
 
@@ -33,11 +34,12 @@ GraphCall graph_call(const Graph& graph, TensorList states, const Tensor& weight
   return {graph, std::move(nhwc), weights.to(scalar_type_of<acc_t<S>>()).contiguous(), params.vec(), eps};
 }
 
-ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList params,
-                          const std::optional<Tensor>& stats, at::IntArrayRef code, double eps, bool recompute) {
+MixedOpForward mixed_op_forward_cpu(TensorList states, const Tensor& weights, TensorList params,
+                                    const std::optional<Tensor>& stats, at::IntArrayRef code, double eps,
+                                    bool recompute) {
   const Graph graph = graph_from(code);
   check_mixed_op(graph, states, weights, params, stats, Kernels::kCpu);
-  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> ForwardResult {
+  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> MixedOpForward {
     const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
     const auto dtype = call.weights.scalar_type();
     Tensor used = stats.has_value() ? stats->to(dtype) : Tensor(), out;
@@ -54,11 +56,12 @@ ForwardResult forward_cpu(TensorList states, const Tensor& weights, TensorList p
   });
 }
 
-BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorList states, const Tensor& weights,
-                             TensorList params, const Tensor& stats, TensorList saved, at::IntArrayRef code, double eps,
-                             bool batch_stats, const c10::List<bool>& want_states, bool want_params) {
+MixedOpBackward mixed_op_backward_cpu(const Tensor& grad_out, const Tensor& out, TensorList states,
+                                      const Tensor& weights, TensorList params, const Tensor& stats, TensorList saved,
+                                      at::IntArrayRef code, double eps, bool batch_stats,
+                                      const c10::List<bool>& want_states, bool want_params) {
   const Graph graph = graph_from(code);
-  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> BackwardTensors {
+  return dispatch_storage("mixed_op", states[0].scalar_type(), [&]<class S>() -> MixedOpBackward {
     const GraphCall call = graph_call<S>(graph, states, weights, params, eps);
     std::vector<Tensor> grad_states = nothing(states.size(), states[0]);
     if (states[0].size(0) == 0) {
@@ -79,29 +82,24 @@ BackwardTensors backward_cpu(const Tensor& grad_out, const Tensor& out, TensorLi
   });
 }
 
-const auto& forward_op() {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("nasfast::_mixed_op_forward", "")
-                             .typed<ForwardResult(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
-                                                  at::IntArrayRef, double, bool)>();
+const auto& mixed_op_forward_op() {
+  static const auto op = find_op<MixedOpForward(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
+                                                at::IntArrayRef, double, bool)>("nasfast::_mixed_op_forward");
   return op;
 }
 
-const auto& backward_op() {
+const auto& mixed_op_backward_op() {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("nasfast::_mixed_op_backward", "")
-          .typed<BackwardTensors(const Tensor&, const Tensor&, TensorList, const Tensor&, TensorList, const Tensor&,
-                                 TensorList, at::IntArrayRef, double, bool, const c10::List<bool>&, bool)>();
+      find_op<MixedOpBackward(const Tensor&, const Tensor&, TensorList, const Tensor&, TensorList, const Tensor&,
+                              TensorList, at::IntArrayRef, double, bool, const c10::List<bool>&, bool)>(
+          "nasfast::_mixed_op_backward");
   return op;
 }
 
-const auto& front_op() {
+const auto& registered_mixed_op() {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("nasfast::mixed_op", "")
-          .typed<std::tuple<Tensor, Tensor>(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
-                                            at::IntArrayRef, double, bool)>();
+      find_op<std::tuple<Tensor, Tensor>(TensorList, const Tensor&, TensorList, const std::optional<Tensor>&,
+                                         at::IntArrayRef, double, bool)>("nasfast::mixed_op");
   return op;
 }
 
@@ -121,7 +119,7 @@ class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
   static List forward(Ctx* ctx, TensorList states, const Tensor& weights, TensorList params,
                       const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps, bool recompute) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [out, used, saved] = forward_op().call(states, weights, params, stats, graph, eps, recompute);
+    auto [out, used, saved] = mixed_op_forward_op().call(states, weights, params, stats, graph, eps, recompute);
     List keep(states.begin(), states.end());
     keep.push_back(weights);
     keep.insert(keep.end(), params.begin(), params.end());
@@ -149,9 +147,9 @@ class MixedOpFunction : public torch::autograd::Function<MixedOpFunction> {
     bool want_params = false;
     for (int64_t p = 0; p < P; ++p) want_params = want_params || ctx->needs_input_grad(S + 1 + p);
     auto [states, weights, params] =
-        backward_op().call(grads[0], kept[S + 1 + P], kept.slice(0, S), kept[S], kept.slice(S + 1, P), kept[S + P + 2],
-                           kept.slice(S + P + 3), ctx->saved_data["graph"].toIntVector(),
-                           ctx->saved_data["eps"].toDouble(), batch_stats, want_states, want_params);
+        mixed_op_backward_op().call(grads[0], kept[S + 1 + P], kept.slice(0, S), kept[S], kept.slice(S + 1, P),
+                                    kept[S + P + 2], kept.slice(S + P + 3), ctx->saved_data["graph"].toIntVector(),
+                                    ctx->saved_data["eps"].toDouble(), batch_stats, want_states, want_params);
     List out;
     for (int64_t s = 0; s < S; ++s) out.push_back(want_states[s] ? states[s] : Tensor());
     out.push_back(weights);
@@ -172,7 +170,7 @@ std::tuple<Tensor, Tensor> mixed_op_autograd(TensorList states, const Tensor& we
 // Below autograd, where nothing is kept for a backward.
 std::tuple<Tensor, Tensor> mixed_op_plain(TensorList states, const Tensor& weights, TensorList params,
                                           const std::optional<Tensor>& stats, at::IntArrayRef graph, double eps, bool) {
-  auto [out, used, saved] = forward_op().call(states, weights, params, stats, graph, eps, /*recompute=*/true);
+  auto [out, used, saved] = mixed_op_forward_op().call(states, weights, params, stats, graph, eps, /*recompute=*/true);
   return {out, used};
 }
 
@@ -184,7 +182,7 @@ std::tuple<Tensor, Tensor> mixed_op_autocast(TensorList states, const Tensor& we
   std::vector<Tensor> cast;
   for (const Tensor& s : states)
     cast.push_back(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), s, device));
-  return front_op().call(cast, weights, params, stats, graph, eps, recompute);
+  return registered_mixed_op().call(cast, weights, params, stats, graph, eps, recompute);
 }
 
 }  // namespace
@@ -246,8 +244,8 @@ TORCH_LIBRARY_FRAGMENT(nasfast, m) {
 }
 
 TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
-  m.impl("_mixed_op_forward", forward_cpu);
-  m.impl("_mixed_op_backward", backward_cpu);
+  m.impl("_mixed_op_forward", mixed_op_forward_cpu);
+  m.impl("_mixed_op_backward", mixed_op_backward_cpu);
   m.impl("update_running_stats_", update_running_stats);
 }
 

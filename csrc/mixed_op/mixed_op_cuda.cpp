@@ -8,8 +8,8 @@ namespace {
 
 using at::Tensor;
 using at::TensorList;
-using ForwardResult = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
-using BackwardTensors = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
+using MixedOpForward = std::tuple<Tensor, Tensor, std::vector<Tensor>>;
+using MixedOpBackward = std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>>;
 
 DeviceGraphCall graph_call(const Graph& graph, const DeviceCall& device, TensorList states, const Tensor& weights,
                            TensorList params, double eps) {
@@ -18,12 +18,13 @@ DeviceGraphCall graph_call(const Graph& graph, const DeviceCall& device, TensorL
   return {graph, device, std::move(nhwc), weights.to(at::kFloat).contiguous(), params.vec(), eps};
 }
 
-ForwardResult forward_cuda(TensorList states, const Tensor& weights, TensorList params,
-                           const std::optional<Tensor>& stats, at::IntArrayRef code, double eps, bool recompute) {
+MixedOpForward mixed_op_forward_cuda(TensorList states, const Tensor& weights, TensorList params,
+                                     const std::optional<Tensor>& stats, at::IntArrayRef code, double eps,
+                                     bool recompute) {
   const Graph graph = parse_graph(code.vec());
   check_mixed_op(graph, states, weights, params, stats, Kernels::kCuda);
   const Tensor& x = states[0];
-  return dispatch_device("mixed_op", x.scalar_type(), [&]<class S>() -> ForwardResult {
+  return dispatch_device("mixed_op", x.scalar_type(), [&]<class S>() -> MixedOpForward {
     const DeviceCall device(x);
     Tensor used = stats.has_value() ? stats->to(at::kFloat, false, true).contiguous()
                                     : device.empty({graph.norms, 2, x.size(1)}, at::kFloat);
@@ -44,7 +45,7 @@ ForwardResult forward_cuda(TensorList states, const Tensor& weights, TensorList 
   });
 }
 
-BackwardTensors empty_backward(const DeviceCall& device, TensorList states, const Tensor& weights, TensorList params,
+MixedOpBackward empty_backward(const DeviceCall& device, TensorList states, const Tensor& weights, TensorList params,
                                const c10::List<bool>& want_states, bool want_params) {
   std::vector<Tensor> grad_states, grad_params;
   for (size_t s = 0; s < states.size(); ++s)
@@ -55,12 +56,13 @@ BackwardTensors empty_backward(const DeviceCall& device, TensorList states, cons
   return {grad_states, device.zeros(weights.sizes(), weights.scalar_type()), grad_params};
 }
 
-BackwardTensors backward_cuda(const Tensor& grad_out, const Tensor& out, TensorList states, const Tensor& weights,
-                              TensorList params, const Tensor& stats, TensorList saved, at::IntArrayRef code,
-                              double eps, bool batch_stats, const c10::List<bool>& want_states, bool want_params) {
+MixedOpBackward mixed_op_backward_cuda(const Tensor& grad_out, const Tensor& out, TensorList states,
+                                       const Tensor& weights, TensorList params, const Tensor& stats, TensorList saved,
+                                       at::IntArrayRef code, double eps, bool batch_stats,
+                                       const c10::List<bool>& want_states, bool want_params) {
   const Graph graph = parse_graph(code.vec());
   const auto dtype = states[0].scalar_type();
-  return dispatch_device("mixed_op", dtype, [&]<class S>() -> BackwardTensors {
+  return dispatch_device("mixed_op", dtype, [&]<class S>() -> MixedOpBackward {
     const DeviceCall device(states[0]);
     if (states[0].size(0) == 0) return empty_backward(device, states, weights, params, want_states, want_params);
     const DeviceGraphCall call = graph_call(graph, device, states, weights, params, eps);
@@ -78,8 +80,8 @@ BackwardTensors backward_cuda(const Tensor& grad_out, const Tensor& out, TensorL
 }  // namespace
 
 NASFAST_DEVICE_IMPL(mixed_op, m) {
-  m.impl("_mixed_op_forward", forward_cuda);
-  m.impl("_mixed_op_backward", backward_cuda);
+  m.impl("_mixed_op_forward", mixed_op_forward_cuda);
+  m.impl("_mixed_op_backward", mixed_op_backward_cuda);
 }
 
 }  // namespace nasfast::mixed_op

@@ -12,6 +12,7 @@
 #include <torch/library.h>
 
 #include "../aten/check.h"
+#include "../aten/find_op.h"
 #include "contract.h"
 #include "relu_conv_bn_cpu.h"
 
@@ -20,14 +21,14 @@ namespace {
 
 using at::Tensor;
 using at::TensorList;
-using FrontResult = std::tuple<Tensor, Tensor>;
-using ForwardResult = std::tuple<Tensor, Tensor, Tensor>;
-using BackwardResult = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
+using ReluConvBnResult = std::tuple<Tensor, Tensor>;
+using ReluConvBnForward = std::tuple<Tensor, Tensor, Tensor>;
+using ReluConvBnBackward = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
 
-ForwardResult forward_cpu(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                          double eps, bool recompute) {
+ReluConvBnForward relu_conv_bn_forward_cpu(const Tensor& x, TensorList weights, TensorList affine,
+                                           const std::optional<Tensor>& stats, double eps, bool recompute) {
   check_relu_conv_bn(x, weights, affine, stats, Kernels::kCpu);
-  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ForwardResult {
+  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ReluConvBnForward {
     const auto dtype = scalar_type_of<acc_t<S>>();
     int64_t out_channels = 0;
     for (const Tensor& w : weights) out_channels += w.size(0);
@@ -43,10 +44,10 @@ ForwardResult forward_cpu(const Tensor& x, TensorList weights, TensorList affine
   });
 }
 
-BackwardResult backward_cpu(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList affine,
-                            const Tensor& stats, const Tensor& saved, double eps, bool batch_stats, bool want_x,
-                            bool want_params) {
-  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> BackwardResult {
+ReluConvBnBackward relu_conv_bn_backward_cpu(const Tensor& grad_out, const Tensor& x, TensorList weights,
+                                             TensorList affine, const Tensor& stats, const Tensor& saved, double eps,
+                                             bool batch_stats, bool want_x, bool want_params) {
+  return dispatch_storage("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ReluConvBnBackward {
     const Tensor none = at::empty({0}, x.options());
     if (x.size(0) == 0) {
       std::vector<Tensor> gw, ga;
@@ -64,15 +65,10 @@ BackwardResult backward_cpu(const Tensor& grad_out, const Tensor& x, TensorList 
   });
 }
 
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
-ForwardResult call_forward(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                           double eps, bool recompute) {
+ReluConvBnForward call_relu_conv_bn(const Tensor& x, TensorList weights, TensorList affine,
+                                    const std::optional<Tensor>& stats, double eps, bool recompute) {
   static const auto op =
-      find_op<ForwardResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
+      find_op<ReluConvBnForward(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
           "nasfast::_relu_conv_bn_forward");
   return op.call(x, weights, affine, stats, eps, recompute);
 }
@@ -85,7 +81,7 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
   static List forward(Ctx* ctx, const Tensor& x, TensorList weights, TensorList affine,
                       const std::optional<Tensor>& stats, double eps, bool recompute) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [out, used, saved] = call_forward(x, weights, affine, stats, eps, recompute);
+    auto [out, used, saved] = call_relu_conv_bn(x, weights, affine, stats, eps, recompute);
     List keep{x, used, saved};
     keep.insert(keep.end(), weights.begin(), weights.end());
     keep.insert(keep.end(), affine.begin(), affine.end());
@@ -100,8 +96,8 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
   static List backward(Ctx* ctx, List grads) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "relu_conv_bn: ", kNoSecondDerivative);
     static const auto op =
-        find_op<BackwardResult(const Tensor&, const Tensor&, TensorList, TensorList, const Tensor&, const Tensor&,
-                               double, bool, bool, bool)>("nasfast::_relu_conv_bn_backward");
+        find_op<ReluConvBnBackward(const Tensor&, const Tensor&, TensorList, TensorList, const Tensor&, const Tensor&,
+                                   double, bool, bool, bool)>("nasfast::_relu_conv_bn_backward");
     const List all = ctx->get_saved_variables();
     const TensorList params = TensorList(all).slice(3);
     const int64_t W = ctx->saved_data["weights"].toInt();
@@ -120,25 +116,25 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
   }
 };
 
-FrontResult autograd(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                     double eps, bool recompute) {
+ReluConvBnResult relu_conv_bn_autograd(const Tensor& x, TensorList weights, TensorList affine,
+                                       const std::optional<Tensor>& stats, double eps, bool recompute) {
   auto r = ReluConvBnFunction::apply(x, weights, affine, stats, eps, recompute);
   return {r[0], r[1]};
 }
 
 // Below autograd, where nothing is kept for a backward.
-FrontResult plain(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                  double eps, bool) {
-  auto [out, used, saved] = call_forward(x, weights, affine, stats, eps, /*recompute=*/true);
+ReluConvBnResult relu_conv_bn_plain(const Tensor& x, TensorList weights, TensorList affine,
+                                    const std::optional<Tensor>& stats, double eps, bool) {
+  auto [out, used, saved] = call_relu_conv_bn(x, weights, affine, stats, eps, /*recompute=*/true);
   return {out, used};
 }
 
-FrontResult autocast(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                     double eps, bool recompute) {
+ReluConvBnResult relu_conv_bn_autocast(const Tensor& x, TensorList weights, TensorList affine,
+                                       const std::optional<Tensor>& stats, double eps, bool recompute) {
   c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
   const auto device = x.device().type();
   static const auto op =
-      find_op<FrontResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
+      find_op<ReluConvBnResult(const Tensor&, TensorList, TensorList, const std::optional<Tensor>&, double, bool)>(
           "nasfast::relu_conv_bn");
   return op.call(at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), x, device), weights, affine, stats,
                  eps, recompute);
@@ -160,14 +156,14 @@ TORCH_LIBRARY_FRAGMENT(nasfast, m) {
 }
 
 TORCH_LIBRARY_IMPL(nasfast, CPU, m) {
-  m.impl("_relu_conv_bn_forward", forward_cpu);
-  m.impl("_relu_conv_bn_backward", backward_cpu);
+  m.impl("_relu_conv_bn_forward", relu_conv_bn_forward_cpu);
+  m.impl("_relu_conv_bn_backward", relu_conv_bn_backward_cpu);
 }
-TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("relu_conv_bn", autograd); }
-TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("relu_conv_bn", autograd); }
-TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("relu_conv_bn", autograd); }
-TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("relu_conv_bn", plain); }
-TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("relu_conv_bn", autocast); }
-TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("relu_conv_bn", autocast); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCPU, m) { m.impl("relu_conv_bn", relu_conv_bn_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradCUDA, m) { m.impl("relu_conv_bn", relu_conv_bn_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, AutogradMeta, m) { m.impl("relu_conv_bn", relu_conv_bn_autograd); }
+TORCH_LIBRARY_IMPL(nasfast, CompositeExplicitAutograd, m) { m.impl("relu_conv_bn", relu_conv_bn_plain); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCPU, m) { m.impl("relu_conv_bn", relu_conv_bn_autocast); }
+TORCH_LIBRARY_IMPL(nasfast, AutocastCUDA, m) { m.impl("relu_conv_bn", relu_conv_bn_autocast); }
 
 }  // namespace nasfast::mixed_op

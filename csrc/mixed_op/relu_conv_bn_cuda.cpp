@@ -11,8 +11,8 @@ namespace {
 
 using at::Tensor;
 using at::TensorList;
-using ForwardResult = std::tuple<Tensor, Tensor, Tensor>;
-using BackwardResult = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
+using ReluConvBnForward = std::tuple<Tensor, Tensor, Tensor>;
+using ReluConvBnBackward = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>;
 
 template <class S>
 class ReluConvBnDevice {
@@ -50,9 +50,9 @@ class ReluConvBnDevice {
     launch_node_sum<S>(args, args.out.vector && args.image[0].vector, kMaxBlocks, device_.stream());
   }
 
-  BackwardResult backward(const Tensor& grad_out, const Tensor& stats, const Tensor& y, bool batch_stats, bool want_x,
-                          bool want_params) {
-    BackwardResult result;
+  ReluConvBnBackward backward(const Tensor& grad_out, const Tensor& stats, const Tensor& y, bool batch_stats,
+                              bool want_x, bool want_params) {
+    ReluConvBnBackward result;
     auto& [grad_x, grad_weights, grad_affine] = result;
     const auto grads = [&](const Params& params, std::vector<Tensor>& out) {
       for (const Tensor& p : params.tensors())
@@ -121,10 +121,10 @@ class ReluConvBnDevice {
   ConvShape shape_;
 };
 
-ForwardResult forward_cuda(const Tensor& x, TensorList weights, TensorList affine, const std::optional<Tensor>& stats,
-                           double eps, bool recompute) {
+ReluConvBnForward relu_conv_bn_forward_cuda(const Tensor& x, TensorList weights, TensorList affine,
+                                            const std::optional<Tensor>& stats, double eps, bool recompute) {
   check_relu_conv_bn(x, weights, affine, stats, Kernels::kCuda);
-  return dispatch_device("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ForwardResult {
+  return dispatch_device("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ReluConvBnForward {
     const DeviceCall device(x);
     const auto dtype = x.scalar_type();
     int64_t O = 0;
@@ -145,10 +145,10 @@ ForwardResult forward_cuda(const Tensor& x, TensorList weights, TensorList affin
   });
 }
 
-BackwardResult backward_cuda(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList affine,
-                             const Tensor& stats, const Tensor& saved, double eps, bool batch_stats, bool want_x,
-                             bool want_params) {
-  return dispatch_device("relu_conv_bn", x.scalar_type(), [&]<class S>() -> BackwardResult {
+ReluConvBnBackward relu_conv_bn_backward_cuda(const Tensor& grad_out, const Tensor& x, TensorList weights,
+                                              TensorList affine, const Tensor& stats, const Tensor& saved, double eps,
+                                              bool batch_stats, bool want_x, bool want_params) {
+  return dispatch_device("relu_conv_bn", x.scalar_type(), [&]<class S>() -> ReluConvBnBackward {
     const DeviceCall device(x);
     const auto zeros = [&](TensorList params) {
       std::vector<Tensor> out;
@@ -165,8 +165,8 @@ BackwardResult backward_cuda(const Tensor& grad_out, const Tensor& x, TensorList
       y = device.empty({op.out_elements()}, x.scalar_type());
       op.convolve(y, Tensor());
     }
-    BackwardResult r = op.backward(channels_last(grad_out.to(x.scalar_type())), stats.contiguous(), y, batch_stats,
-                                   want_x, want_params);
+    ReluConvBnBackward r = op.backward(channels_last(grad_out.to(x.scalar_type())), stats.contiguous(), y, batch_stats,
+                                       want_x, want_params);
     auto& [grad_x, grad_weights, grad_affine] = r;
     for (size_t i = 0; i < grad_weights.size(); ++i) grad_weights[i] = grad_weights[i].to(weights[i].scalar_type());
     for (size_t i = 0; i < grad_affine.size(); ++i) grad_affine[i] = grad_affine[i].to(affine[i].scalar_type());
@@ -177,8 +177,8 @@ BackwardResult backward_cuda(const Tensor& grad_out, const Tensor& x, TensorList
 }  // namespace
 
 NASFAST_DEVICE_IMPL(relu_conv_bn, m) {
-  m.impl("_relu_conv_bn_forward", forward_cuda);
-  m.impl("_relu_conv_bn_backward", backward_cuda);
+  m.impl("_relu_conv_bn_forward", relu_conv_bn_forward_cuda);
+  m.impl("_relu_conv_bn_backward", relu_conv_bn_backward_cuda);
 }
 
 }  // namespace nasfast::mixed_op

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "../aten/find_op.h"
 #include "contract.h"
 #include "executor_cpu.h"
 
@@ -42,11 +43,6 @@ BackwardResult backward(const Tensor& grad_out, const Tensor& images, const Tens
   return pack_grads(images.scalar_type() == at::kDouble ? backward_cpu<double>(call, g, kept, stats, wanted)
                                                         : backward_cpu<float>(call, g, kept, stats, wanted),
                     images);
-}
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
 ForwardResult call_forward(const Tensor& images, const Tensor& index, TensorList params, TensorList running,
