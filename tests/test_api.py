@@ -153,7 +153,7 @@ class Mine(NASBenchMacro):
 
 
 def test_a_space_of_ones_own_has_a_name_on_the_command_line(tmp_path):
-    from typer.testing import CliRunner
+    from click.testing import CliRunner
 
     from nasfast.cli.app import app
     from nasfast.spaces.registry import SPACES

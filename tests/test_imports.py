@@ -9,8 +9,12 @@ import sys
 import pytest
 
 import nasfast
+from nasfast.cli.group import COMMANDS
 
-HEAVY = ("torch", "numpy", "scipy", "sklearn", "optuna", "PIL", "torchvision", "safetensors", "nasfast._C")
+HEAVY = (
+    *("torch", "numpy", "scipy", "sklearn", "optuna", "PIL", "torchvision", "safetensors", "nasfast._C"),
+    *("rich", "pydantic", "typer", "markdown_it", "jinja2"),
+)
 
 WITHOUT_EXTENSION = """
 import sys
@@ -56,11 +60,23 @@ def test_no_function_bears_the_name_of_a_package():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["search", "--help"], ["retrain", "--help"], ["serch"], ["--version"]]
+    "arguments",
+    [
+        *([name, "--help"] for name in COMMANDS),
+        *(["--help"], [], ["--version"], ["search", "--help-for", "gradient"]),
+        *(["serch"], ["search", "--epohcs", "3"], ["compare", "--seed", "x"], ["retrain"], ["info", "extra"]),
+    ],
 )
 def test_help_and_wrong_usage_load_nothing_heavy(arguments):
     run = f"import sys\nsys.argv = ['nasfast', *{arguments}]\nfrom nasfast.cli.app import main\n"
     assert loaded(f"{run}try:\n    main()\nexcept SystemExit:\n    pass") == []
+
+
+def test_the_list_of_commands_loads_none_of_them():
+    code = "import sys\nsys.argv = ['nasfast', '--help']\nfrom nasfast.cli.app import main\n"
+    code += "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    code += "print([n for n in sys.modules if n.startswith(('nasfast.config', 'nasfast.cli.commands'))])"
+    assert python(code).stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

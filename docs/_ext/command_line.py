@@ -1,18 +1,20 @@
-"""The command line as Markdown, read from its typer application."""
+"""The command line as Markdown, read from its click commands."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import typer
+import click
 
 from nasfast.cli.app import app
+from nasfast.cli.help import options_by_panel
 
 
 def pages() -> str:
     """A section for every command: its text, its arguments, and its options by their groups."""
-    group: Any = typer.main.get_command(app)
-    return "\n\n".join(_section(name, command) for name, command in sorted(group.commands.items()))
+    context = click.Context(app)
+    names = sorted(app.list_commands(context))
+    return "\n\n".join(_section(name, app.get_command(context, name)) for name in names)
 
 
 def _section(name: str, command: Any) -> str:
@@ -20,11 +22,7 @@ def _section(name: str, command: Any) -> str:
     shown = [_metavar(p) if p.required else f"[{_metavar(p)}]" for p in arguments]
     usage = " ".join(["nasfast", name, "[OPTIONS]", *shown])
     parts = [f"## nasfast {name}", f"```text\n{usage}\n```", _plain(command.help or "")]
-    panels: dict[str, list[Any]] = {}
-    for parameter in command.params:
-        if parameter.param_type_name == "option" and not getattr(parameter, "hidden", False):
-            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
-    for title, options in panels.items():
+    for title, options in options_by_panel(command.params).items():
         rows = [f"| {_names(o)} | {_cell(o.help or '')} |" for o in options]
         parts.append("\n".join([f"**{title}**\n", "| option | meaning |", "|:--|:--|", *rows]))
     return "\n\n".join(parts)

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
-import typer
+import click
 
-from nasfast.cli.commands.compare import compare
-from nasfast.cli.commands.evaluate import evaluate
-from nasfast.cli.commands.export import export
-from nasfast.cli.commands.info import info
-from nasfast.cli.commands.predict import predict
-from nasfast.cli.commands.report import report
-from nasfast.cli.commands.retrain import retrain
-from nasfast.cli.commands.search import search
-from nasfast.cli.errors import Commands, show_tracebacks
+from nasfast.cli.errors import show_tracebacks
+from nasfast.cli.group import Commands
 from nasfast.utils.version import nasfast_version
 
-app = typer.Typer(
-    name="nasfast",
-    cls=Commands,
-    help="Search network architectures: by gradients on fused kernels, with a shared network, or by evaluations.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (search, compare, retrain, evaluate, predict, export, report, info):
-    app.command()(command)
 
-
-def _show_version(wanted: bool) -> None:
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        print(f"nasfast {nasfast_version()}")
-        raise typer.Exit
+        click.echo(f"nasfast {nasfast_version()}")
+        context.exit()
 
 
-@app.callback()
-def global_options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
+@click.group(
+    "nasfast",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def app(debug: bool) -> None:
+    """Search network architectures: by gradients on fused kernels, with a shared network, or by evaluations."""
     show_tracebacks(debug)
 
 

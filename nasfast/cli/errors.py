@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import typer
-from typer.core import TyperGroup
+import click
+from click.exceptions import Exit
 
 from nasfast.errors import NasfastError
 from nasfast.utils.shown import shown
@@ -17,7 +17,6 @@ from nasfast.utils.shown import shown
 INTERRUPTED = 130
 
 _OUT_OF_MEMORY = "out of memory; try a smaller --batch-size, or --recompute"
-_USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 _debug = False
 
@@ -28,37 +27,17 @@ def show_tracebacks(show: bool) -> None:
     _debug = show
 
 
-def fail(message: str, code: int = 1) -> typer.Exit:
+def print_error(message: str) -> None:
+    """Print an error as one line."""
+    print(f"nasfast: error: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int = 1) -> Exit:
     """Print an error as one line, and the traceback where --debug asks for it; what to raise."""
     if _debug:
         traceback.print_exc()
-    print(f"nasfast: error: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
-    return typer.Exit(code)
-
-
-class Commands(TyperGroup):
-    """The commands; wrong usage is one line too, with what may have been meant."""
-
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        try:
-            code = super().main(*args, **(extra | {"standalone_mode": False}))
-        except _USAGE as error:
-            if type(error).__name__ == "NoArgsIsHelpError":
-                print(str(error))
-                code = 0
-            else:
-                print(f"nasfast: error: {shown(self._usage(error))}", file=sys.stderr, flush=True)
-                code = int(getattr(error, "exit_code", 2))
-        if standalone_mode:
-            sys.exit(code if isinstance(code, int) else 0)
-        return code
-
-    @staticmethod
-    def _usage(error: Any) -> str:
-        text = " ".join(str(error.format_message()).split())
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "nasfast"
-        return f"{text} See `{path} --help`."
+    print_error(message)
+    return Exit(code)
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,6 +47,8 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except (click.ClickException, click.Abort, Exit):
+            raise
         except NasfastError as error:
             raise fail(str(error)) from error
         except KeyboardInterrupt as error:
@@ -78,8 +59,6 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except MemoryError as error:
             raise fail(_OUT_OF_MEMORY) from error
         except Exception as error:
-            if isinstance(error, (typer.Exit, _USAGE)) or type(error).__module__.startswith(("click", "typer")):
-                raise
             if "out of memory" in str(error).lower():
                 raise fail(_OUT_OF_MEMORY) from error
             message = f"internal error, {type(error).__name__}: {error}; `nasfast --debug ...` shows the traceback"

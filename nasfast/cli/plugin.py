@@ -6,20 +6,8 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from nasfast.errors import ConfigError
-
-PluginOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        help="Python file with spaces or strategies of your own (register_space, register_strategy); it is run. May "
-        "be repeated.",
-    ),
-]
 
 
 def load_plugins(files: Sequence[Path]) -> None:

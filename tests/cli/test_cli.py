@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
-from typer.testing import CliRunner
 
 import nasfast
+from nasfast.cli import commands
 from nasfast.cli.app import app
+from nasfast.cli.group import COMMANDS
 from nasfast.cli.options import COMMON, KINDS
 from nasfast.config.base import option_name
 from nasfast.config.data import DataOptions
@@ -85,19 +88,20 @@ def unfinished(finished, tmp_path):
 
 
 def help_of(*arguments):
-    result = RUNNER.invoke(app, list(arguments), env={"COLUMNS": "250", "TERM": "dumb"})
+    result = RUNNER.invoke(app, list(arguments))
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def options_in(text):
     """The long options that a help text lists, without their negation."""
-    return {word for line in text.splitlines() for word in line.split()[1:2] if word.startswith("--")}
+    return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text[text.index("Options:\n") :], re.MULTILINE))
 
 
 def test_help_shows_what_most_people_need_and_names_the_rest():
     shown = options_in(help_of("search", "--help"))
-    assert shown == {option_name(name) for name in COMMON} | {"--help-for", "--help"}
+    own = {"--out", "--resume", "--config", "--quiet", "--help-for", "--help"}
+    assert shown == {option_name(name) for name in COMMON} | own
     assert "gradient (" in help_of("search", "--help")
     for command in ("search", "compare", "retrain", "evaluate", "export", "report", "info"):
         assert command in help_of("--help")
@@ -112,7 +116,7 @@ def test_help_for_a_kind_lists_its_options_and_no_other(kind):
     assert options_in(text) - of_every_run - {"--measure-speed"} == own
     assert ("--measure-speed" in text) == (kind == "gradient")
     if kind == "gradient":
-        assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in text
+        assert "Learning rate of the weights in the first epoch. Default: 0.025; pcdarts 0.1" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -127,17 +131,73 @@ def test_help_for_a_kind_lists_its_options_and_no_other(kind):
     ],
 )
 def test_help_for_a_kind_shows_the_defaults_of_that_kind(kind, name, default):
-    lines = help_of("search", "--help-for", kind).splitlines()
-    start = next(i for i, line in enumerate(lines) if f"--{name} " in line)
-    text = " ".join(" ".join(lines[start : start + 4]).replace("│", " ").split())
-    assert f"Default: {default}." in text
+    text = " ".join(help_of("search", "--help-for", kind).split())
+    shown = re.search(rf" --{name} [A-Z].*?Default: (.+?)\.(?: |$)", text)
+    assert shown is not None
+    assert shown[1] == default
+
+
+def test_the_list_of_commands_says_what_their_own_help_says_first():
+    context = click.Context(app)
+    for name, text in COMMANDS.items():
+        command = app.get_command(context, name)
+        assert command is not None
+        assert " ".join(command.help.split("\n\n")[0].split()) == text
+    assert {path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py")} == set(COMMANDS)
+
+
+def test_help_for_a_kind_leaves_the_plain_help_as_it_is():
+    before = help_of("search", "--help")
+    help_of("search", "--help-for", "oneshot")
+    assert help_of("search", "--help") == before
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), ["search", "--help-for", "oneshot"]])
+def test_help_keeps_to_the_width_and_breaks_no_name(arguments, columns):
+    ask = [] if "--help-for" in arguments else ["--help"]
+    command = [sys.executable, "-m", "nasfast", *arguments, *ask]
+    text = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "COLUMNS": str(columns)}, check=True
+    ).stdout
+    lines = text.splitlines()
+    assert max(len(line) for line in lines) <= min(columns, 100)
+    table = text[text.index("Options:\n") :]
+    assert not re.search(r"\w-$", table, re.MULTILINE)
+    if arguments[:1] == ["search"]:
+        titles = [line for line in lines if re.fullmatch(r"[A-Z][a-z ]+:", line)]
+        assert titles[0] == "Options:"
+        assert {"Data:", "Run:", "Weights:"} < set(titles)
+
+
+def test_an_interrupt_before_the_command_runs_is_one_line():
+    code = (
+        "import signal, sys\n"
+        "class Interrupting:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'nasfast.cli.commands.report':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "from nasfast.cli.app import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "report", "run"], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "nasfast: error: interrupted"
 
 
 @pytest.mark.parametrize(
     ("arguments", "close"),
     [
-        (["serch"], "Did you mean 'search'"),
+        (["serch"], "did you mean search?"),
         (["search", "--epohcs", "3"], "--epochs"),
+        (["search", "--epochs", "many"], "'many' is not a valid integer. See `nasfast search --help`."),
+        (["search", "--epochs"], "'--epochs' requires an argument. See `nasfast search --help`."),
+        (["report", "run", "extra"], "unexpected extra argument (extra). See `nasfast report --help`."),
+        (["report"], "Missing argument 'RUN'. See `nasfast report --help`."),
+        (["predict", "run"], "Missing argument 'IMAGES...'. See `nasfast predict --help`."),
+        (["--debug"], "Missing command. See `nasfast --help`."),
         (["search", "--help-for", "gradeint"], "did you mean gradient?"),
     ],
 )

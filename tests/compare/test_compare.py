@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from scipy.stats import kendalltau, spearmanr
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner
 
 from bench.compare import main as bench_main
 from nasfast.cli.app import app

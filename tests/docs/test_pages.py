@@ -7,16 +7,15 @@ import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+import click
 import pytest
-import typer
 
 from nasfast.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {name: app.get_command(click.Context(app), name) for name in app.list_commands(click.Context(app))}
 
 
 @pytest.fixture(scope="module")

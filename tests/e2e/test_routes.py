@@ -7,7 +7,7 @@ import itertools
 import json
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.base import named_texts

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
-from typer.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.data import load_data, normalize

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
-from typer.testing import CliRunner
 
 import nasfast
 from nasfast.cli.app import app

@@ -6,27 +6,29 @@ import inspect
 import shlex
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from nasfast.cli.arguments import QuietOption
+from nasfast.cli.arguments import PATH, quiet_option
 from nasfast.cli.errors import INTERRUPTED, fail, one_line_errors
-from nasfast.cli.options import with_compare_options
+from nasfast.cli.help import Command
+from nasfast.cli.options import settings_options
+from nasfast.config.compare import CompareConfig
 
 
-@with_compare_options
+@click.command(cls=Command)
+@click.option("--out", type=PATH, help="Run folder to make. Default: runs/DATA-SPACE-compare.")
+@click.option(
+    "--resume",
+    type=PATH,
+    metavar="RUN",
+    help="Go on with a comparison that was stopped. Takes its settings from there.",
+)
+@quiet_option
+@settings_options(CompareConfig)
 @one_line_errors
-def compare(
-    *,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make. Default: runs/DATA-SPACE-compare.")] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on with a comparison that was stopped. Takes its settings from there."),
-    ] = None,
-    quiet: QuietOption = False,
-    **given: Any,
-) -> None:
+def compare(out: Path | None, resume: Path | None, quiet: bool, **given: Any) -> None:
     """Compare estimators: how well each ranks architectures as the full training does, and what that costs."""
     from nasfast import api
     from nasfast.compare.kind import COMPARISON
@@ -34,13 +36,13 @@ def compare(
     from nasfast.utils.progress import Progress
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = {name: value for name, value in given.items() if value not in (None, [])}
+    settings = {name: value for name, value in given.items() if value not in (None, ())}
     progress = Progress(quiet=quiet)
     chosen = None
     if resume is not None:
         extra = [option_name(name) for name in settings] + (["--out"] if out is not None else [])
         if extra:
-            raise typer.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
+            raise click.BadParameter(f"--resume takes its settings from {resume}; leave out {', '.join(extra)}")
         target = resume
     else:
         chosen = COMPARISON.make_settings(settings)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from nasfast.cli.arguments import DeviceOption, LabelOption, QuietOption, RunArgument
+from nasfast.cli.arguments import device_option, label_option, quiet_option, run_argument
 from nasfast.cli.errors import one_line_errors
+from nasfast.cli.help import Command
 
 
+@click.command(cls=Command)
+@run_argument
+@label_option
+@click.option("--data", default="", help="Test on the test images of these data instead: a folder, digits or cifar10.")
+@device_option
+@quiet_option
 @one_line_errors
-def evaluate(
-    run: RunArgument,
-    label: LabelOption = None,
-    data: Annotated[
-        str, typer.Option(help="Test on the test images of these data instead: a folder, digits or cifar10.")
-    ] = "",
-    device: DeviceOption = "cpu",
-    quiet: QuietOption = False,
-) -> None:
+def evaluate(run: Path, label: str | None, data: str, device: str, quiet: bool) -> None:
     """Test a retrained network on the test images of its run."""
     from nasfast import api
     from nasfast.retrain.from_run import read_stored_search

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
+import click
 
 from nasfast.cli.errors import one_line_errors
+from nasfast.cli.help import Command
 
 
+@click.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
-def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def info(as_json: bool) -> None:
     """Show versions, the extension's build and instruction set, threads, and the GPU or why there is none."""
     from nasfast.runs.environment import describe_environment
 

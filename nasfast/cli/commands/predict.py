@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from nasfast.cli.arguments import DeviceOption, LabelOption, QuietOption, RunArgument
+from nasfast.cli.arguments import PATH, device_option, label_option, quiet_option, run_argument
 from nasfast.cli.errors import one_line_errors
+from nasfast.cli.help import Argument, Command
 
 
+@click.command(cls=Command)
+@run_argument
+@click.argument(
+    "images",
+    cls=Argument,
+    type=PATH,
+    nargs=-1,
+    required=True,
+    metavar="IMAGES...",
+    help="Image files, or folders of them.",
+)
+@click.option("--out", "-o", type=PATH, help="CSV file to write: file, prediction, and a column per class.")
+@label_option
+@device_option
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@quiet_option
 @one_line_errors
 def predict(
-    run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="CSV file to write: file, prediction, and a column per class.")
-    ] = None,
-    label: LabelOption = None,
-    device: DeviceOption = "cpu",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
-    quiet: QuietOption = False,
+    run: Path,
+    images: tuple[Path, ...],
+    out: Path | None,
+    label: str | None,
+    device: str,
+    skip_bad: bool,
+    quiet: bool,
 ) -> None:
     """Say what a retrained network sees in images."""
     from nasfast import api

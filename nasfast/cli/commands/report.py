@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from nasfast.cli.arguments import RunArgument
+from pathlib import Path
+
+import click
+
+from nasfast.cli.arguments import run_argument
 from nasfast.cli.errors import one_line_errors
+from nasfast.cli.help import Command
 
 
+@click.command(cls=Command)
+@run_argument
 @one_line_errors
-def report(run: RunArgument) -> None:
+def report(run: Path) -> None:
     """Write the report of a run, as far as it has come."""
     from nasfast import api
 

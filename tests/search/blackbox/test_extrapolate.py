@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig

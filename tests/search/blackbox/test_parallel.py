@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig

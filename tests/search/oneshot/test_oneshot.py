@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.oneshot import OneShotConfig

@@ -4,7 +4,7 @@ import time
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from nasfast.cli.app import app
 from nasfast.config.blackbox import BlackBoxConfig
