@@ -105,12 +105,12 @@ def _show_help(context: click.Context, _: click.Parameter, kind: str | None) -> 
     # What several kinds have was described by the first of them, whose defaults and ranges are its own.
     own = {f.name: _help(f, KINDS[kind]) for f in fields(KINDS[kind])}
     shown = {*own, *_OF_EVERY_RUN, *(("measure_speed",) if kind == "gradient" else ())}
-    command = copy(context.command)
-    command.params = [copy(option) for option in command.params]
-    for option in command.params:
-        assert isinstance(option, click.Option)
+    options = [copy(option) for option in context.command.params if isinstance(option, click.Option)]
+    for option in options:
         option.hidden = option.name not in shown
         option.help = own.get(option.name or "", option.help)
+    command = copy(context.command)
+    command.params = list(options)
     click.echo(command.get_help(context))
     context.exit()
 
