@@ -1,4 +1,4 @@
-"""Image folders: found, split, and decoded by a thread pool into one array."""
+"""Image folders, archives of them and tables of labels: split, and decoded by a thread pool into one array."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nasfast.data.image_file import Pixels, Size, read_image, size_of
+from nasfast.data.image_file import ImageFile, Pixels, Size, most_bad, read_image, size_of
 from nasfast.data.image_size import choose_size, one_size, size_text
-from nasfast.data.layout import Entry, Layout, find_images
+from nasfast.data.layout import find_images
+from nasfast.data.tree import Entry, Layout
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress, Stage
 from nasfast.utils.shown import shown
-
-_MOST_BAD = 0.05
-"""Share of images that may be unreadable without anybody having allowed it: folders of people have a few."""
 
 _CHUNK = 256  # images per task at most: large enough that the pool costs nothing beside decoding
 _CHUNKS_PER_THREAD = 8  # of few images
@@ -88,7 +86,7 @@ def load_folder(
     size: Size | None = None,
 ) -> FolderImages:
     """Find, split and decode; see :func:`nasfast.data.load_data`. ``size``: None lets the images decide."""
-    layout = find_images(root)
+    layout = find_images(root, skip_bad)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's of photos larger than most, and of metadata that nothing here reads
         sizes = _look_through(layout.train + (layout.test or []), threads, progress)
@@ -180,10 +178,10 @@ class _Decoded:
 _Problem = tuple[int, DataError | Size]
 
 
-def _decode(paths: list[Path], size: Size | None, skip_bad: bool, threads: int | None, stage: Stage) -> _Decoded:
+def _decode(paths: list[ImageFile], size: Size | None, skip_bad: bool, threads: int | None, stage: Stage) -> _Decoded:
     """Decode all images into one array."""
-    most_bad = len(paths) if skip_bad else int(_MOST_BAD * len(paths))
-    first, shape = _first_readable(paths, size, most_bad)
+    allowed = most_bad(len(paths), skip_bad)
+    first, shape = _first_readable(paths, size, allowed)
     _check_memory(len(paths), shape)
     found = _Decoded(np.zeros((len(paths), *shape, 3), dtype=np.uint8), set(), Counter())
     workers = threads or os.cpu_count() or 1
@@ -217,7 +215,7 @@ def _decode(paths: list[Path], size: Size | None, skip_bad: bool, threads: int |
                         raise _size_error(paths[first], shape, paths[index], problem)
                     first_error = first_error or problem
                     found.bad.add(index)
-                    if len(found.bad) > most_bad:
+                    if len(found.bad) > allowed:
                         raise first_error
                 found.notes.update(notes)
                 stage.advance(min(chunk, len(paths) - number * chunk))
@@ -231,15 +229,15 @@ def _size(pixels: Pixels) -> Size:
     return pixels.image.shape[0], pixels.image.shape[1]
 
 
-def _first_readable(paths: list[Path], size: Size | None, most_bad: int) -> tuple[int, Size]:
-    """Which image it is, and its size; the error of the first image where more than ``most_bad`` before it are bad."""
+def _first_readable(paths: list[ImageFile], size: Size | None, allowed: int) -> tuple[int, Size]:
+    """Which image it is, and its size; the error of the first image where more than ``allowed`` before it are bad."""
     first_error: DataError | None = None
     for index, path in enumerate(paths):
         try:
             return index, _size(read_image(path, size))
         except DataError as error:
             first_error = first_error or error
-            if index + 1 > most_bad:
+            if index + 1 > allowed:
                 raise first_error from None
     raise DataError(f"none of the {len(paths)} images can be read, {shown(paths[0])} is the first of them")
 
@@ -252,7 +250,7 @@ def _without(images: np.ndarray, keep: list[int]) -> np.ndarray:
     return images[: len(keep)]
 
 
-def _size_error(first: Path, size: Size, other: Path, other_size: Size) -> DataError:
+def _size_error(first: ImageFile, size: Size, other: ImageFile, other_size: Size) -> DataError:
     return DataError(
         f"images differ in size from what their files say: {shown(other)} is {size_text(other_size)}, but "
         f"{shown(first)} is {size_text(size)} (width x height); name a size with --image-size"

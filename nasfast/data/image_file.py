@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -24,8 +24,22 @@ TRANSPARENT = "have transparent parts, which are read on white"
 FRAMES = "have several pages or frames, of which the first is read"
 DEEP = "have 16 bits per channel, which are scaled to 8"
 
+_MOST_BAD = 0.05
+"""Share of images that may be unreadable without anybody having allowed it: folders of people have a few."""
+
 _TRANSPOSED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange height and width
 _MOST_16_BIT = 65_535
+
+
+class ImageFile(Protocol):
+    """A file of the file system (a ``Path`` is one) or of an archive; its text is what messages call it."""
+
+    @property
+    def name(self) -> str:
+        """Its name alone."""
+
+    def read_bytes(self) -> bytes:
+        """Its content; OSError where that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ def size_of(content: bytes) -> Size | None:
         return None
 
 
-def read_image(path: Path, size: Size | None = None) -> Pixels:
+def read_image(path: ImageFile, size: Size | None = None) -> Pixels:
     """Read one image file.
 
     Args:
@@ -79,12 +93,17 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
         ) from error
 
 
+def most_bad(count: int, skip_bad: bool) -> int:
+    """How many of so many images may be left out since they cannot be read."""
+    return count if skip_bad else int(_MOST_BAD * count)
+
+
 def left_out(paths: Sequence[str]) -> str:
     """What is said of files that could not be read; at least one."""
     return f"left out {len(paths)} unreadable image{'s' * (len(paths) > 1)}, {shown(paths[0])} is the first"
 
 
-def _as_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
+def _as_rgb(image: Image.Image, path: ImageFile, notes: list[str]) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         notes.append(DEEP)
         return _from_deep(image, path).convert("RGB")
@@ -97,7 +116,7 @@ def _as_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep(image: Image.Image, path: Path) -> Image.Image:
+def _from_deep(image: Image.Image, path: ImageFile) -> Image.Image:
     """Grey values of 16 bits as those of 8; files of 32 bits are taken where their values would fit 16."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > _MOST_16_BIT:

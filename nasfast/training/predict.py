@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from nasfast.data import normalize
-from nasfast.data.image_file import SUFFIXES, Size, read_image
-from nasfast.data.layout import image_files
+from nasfast.data.image_file import SUFFIXES, ImageFile, Size, read_image
+from nasfast.data.layout import named_images
 from nasfast.errors import DataError
 from nasfast.training.model_file import LoadedModel
 from nasfast.utils.files import atomic_write
@@ -66,23 +66,20 @@ class Predictions:
         atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def find_files(images: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Image files, those of folders with all that is below them, in the order given.
+def find_files(images: Sequence[str | os.PathLike[str]]) -> list[ImageFile]:
+    """Image files, those of folders and archives with all that is below them, and those of tables, in the order given.
 
     Raises:
-        DataError: A path does not exist, or a folder holds no images.
+        DataError: A path does not exist, an archive or a table cannot be read, or one of them holds no images.
     """
-    found: list[Path] = []
+    found: list[ImageFile] = []
     for path in map(Path, images):
-        if path.is_dir():
-            below = image_files(path)
-            if not below:
-                raise DataError(f"{shown(path)} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
-            found += below
-        elif path.exists():
-            found.append(path)
-        else:
+        if not path.exists():
             raise DataError(f"there is no image or folder {shown(path)}")
+        several = named_images(path)
+        if several is not None and not several:
+            raise DataError(f"{shown(path)} holds no images; expected files like {', '.join(SUFFIXES[:4])}")
+        found += [path] if several is None else several
     if not found:
         raise DataError("no images are given; expected files or folders")
     return found
@@ -90,7 +87,7 @@ def find_files(images: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 def predict_files(
     model: LoadedModel,
-    files: Sequence[Path],
+    files: Sequence[ImageFile],
     *,
     device: str = "cpu",
     skip_bad: bool = False,
@@ -126,12 +123,12 @@ def predict_files(
     return Predictions(read, tuple(info.class_names), probabilities, skipped)
 
 
-def _batches(files: Sequence[Path]) -> Iterator[Sequence[Path]]:
+def _batches(files: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
     for start in range(0, len(files), _BATCH):
         yield files[start : start + _BATCH]
 
 
-def _read(path: Path, size: Size, skip_bad: bool) -> np.ndarray | None:
+def _read(path: ImageFile, size: Size, skip_bad: bool) -> np.ndarray | None:
     try:
         return read_image(path, size).image
     except DataError:

@@ -189,7 +189,7 @@ def test_what_is_no_image_is_counted_and_said(tmp_path):
     (tmp_path / "dog/gone.png").symlink_to("nowhere")
     assert load_data(str(tmp_path)).notes == [
         "left out 4 files whose names are not those of images: .heic (2), .txt (1), without an ending (1)",
-        "left out 2 files of special kinds: pipes, devices, links to nowhere",
+        "left out 2 files of special kinds: pipes, devices, links to nowhere or in an archive",
     ]
 
 
