@@ -46,12 +46,13 @@ def read_labels(table: Path, skip_bad: bool) -> Layout:
     """
     rows, left = read_rows(table, labelled=True), LeftOut()
     found, notes = _existing(table, rows, most_bad(len(rows), skip_bad), left)
+    if not found:
+        raise DataError(f"{shown(table)} names no image file that exists; expected names from its folder on")
     images, again = _once(table, found)
     train, test, unused = _halves(table, images)
     classes = sorted({image.row.label for image in train}, key=_natural)
     if len(classes) < 2:
-        what = f"one class ({shown(classes[0])})" if classes else "no image"
-        raise DataError(f"{shown(table)} names images of {what}; expected at least two classes")
+        raise DataError(f"{shown(table)} names images of one class ({shown(classes[0])}); expected at least two")
     _check_same_classes(table, train, test)
     numbers = {name: number for number, name in enumerate(classes)}
     notes += left.notes() + again + unused
@@ -123,7 +124,7 @@ def _once(table: Path, images: Sequence[_Image]) -> tuple[list[_Image], list[str
 def _halves(table: Path, images: Sequence[_Image]) -> tuple[list[_Image], list[_Image] | None, list[str]]:
     """Images to train on and to test on, None where the table does not say, and what is said of others."""
     parts = Counter(image.row.part for image in images)
-    if None in parts or not images:
+    if None in parts:
         return list(images), None, []
     for image in images:
         if image.row.part not in TRAIN + TEST:

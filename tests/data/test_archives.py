@@ -340,11 +340,11 @@ def test_damaged_zip_files_end_in_one_line(tmp_path):
             packed.writestr(name, content)
     whole, generator = path.read_bytes(), np.random.default_rng(0)
     errors = []
-    for place in generator.integers(0, len(whole), 120).tolist():
+    for place in generator.integers(0, len(whole), 80).tolist():
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
             load_data(str(path), skip_bad=True, threads=1)
         except DataError as error:
             errors.append(str(error))
-    assert len(errors) > 5
+    assert len(errors) > 3
     assert not any("\n" in error for error in errors)
