@@ -103,22 +103,25 @@ def run_search(
         own["space"] = space
     elif space:
         given["space"] = space
-    return start_run(*plan_run(given, config, own), out, progress)
+    return start_run(*plan_run(given, config, own, progress), out, progress)
 
 
 def plan_run(
-    given: Mapping[str, Any], config: PathLike | None, own: Mapping[str, Any]
+    given: Mapping[str, Any], config: PathLike | None, own: Mapping[str, Any], progress: Progress | None = None
 ) -> tuple[Kind, Any, dict[str, Any]]:
     """The kind of a search, its settings, and the objects of the caller's that it takes.
+
+    Args:
+        progress: Where to say what is chosen that nobody has named.
 
     Raises:
         ConfigError: They make no sense together.
     """
     if "space" not in own:
-        kind, values = route_settings(given, config)
+        kind, values = route_settings(given, config, progress)
         return kind, kind.make_settings(values), _fitting(kind, own)
     space = own["space"]
-    kind, values = kind_for_own(space, given, config)
+    kind, values = kind_for_own(space, given, config, progress)
     settings = kind.make_settings(values)
     return kind, replace(settings, space=space.name, space_set=()), _fitting(kind, own)
 

@@ -90,7 +90,8 @@ class SpaceOptions(SpaceChoice, ImageSearchConfig, panel=SPACE_PANEL):
         "table",
         "What says how good an architecture is: table; zero-cost, what an untrained network says on one batch; train, "
         "training it from scratch; extrapolate, the start of it and where its curve leads; inherit, training "
-        "it from its parent's weights; or oneshot, a weight-shared network trained on the images.",
+        "it from its parent's weights; or oneshot, a weight-shared network trained on the images. With --data "
+        "and without --table it is zero-cost, or oneshot where the sizes of layers are searched.",
     )
 
     def check(self) -> None:

@@ -26,12 +26,22 @@ from nasfast.utils.suggest import did_you_mean, must_be_one_of
 
 if TYPE_CHECKING:
     from nasfast.spaces.base import Space
+    from nasfast.utils.progress import Progress
 
 _SCORES = tuple(BLACK_BOX_ESTIMATORS)
 _UNTAUGHT = tuple(name for name in _SCORES if name != "table")
 ESTIMATORS = ("table", "oneshot", *_UNTAUGHT)
 
 _USUAL = {"oneshot": "spos", "inherit": "morphism-evolution"}  # strategies, where none is given
+
+_CHOSEN = {
+    "zero-cost": "what untrained networks say of one batch of them",
+    "oneshot": "one network that all architectures share learns from them",
+    "train": "each architecture learns from them",
+    "extrapolate": "each architecture begins to learn from them",
+    "inherit": "each architecture learns from them, on from its parent's weights",
+}
+"""What is said of an estimator that is chosen for images."""
 
 Runner = Literal["cells", "gradient", "blackbox", "oneshot"]
 
@@ -141,29 +151,68 @@ def route(space: str, strategy: str, estimator: str = "", space_settings: Mappin
     return found
 
 
-def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = None) -> tuple[Runner, dict[str, Any]]:
+def estimator_for_images(space: Space, strategy: str | None, given: Mapping[str, Any]) -> str:
+    """The cheapest estimator by images that says something of a space, of those that have the settings that are given.
+
+    Zero-cost proxies, but where the sizes of layers are searched: they mostly like what is larger there.
+
+    Args:
+        strategy: By name; None where none is given.
+    """
+    if strategy in MORPHISM:
+        return "inherit"
+    if strategy in MULTI_FIDELITY:
+        return "train"
+    usual = ("oneshot", "zero-cost", "train") if space.elastic else ("zero-cost", "oneshot", "train")
+    order = (*usual, "extrapolate", *([] if strategy else ["inherit"]))
+    return next((estimator for estimator in order if set(given) <= _settings_with(estimator)), usual[0])
+
+
+def _settings_with(estimator: str) -> set[str]:
+    if estimator == "oneshot":
+        return {f.name for f in fields(OneShotConfig)}
+    return set(BlackBoxConfig.known({"estimator": estimator}))
+
+
+def _choose_estimator(space: Space, settings: dict[str, Any], progress: Progress | None) -> None:
+    """Choose an estimator, and say so, where images are named and neither it nor a table is."""
+    strategy = settings.get("strategy")
+    named = settings.get("estimator") or settings.get("table") or "data" not in settings
+    if named or strategy not in (None, *STRATEGIES):
+        return
+    chosen = settings["estimator"] = estimator_for_images(space, strategy, settings)
+    if progress is not None:
+        progress.say(f"no estimator is named; for these images and {space.name} it is {chosen}: {_CHOSEN[chosen]}")
+
+
+def runner_of(
+    given: Mapping[str, Any], file: str | os.PathLike[str] | None = None, progress: Progress | None = None
+) -> tuple[Runner, dict[str, Any]]:
     """What runs a search with these settings, and all of them: those of a file, and those given over them.
 
     Args:
         file: JSON or TOML, or the config.json of a run.
+        progress: Where to say which estimator is chosen.
 
     Raises:
         ConfigError: They make no sense together; the message says why.
     """
     settings = {**(_read(file) if file else {}), **given}
     space, strategy = str(settings.get("space", "")), settings.get("strategy")
-    estimator = str(settings.get("estimator", ""))
     known = {f.name for config in (SearchConfig, BlackBoxConfig, OneShotConfig) for f in fields(config)}
     for name in settings:
         if name not in known:
             raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, known)}")
+    texts = settings.get("space_set", ())
+    if space:
+        _choose_estimator(make_space(space, named_texts("--space-set", texts)), settings, progress)
+    estimator = str(settings.get("estimator", ""))
     own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
     if strategy is None:
         strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"
     if not space and own:
         raise ConfigError(needs_space(own[0]))
     check_ranges(settings, (SearchConfig, BlackBoxConfig, OneShotConfig))
-    texts = settings.get("space_set", ())
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:
         raise ConfigError(f"--strategy {strategy} {found.reason}")
@@ -175,14 +224,19 @@ def runner_of(given: Mapping[str, Any], file: str | os.PathLike[str] | None = No
     return found.runner, settings
 
 
-def route_settings(given: Mapping[str, Any], file: str | os.PathLike[str] | None = None) -> tuple[Kind, dict[str, Any]]:
+def route_settings(
+    given: Mapping[str, Any], file: str | os.PathLike[str] | None = None, progress: Progress | None = None
+) -> tuple[Kind, dict[str, Any]]:
     """The kind of search that settings ask for, and all of them; see :func:`runner_of`."""
-    runner, settings = runner_of(given, file)
+    runner, settings = runner_of(given, file, progress)
     return _kind("gradient" if runner == "cells" else runner), settings
 
 
 def kind_for_own(
-    space: Space, given: Mapping[str, Any], file: str | os.PathLike[str] | None = None
+    space: Space,
+    given: Mapping[str, Any],
+    file: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Kind, dict[str, Any]]:
     """The same for a space that is an object and has no name here: the strategy and the estimator decide.
 
@@ -192,6 +246,7 @@ def kind_for_own(
     settings = {**(_read(file) if file else {}), **given}
     if settings.pop("space", space.name) != space.name or settings.pop("space_set", ()):
         raise ConfigError(f"--space-set belongs to a space by name, got one of your own, {space.name}")
+    _choose_estimator(space, settings, progress)
     estimator = str(settings.get("estimator", ""))
     strategy = str(settings.get("strategy") or _USUAL.get(estimator, "regularized-evolution"))
     known = (*DIFFERENTIABLE, *ONE_SHOT, *STRATEGIES)

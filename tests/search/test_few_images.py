@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nasfast.config.gradient import SearchConfig
+from nasfast.data import load_data
 from nasfast.errors import DataError
 from nasfast.search.gradient.speed import measure_steps
 from nasfast.search.inputs import limit_batches
@@ -41,3 +42,16 @@ def test_too_few_images_for_any_batch_are_an_error():
     with pytest.raises(DataError, match="there are 3 images to learn from; a search needs more"):
         limit_batches(config, {"batch_size": 1}, 3, Progress(quiet=True))
     assert limit_batches(config, {"batch_size": 500}, 1000, Progress(quiet=True)) == config
+
+
+def test_a_shared_network_learns_from_batches_that_fit(tmp_path, caplog):
+    write_images(tmp_path / "images", count=20)
+    config = tiny_oneshot(
+        data=str(tmp_path / "images"), batch_size=48, accumulate=3, epochs=1, evaluations=2, ask=2, calibration=4
+    )
+    with caplog.at_level("INFO", "nasfast"):
+        run_oneshot(config, tmp_path / "run", Progress())
+    images = len(load_data(config.data).train_labels)
+    kept = json.loads((tmp_path / "run/config.json").read_text())["oneshot"]["batch_size"]
+    assert kept == int(images * (1 - config.held_out)) // 3 * 3
+    assert f"the batch size is {kept}: there are no more images to draw a batch from" in caplog.text

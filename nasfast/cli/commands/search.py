@@ -85,7 +85,7 @@ def search(
         go_on = inspect.unwrap(api.resume_run)
         _run(resume, lambda: go_on(resume, progress=progress, **settings))
         return
-    kind, chosen, own = api.plan_run(settings, config, {})
+    kind, chosen, own = api.plan_run(settings, config, {}, progress)
     if measure_speed and kind.name != "gradient":
         raise ConfigError("--measure-speed goes with a search by gradients, whose steps the fused kernels take")
     target = out or api.free_folder(chosen.run_name())

@@ -105,6 +105,15 @@ def resume_oneshot(
     return _run(config, Path(out), progress or Progress(quiet=True), space, new=False)
 
 
+def _with_batches_that_fit(config: OneShotConfig, images: int, ranks: int, progress: Progress) -> OneShotConfig:
+    """Batches are cut to the images that are not held out, in parts that ranks and ``accumulate`` share equally."""
+    unit = ranks * config.accumulate
+    most = {"batch_size": int(images * (1 - config.held_out)) // unit * unit}
+    if config.retrain:
+        most["retrain_batch_size"] = images
+    return limit_batches(config, most, images, progress)
+
+
 def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | None, new: bool) -> OneShotResult | None:
     stored, config = config, replace(config, device=rank_device(config.device))
     check_device(config.device)
@@ -116,10 +125,9 @@ def _run(config: OneShotConfig, out: Path, progress: Progress, space: Space | No
             if not new and ranks.is_first:
                 run = RunFolder.open(out)
             images = load_images(config, space, progress)
-            if new and config.retrain:
-                count = len(images.train_labels)
-                config = limit_batches(config, {"retrain_batch_size": count}, count, progress)
-                stored = replace(stored, retrain_batch_size=config.retrain_batch_size)
+            if new:
+                config = _with_batches_that_fit(config, len(images.train_labels), ranks.count, progress)
+                stored = replace(stored, batch_size=config.batch_size, retrain_batch_size=config.retrain_batch_size)
             training = SupernetTraining(config, space, images, ranks)
             if new and ranks.is_first:
                 content = {"oneshot": stored.to_dict(), "environment": describe_environment()}
