@@ -245,8 +245,8 @@ def evaluate_model(
 
     Args:
         label: Which retrained network of the run. Default: what it found.
-        data: Test on the test images of these data instead: a folder, whose images are scaled to the size that the
-            network was trained on, digits or cifar10.
+        data: Test on the test images of these data instead: a folder, an archive or a table of labels, whose images are
+            scaled to the size that the network was trained on, digits or cifar10.
         device: Where to compute, as torch names it.
 
     Returns:
@@ -282,7 +282,7 @@ def predict_images(
     """What a retrained network sees in images, which are scaled to the size that it was trained on.
 
     Args:
-        images: An image file, a folder of them, or several of both.
+        images: An image file, a folder or an archive of them, a CSV file that names them, or several of these.
         label: Which retrained network of the run. Default: what it found.
         device: Where to compute, as torch names it.
         skip_bad: Leave out images that cannot be read; ``Predictions.skipped`` names them.

@@ -15,7 +15,11 @@ from nasfast.utils.seeds import LARGEST_SEED
 class DataOptions(Settings, panel="Data"):
     """Settings of every run that looks at images: which they are, and where it computes."""
 
-    data: str = option("digits", "digits, cifar10, or the path of an image folder: one folder per class.")
+    data: str = option(
+        "digits",
+        "digits, cifar10, or the path of an image folder (one folder per class), of a .zip or .tar of one, or of a "
+        ".csv of files and labels.",
+    )
     data_root: str = option("data", "Folder where torchvision keeps CIFAR-10.")
     download: bool = option(False, "Let torchvision download CIFAR-10 where it is missing.")
     skip_bad: bool = option(

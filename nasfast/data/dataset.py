@@ -1,4 +1,4 @@
-"""Data sets held in memory: the digits of scikit-learn, CIFAR-10, or any image folder."""
+"""Data sets held in memory: the digits of scikit-learn, CIFAR-10, or images of your own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class DataSet:
     """Images and labels of a classification task, train and test.
 
     Images are uint8 ``[N, H, W, 3]`` (grey ones repeat their channel: the public networks take three), labels int64
-    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. Of a folder, ``skipped``
-    names files that could not be read, ``repeated`` counts test images that are train images too, and ``notes`` says
-    what was done to images and what was left out.
+    ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. Of images of your own,
+    ``skipped`` names files that could not be read, ``repeated`` counts test images that are train images too, and
+    ``notes`` says what was done to images and what was left out.
     """
 
     name: str
@@ -106,10 +106,12 @@ def load_data(
             the path of an image folder: one folder per class, below ``train/`` and ``test/`` (or ``val/``, ``valid/``)
             or directly, in which case a test set is split off: by the content of each file, so that images that are
             added later move no other. Photos are turned as their camera says; transparent parts become white.
-            Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out.
+            Hidden folders and those of systems (``@eaDir``, ``__MACOSX``) are left out. A zip or tar file of such a
+            folder is the same data set; a CSV file names images, their labels and, if it likes, their ``split``.
         root: Where torchvision keeps CIFAR-10.
         download: Let torchvision fetch CIFAR-10 where ``root`` lacks it.
-        skip_bad: Leave any number of images out that cannot be read; without, more than one in twenty are an error.
+        skip_bad: Leave any number of images out that cannot be read, or that a CSV file names and that are not there or
+            have no label; without, more than one in twenty are an error.
             ``DataSet.skipped`` names them.
         test_fraction: Share of each class that becomes the test set, where the data set has none of its own.
         image_size: Height and width to which images of a folder are scaled and cropped, or one side for both. None:

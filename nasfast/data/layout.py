@@ -31,7 +31,8 @@ def find_images(root: Path, skip_bad: bool = False) -> Layout:
     if not root.exists():
         close = did_you_mean(root.name, ("digits", "cifar10"))
         raise DataError(
-            f"data folder {shown(root)} does not exist; expected digits, cifar10 or the path of an image folder{close}"
+            f"data folder {shown(root)} does not exist; expected digits, cifar10 or the path of an image folder, an "
+            f"archive of one or a table of labels{close}"
         )
     if root.is_dir():
         return _layout(DiskFolder(root))

@@ -280,6 +280,10 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
         "test_help_and_wrong_usage_load_nothing_heavy",
         "test_settings_out_of_range_are_refused_before_torch_is_loaded",
     ),
+    "tests/training/test_data_forms.py": (
+        "test_a_run_goes_on_with_another_form_to_the_same_bits",
+        "test_a_run_of_a_folder_is_one_of_its_other_forms",
+    ),
     "tests/training/test_training.py": ("test_ctrl_c_saves_the_step_and_resumes_with_the_same_bits",),
 }
 """By file: tests whose cases take three seconds or more together."""

@@ -15,7 +15,7 @@ from nasfast.cli.help import Command
 @click.command(cls=Command)
 @run_argument
 @label_option
-@click.option("--data", default="", help="Test on the test images of these data instead: a folder, digits or cifar10.")
+@click.option("--data", default="", help="Test on the test images of these data instead: as of a search.")
 @device_option
 @quiet_option
 @one_line_errors

@@ -21,7 +21,7 @@ from nasfast.cli.help import Argument, Command
     nargs=-1,
     required=True,
     metavar="IMAGES...",
-    help="Image files, or folders of them.",
+    help="Image files, folders or archives, or tables of them.",
 )
 @click.option("--out", "-o", type=PATH, help="CSV file to write: file, prediction, and a column per class.")
 @label_option
