@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -40,11 +40,11 @@ def tar_members(path: Path) -> list[Member]:
     file = _plain(path)
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
-            members = archive.getmembers()
+            members = list(_walk(archive))
             end = archive.offset
         file.seek(end)
         mark = file.read(tarfile.BLOCKSIZE)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError) as error:
         file.close()
         raise DataError(f"{shown(path)} cannot be read as a tar file: {shown(error)}; expected a whole one") from error
     if mark != bytes(tarfile.BLOCKSIZE):  # tarfile takes damage between members for the end
@@ -53,6 +53,16 @@ def tar_members(path: Path) -> list[Member]:
     content = _Content(file)
     found: dict[str, Member] = {}
     return [_member(info, content, found) for info in members]
+
+
+def _walk(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All members; ReadError where one has a negative size, by which tarfile goes round in circles."""
+    start = -1
+    while (info := archive.next()) is not None:
+        if info.size < 0 or archive.offset <= start:
+            raise tarfile.ReadError("a member has a negative size")
+        start = archive.offset
+        yield info
 
 
 class _Content:

@@ -279,6 +279,21 @@ def test_damage_between_members_of_a_tar_file(tmp_path):
     expect("is cut or damaged after 4 members; expected a whole tar file", path)
 
 
+@pytest.mark.parametrize("size", [-1, -512, -1024, -4096])
+def test_a_negative_size_in_a_tar_file(tmp_path, size):
+    path = write_tar(tmp_path / "data.tar", members())
+    with tarfile.open(path) as packed:
+        start = packed.getmembers()[4].offset
+    content = bytearray(path.read_bytes())
+    header = content[start : start + 512]
+    header[124:136] = b"\xff" + (size % 2**88).to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[start : start + 512] = header
+    path.write_bytes(content)
+    expect("data.tar cannot be read as a tar file: a member has a negative size", path)
+
+
 def test_a_damaged_member_is_an_unreadable_image(tmp_path):
     path = write_zip(tmp_path / "data.zip", members())
     content = path.read_bytes()
@@ -332,12 +347,11 @@ def test_archives_of_something_else(tmp_path):
     expect(r"pipe.zip is a file; expected a folder", tmp_path / "pipe.zip")
 
 
-def test_damaged_zip_files_end_in_one_line(tmp_path):
-    """Bytes of the directory and of compressed images, changed one at a time: an error in one line, or a data set."""
-    path = tmp_path / "data.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in members().items():
-            packed.writestr(name, content)
+@pytest.mark.parametrize("kind", ["data.zip", "data.tar", "data.tar.gz"])
+def test_damaged_archives_end_in_one_line(tmp_path, kind):
+    """Bytes anywhere, changed one at a time: an error in one line, or a data set."""
+    write_images(tmp_path / "data", count=3)
+    path = pack(tmp_path / "data", tmp_path / kind)
     whole, generator = path.read_bytes(), np.random.default_rng(0)
     errors = []
     for place in generator.integers(0, len(whole), 80).tolist():
