@@ -48,6 +48,10 @@ def read_labels(table: Path, skip_bad: bool) -> Layout:
     found, notes = _existing(table, rows, most_bad(len(rows), skip_bad), left)
     if not found:
         raise DataError(f"{shown(table)} names no image file that exists; expected names from its folder on")
+    for name in sorted({row.label for row in rows if row.label} - {image.row.label for image in found}, key=_natural):
+        raise DataError(
+            f"no image of class {shown(name)} that {shown(table)} names exists; expected some of each class"
+        )
     images, again = _once(table, found)
     train, test, unused = _halves(table, images)
     classes = sorted({image.row.label for image in train}, key=_natural)

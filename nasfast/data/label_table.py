@@ -142,6 +142,7 @@ def _columns(table: Path, lines: _Lines, labelled: bool) -> _Columns | None:
     rest = [index for index in range(len(header)) if index != part]
     if len(rest) != 2:
         return None
+    named = file is not None
     if file is None and label is None:
         file = _holding_files(table, lines, rest)
     elif file is None:
@@ -149,7 +150,7 @@ def _columns(table: Path, lines: _Lines, labelled: bool) -> _Columns | None:
     if file is None:
         return None
     label = next(index for index in rest if index != file)
-    return _Columns(file, label, part, not _is_image(table, lines[0][1][file]))
+    return _Columns(file, label, part, named or not _is_image(table, lines[0][1][file]))
 
 
 def _named(table: Path, header: Sequence[str], names: Sequence[str]) -> int | None:

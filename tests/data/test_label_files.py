@@ -210,6 +210,23 @@ def test_the_first_line_of_a_table_without_a_header_is_not_lost(tmp_path):
     assert load_data(write(tmp_path, rows)).notes[0].startswith("left out 1 of 40 lines")
 
 
+def test_first_lines_that_could_be_either(tmp_path):
+    rows = [[name, ("target", "dog")[index % 2]] for index, name in enumerate(images(tmp_path, 10))]
+    plain = fingerprint(write(tmp_path, [["path", "label"], *rows]))
+    assert fingerprint(write(tmp_path, rows)) == plain
+    (tmp_path / "file").write_text("named as the column is")
+    assert fingerprint(write(tmp_path, [["file", "species"], *rows])) == plain
+
+
+def test_no_class_is_lost_with_its_files(tmp_path):
+    rows = [*half_and_half(images(tmp_path, 40)), ["gone.png", "cow"]]
+    table = write(tmp_path, [["path", "label"], *rows])
+    for skip_bad in (False, True):
+        expect(r"no image of class cow that .*labels.csv names exists", table, skip_bad=skip_bad)
+    (tmp_path / "gone.png").write_text("no image")
+    expect(r"class cow of .* holds one image", table)
+
+
 def test_pipes_and_links_to_nowhere_are_left_out_as_in_folders(tmp_path):
     rows = half_and_half(images(tmp_path, 8))
     plain = fingerprint(write(tmp_path, [["path", "label"], *rows]))
