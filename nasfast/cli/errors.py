@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from click.exceptions import Exit
@@ -15,6 +17,7 @@ from nasfast.errors import NasfastError
 from nasfast.utils.shown import shown
 
 INTERRUPTED = 130
+NO_READER = 141  # what a shell says of a command that nobody reads any more
 
 _OUT_OF_MEMORY = "out of memory; try a smaller --batch-size, or --recompute"
 
@@ -47,6 +50,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()
         except (click.ClickException, click.Abort, Exit):
             raise
         except NasfastError as error:
@@ -54,6 +58,8 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as error:
             raise fail("interrupted", INTERRUPTED) from error
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+                raise Exit(NO_READER) from error
             where = f"{error.filename}: " if error.filename else ""
             raise fail(f"{where}{error.strerror or error}") from error
         except MemoryError as error:
@@ -65,3 +71,13 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise fail(message) from error
 
     return run
+
+
+def _is_unread(output: TextIO) -> bool:
+    """Whether output goes to a pipe that nobody reads any more (``| head``); what is left of it then goes nowhere."""
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    return True

@@ -170,6 +170,23 @@ def test_help_keeps_to_the_width_and_breaks_no_name(arguments, columns):
         assert {"Data:", "Run:", "Weights:"} < set(titles)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_any_more_is_no_error(unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "nasfast", "info"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_interrupt_before_the_command_runs_is_one_line():
     code = (
         "import signal, sys\n"
