@@ -32,6 +32,7 @@ from nasfast.spaces.base import Rows, Space
 from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
+from nasfast.utils.sealed import sealed
 
 _SEED_ROWS = 31
 _TRIES = 1000
@@ -171,7 +172,7 @@ def _finish(run: RunFolder, task: _Task, progress: Progress) -> CompareResult:
         "estimators": [comparison.to_dict() for comparison in comparisons],
         "omitted": methods.omitted,
     }
-    atomic_write(run.path / "comparison.json", json.dumps(content, indent=1) + "\n")
+    atomic_write(run.path / "comparison.json", json.dumps(sealed(content), indent=1) + "\n")
     return CompareResult(path=run.path, comparisons=comparisons, omitted=methods.omitted)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nasfast.config.objectives import FIDELITY, Objective
-from nasfast.errors import NasfastError, RunError
+from nasfast.errors import NasfastError
 from nasfast.report.architectures import Drawing, drawing
 from nasfast.report.curves import Chart, Series
 from nasfast.report.formats import metric, unit_of
@@ -79,11 +79,7 @@ def read_trials(path: Path) -> list[Row]:
     Raises:
         RunError: The log cannot be read.
     """
-    run = RunFolder(path)
-    try:
-        return [row for row in run.metrics.rows() if row.get("kind") == "trial"]
-    except OSError as error:
-        raise RunError(f"cannot read {run.metrics.path}: {error.strerror}") from error
+    return [row for row in RunFolder(path).metrics.rows() if row.get("kind") == "trial"]
 
 
 def render(search: Search) -> str:

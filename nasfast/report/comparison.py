@@ -15,7 +15,7 @@ from nasfast.report.curves import Scale
 from nasfast.report.formats import short_number
 from nasfast.report.page import Table, render_page
 from nasfast.report.run_data import RunData
-from nasfast.utils.texts import read_json
+from nasfast.utils.sealed import read_sealed
 
 _WIDTH, _HEIGHT = 1080.0, 560.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 350.0, 16.0, 44.0
@@ -38,10 +38,10 @@ def load_comparison(path: Path) -> dict[str, Any]:
     file = path / "comparison.json"
     if not file.is_file():
         return {}
-    content = read_json(file, "a comparison", RunError)
-    if not isinstance(content, dict) or not isinstance(content.get("estimators"), list):
+    content = read_sealed(file, "a comparison", RunError)
+    if not isinstance(content.get("estimators"), list):
         raise RunError(f"{file} holds no comparison: expected a list of estimators")
-    return dict(content)
+    return content
 
 
 def render(path: Path, config: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient.result import SpaceResult, read_result
 from nasfast.spaces.base import Space
 from nasfast.spaces.genotype import Genotype
-from nasfast.utils.texts import read_json
+from nasfast.utils.sealed import read_sealed
 
 _STYLES = {"derived": "s1", "random": "s2"}
 
@@ -49,8 +49,7 @@ def _architectures(path: Path) -> dict[str, Any]:
     """Architectures by label, as they stand in the file; empty where there is none."""
     if not path.is_file():
         return {}
-    content = read_json(path, "architectures", RunError)
-    found = content.get("architectures", {}) if isinstance(content, dict) else None
+    found = read_sealed(path, "architectures", RunError).get("architectures", {})
     if not isinstance(found, dict):
         raise RunError(f"{path} holds no architectures by name")
     return found

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nasfast.errors import NasfastError, RunError
 from nasfast.runs.folder import RunFolder
+from nasfast.runs.genotype import read_genotype
 from nasfast.spaces.genotype import Genotype
 
 Row = dict[str, Any]
@@ -62,31 +62,23 @@ def number(row: Row, key: str) -> float | None:
 
 
 def load_run(path: Path) -> RunData:
-    """Read a run folder. A part that cannot be read becomes a note of the report rather than the end of it.
+    """Read a run folder.
 
     Raises:
-        RunError: There is no run folder at ``path``, or its config.json is of another version.
+        NasfastError: There is no run folder at ``path``, its config.json is of another version, or a file is damaged.
     """
     run = RunFolder.open(path, lock=False)
     data = RunData(name=path.resolve().name, path=path, config=run.read_config())
     _read_metrics(run, data)
     if run.genotype_path.is_file():
-        try:
-            data.genotype = Genotype.load(run.genotype_path)
-        except NasfastError as error:
-            data.notes.append(str(error))
+        data.genotype = read_genotype(run)
     return data
 
 
 def _read_metrics(run: RunFolder, data: RunData) -> None:
-    rows: list[Row] = []
-    try:
-        rows.extend(run.metrics.rows())
-    except (OSError, RunError) as error:
-        data.notes.append(f"metrics.jsonl: a row could not be read, what follows it is left out ({error})")
     epochs: dict[Any, Row] = {}
     retrain: dict[str, dict[Any, Row]] = {}
-    for row in rows:
+    for row in run.metrics.rows():
         label = str(row.get("label", "derived"))
         match row.get("kind"):
             case "epoch":

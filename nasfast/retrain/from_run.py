@@ -16,6 +16,7 @@ from nasfast.data.image_file import Size
 from nasfast.errors import ConfigError, RunError
 from nasfast.retrain.inherited import inherited_weights, learned_network
 from nasfast.runs.folder import RunFolder
+from nasfast.runs.genotype import read_genotype
 from nasfast.search.inputs import check_data_record, load_run_data
 from nasfast.search.kinds import kind_of
 from nasfast.spaces.genotype import Genotype
@@ -26,8 +27,8 @@ from nasfast.training.genotype_trainer import retrain
 from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.device import check_device
 from nasfast.utils.progress import Progress
+from nasfast.utils.sealed import read_sealed
 from nasfast.utils.suggest import did_you_mean
-from nasfast.utils.texts import read_json
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class StoredSearch:
                 f"{self.folder.path} has found no architecture yet; go on with it (--resume), or give one by --arch"
             )
         try:
-            content = read_json(path, f"architectures of {self.space}", RunError)
+            content = read_sealed(path, f"architectures of {self.space}", RunError)
             entry = content["best"] if "best" in content else content["architectures"]["derived"]
             return str(entry["arch"])
         except (KeyError, TypeError) as error:
@@ -208,10 +209,10 @@ def _retrain_cells(
     overwrite: bool,
     inherit: bool,
 ) -> RetrainResult:
-    genotype = given.pop("genotype", run.genotype_path)
+    given_genotype = given.pop("genotype", None)
     settings = replace(stored.retrain_config(), **given)
     check_device(settings.device)
-    cells = Genotype.load(genotype)
+    cells = read_genotype(run) if given_genotype is None else Genotype.load(given_genotype)
     dataset = stored.load_data(progress)
     weights = inherited_weights(run) if inherit else None
     return retrain(cells, dataset, run, settings, label, weights, progress, overwrite=overwrite)

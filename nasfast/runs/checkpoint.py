@@ -12,14 +12,14 @@ from typing import IO, Any
 import torch
 
 from nasfast.errors import RunError
-from nasfast.utils.checksum import is_damaged, seal_zip
+from nasfast.utils.checksum import is_damaged, is_sealed, seal_zip
 from nasfast.utils.files import atomic_write
 from nasfast.utils.version import nasfast_version
 
-FORMAT = 2
+FORMAT = 3
 """Version of a run folder, of its checkpoints and of trained networks. A file of another version is refused, by name.
 
-In version 1, scores that are accuracies were in percent.
+In version 1, scores that are accuracies were in percent; in version 2, not every file had a checksum.
 """
 
 
@@ -90,6 +90,8 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
             f"{path} has checkpoint format {content['format']} (nasfast {content.get('nasfast')}); "
             f"this nasfast {nasfast_version()} reads format {FORMAT}"
         )
+    if not is_sealed(path):
+        raise CheckpointError(f"{path} is damaged: it has no checksum")
     if content["kind"] != kind:
         raise CheckpointError(f"{path} is a checkpoint of kind {content['kind']!r}, expected {kind!r}")
     return content

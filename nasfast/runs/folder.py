@@ -19,6 +19,7 @@ from nasfast.errors import RunError
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.runs.metrics import MetricsLog
 from nasfast.utils.files import atomic_write, write_error
+from nasfast.utils.sealed import read_sealed, sealed
 from nasfast.utils.texts import read_json
 from nasfast.utils.version import nasfast_version
 
@@ -72,8 +73,7 @@ class RunFolder:
         except OSError as error:
             raise write_error(run.path, error) from error
         try:
-            content = {"format": FORMAT, "nasfast": nasfast_version(), **config}
-            atomic_write(run.config_path, json.dumps(content, indent=2) + "\n")
+            run.write_config(config)
         except RunError:
             if not existed:
                 run.path.rmdir()
@@ -86,7 +86,7 @@ class RunFolder:
         """Open an existing run; with ``lock``, as its only writer.
 
         Raises:
-            RunError: No run is there, or another process writes to it.
+            RunError: No run is there, another process writes to it, or with ``lock``, its log is damaged.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -97,6 +97,11 @@ class RunFolder:
             run.lock()
             for leftover in run.path.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
+            try:
+                run.metrics.check()
+            except RunError:
+                run.close()
+                raise
         return run
 
     def lock(self) -> None:
@@ -114,14 +119,15 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json anew, with the versions of this nasfast."""
-        content = {**config, "format": FORMAT, "nasfast": nasfast_version()}
-        atomic_write(self.config_path, json.dumps(content, indent=2) + "\n")
+        content = {"format": FORMAT, "nasfast": nasfast_version()}
+        content |= {name: value for name, value in config.items() if name not in content}
+        atomic_write(self.config_path, json.dumps(sealed(content), indent=2) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.json.
 
         Raises:
-            RunError: It is not JSON, or of another format version.
+            RunError: It is not JSON, of another format version, or its checksum does not fit.
         """
         config = read_json(self.config_path, "the settings of a run", RunError)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
@@ -130,7 +136,7 @@ class RunFolder:
                 f"{self.config_path} has format {found.get('format')} (nasfast {found.get('nasfast')}); "
                 f"this nasfast {nasfast_version()} reads format {FORMAT}"
             )
-        return config
+        return read_sealed(self.config_path, "the settings of a run", RunError)
 
     def log_scalars(self, step: int, scalars: dict[str, float | None], group: str = "") -> None:
         """Write numbers to TensorBoard (where it is installed), without those that are None or not finite.

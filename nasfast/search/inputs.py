@@ -20,8 +20,8 @@ from nasfast.runs.folder import RunFolder
 from nasfast.spaces.base import Space
 from nasfast.utils.files import atomic_write
 from nasfast.utils.progress import Progress
+from nasfast.utils.sealed import read_sealed, sealed
 from nasfast.utils.shown import shown
-from nasfast.utils.texts import read_json
 
 
 def augmentation_of(config: ImageSearchConfig, dataset: DataSet) -> Augmentation:
@@ -108,21 +108,24 @@ def keep_data_record(run: RunFolder, fingerprint: Sequence[int]) -> None:
 
     Args:
         fingerprint: See :func:`nasfast.data.fingerprint.data_fingerprint`.
+
+    Raises:
+        RunError: What it says is damaged.
     """
-    if not run.data_path.exists():
-        atomic_write(run.data_path, json.dumps({"fingerprint": list(fingerprint)}) + "\n")
+    if run.data_path.exists():
+        read_sealed(run.data_path, "a record of images", RunError)
+    else:
+        atomic_write(run.data_path, json.dumps(sealed({"fingerprint": list(fingerprint)})) + "\n")
 
 
 def check_data_record(run: RunFolder, dataset: DataSet) -> None:
-    """Make sure that these are the images that a run is of; one that does not say so, of an older version, passes.
+    """Make sure that these are the images that a run is of.
 
     Raises:
-        RunError: They are others, or the record cannot be read.
+        RunError: They are others, or the record is missing, damaged or cannot be read.
     """
-    if not run.data_path.exists():
-        return
     try:
-        kept = read_json(run.data_path, "a record of images", RunError)["fingerprint"]
+        kept = read_sealed(run.data_path, "a record of images", RunError)["fingerprint"]
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.data_path} cannot be read as a record of images: {error}") from error
     if kept != data_fingerprint(dataset):

@@ -11,6 +11,7 @@ from typing import Any
 from nasfast.errors import GenotypeError
 from nasfast.kernels.primitives import ALL_PRIMITIVES, INPUTS_PER_NODE
 from nasfast.spaces.genotype_text import FIELDS, find_printed, is_index, is_printed, read_fields, several
+from nasfast.utils.sealed import CHECKSUM, fits, sealed
 from nasfast.utils.suggest import did_you_mean
 from nasfast.utils.texts import parse_json, read_text
 
@@ -92,19 +93,23 @@ class Genotype:
             return source
 
     def to_json(self) -> str:
-        """One JSON object with the format's name and version."""
+        """One JSON object with the format's name and version, and a checksum."""
         content: dict[str, Any] = {"format": FORMAT_NAME, "version": FORMAT_VERSION}
         content |= {name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)] for name in FIELDS}
-        return json.dumps(content, indent=2) + "\n"
+        return json.dumps(sealed(content), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
-        """Read `to_json`'s form; an object with the four fields alone is read too."""
+        """Read `to_json`'s form, or an object with the four fields alone; a checksum that is there must fit."""
         content = parse_json(text, "genotype: the text", "a JSON object", GenotypeError)
         if not isinstance(content, dict):
             raise GenotypeError(f"genotype: expected a JSON object, got {type(content).__name__}")
         if content.get("format", FORMAT_NAME) != FORMAT_NAME:
             raise GenotypeError(f"genotype: expected format {FORMAT_NAME!r}, got {content['format']!r}")
+        if CHECKSUM in content and not fits(content):
+            raise GenotypeError(
+                "genotype: its checksum does not fit; restore it from a copy, or leave the checksum out if it was edited"
+            )
         if content.get("version", FORMAT_VERSION) != FORMAT_VERSION:
             raise GenotypeError(f"genotype: expected version {FORMAT_VERSION}, got {content['version']!r}")
         return cls.of(content)

@@ -162,8 +162,7 @@ def _parse_info(path: Path, text: str | None, tensors: Mapping[str, torch.Tensor
         raise RunError(f"{path} holds weights, but nasfast did not write it: its description is missing") from error
     if found != FORMAT:
         raise RunError(f"{path} has format {found}, this nasfast reads format {FORMAT}")
-    checksum = content.pop(_CHECKSUM, None)
-    if checksum is not None and checksum != _checksum({"format": found, **content}, tensors):
+    if content.pop(_CHECKSUM, None) != _checksum({"format": found, **content}, tensors):
         raise RunError(f"{path} is damaged: its checksum is not that of its content")
     try:
         for name in ("size", "mean", "std", "class_names"):

@@ -12,7 +12,6 @@ from nasfast.training.config import RetrainResult
 from nasfast.training.evaluate import evaluate_network
 from nasfast.training.model_file import model_path
 from nasfast.training.trainer import Epoch, Trainer, Watcher
-from nasfast.utils.files import atomic_write
 from nasfast.utils.numbers import percent_text
 
 
@@ -61,12 +60,8 @@ def drop_rows(metrics: MetricsLog, label: str, epoch: int) -> None:
 
     A log cannot be cut at a position here: another label may have been trained between.
     """
-    if not metrics.path.exists():
-        return
     with metrics.expected_rows():
-        kept = b"".join(line for line, row in metrics.lines() if not _is_dropped(row, label, epoch))
-    if len(kept) < metrics.position:
-        atomic_write(metrics.path, kept)
+        metrics.drop(lambda row: _is_dropped(row, label, epoch))
 
 
 def _is_dropped(row: Mapping[str, Any], label: str, epoch: int) -> bool:

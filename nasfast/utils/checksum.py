@@ -46,3 +46,10 @@ def is_damaged(path: Path) -> bool:
         file.seek(-min(size, _TRAILER + _END), io.SEEK_END)
         cut = not trailer.startswith(_MARK) and _MARK in file.read()
     return cut or (trailer.startswith(_MARK) and trailer[len(_MARK) :] != digest.hexdigest().encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file ends with a checksum (:func:`seal_zip`), whatever that says."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TRAILER))
+        return file.read().startswith(_MARK)

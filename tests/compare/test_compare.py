@@ -25,6 +25,7 @@ from nasfast.report.comparison import comparison_svg
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.spaces.registry import make_space
 from tests.helpers.runs import logged, without_times
+from tests.helpers.sealed import write_sealed
 
 SPACE_SET = ("channels=4", "cells=1")
 
@@ -218,7 +219,7 @@ def test_errors_name_what_is_wrong(settings, finished, tmp_path):
         CompareConfig.of(settings | {"architectures": 3})
     with pytest.raises(RunError, match="exists already"):
         run_compare(CompareConfig.of(settings), finished.path)
-    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT}))
+    write_sealed(tmp_path / "config.json", {"format": FORMAT})
     with pytest.raises(RunError, match="no settings of a comparison"):
         resume_compare(tmp_path)
 

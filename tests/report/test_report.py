@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
@@ -12,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from nasfast.errors import RunError
+from nasfast.errors import NasfastError, RunError
 from nasfast.kernels.primitives import PRIMITIVES
 from nasfast.report import cell_svg, search_cell_svg, standalone
 from nasfast.report.build import build_report
 from nasfast.report.cells import Arc, _place, genotype_arcs, mixed_arcs
 from nasfast.report.curves import nice_ticks, tick_labels
 from nasfast.runs.checkpoint import FORMAT
+from nasfast.runs.metrics import MetricsLog
 from nasfast.spaces.genotype import Genotype
 from tests.helpers.devtools import Page, open_page
 from tests.helpers.page_text import PageText
 from tests.helpers.require import require
+from tests.helpers.sealed import write_sealed
 
 NORMAL = (
     ("sep_conv_3x3", 0),
@@ -111,11 +112,11 @@ def make_run(path: Path, epochs: int = 9, retrained: bool = True, genotype: bool
         "search": {"data": "digits", "strategy": "darts", "seed": 7, "note": HOSTILE, "primitives": list(PRIMITIVES)},
         "environment": {"torch": "2.14.1", "device": "cpu", "threads": 2, "platform": "a-rather-long-word" * 6},
     }
-    (path / "config.json").write_text(json.dumps(config))
+    write_sealed(path / "config.json", config)
     rows = _search_rows(epochs) if epochs else []
     if retrained:
         rows += _retrain_rows("derived", 0.9861) + _retrain_rows("random", 0.9722)
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    MetricsLog(path / "metrics.jsonl").append(*rows)
     if genotype:
         GENOTYPE.save(path / "genotype.json")
     return path
@@ -156,17 +157,20 @@ def test_report_of_an_empty_run_says_what_is_missing(tmp_path: Path) -> None:
         assert expected in text
 
 
-def test_report_survives_a_damaged_genotype_and_a_cut_log(tmp_path: Path) -> None:
+def test_report_of_a_log_whose_last_row_is_being_written(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
-    (run / "genotype.json").write_text(
-        '{"normal": [["warp_drive", 0], ["none", 1]], "normal_concat": [2], "reduce": [], "reduce_concat": []}'
-    )
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('not json at all\n{"kind": "epoch", "epo')
-    text = _read(run).text
-    assert "warp_drive" in text
-    assert "a row could not be read" in text
-    assert "98.61 %" in text
+        file.write('{"kind": "epoch", "epo')
+    assert "98.61 %" in _read(run).text
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "genotype.json"])
+def test_report_of_a_damaged_run_is_one_line(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "r")
+    content = (run / name).read_text()
+    (run / name).write_text(content.replace("sep_conv_3x3", "sep_conv_5x5").replace("0.9861", "0.9961"))
+    with pytest.raises(NasfastError, match=rf"{name}.* is damaged: its checksum does not fit; restore it from a copy"):
+        build_report(run)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +182,7 @@ def test_report_survives_a_damaged_genotype_and_a_cut_log(tmp_path: Path) -> Non
 )
 def test_report_of_a_log_with_values_of_another_type_is_one_line(tmp_path: Path, row: Any, message: str) -> None:
     run = make_run(tmp_path / "r")
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    MetricsLog(run / "metrics.jsonl").append(row)
     with pytest.raises(RunError, match=f"the log or the architectures are damaged: {message}"):
         build_report(run)
 
@@ -234,8 +237,7 @@ def test_tick_labels_tell_the_ticks_apart() -> None:
 def test_edge_weights_of_partial_channels_are_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", epochs=0)
     row = _search_rows(1)[0] | {"betas_normal": [0.5, 0.25] + [0.125] * 12}
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    MetricsLog(run / "metrics.jsonl").append(row)
     text = _read(run).text
     assert "edge 0.250" in text
     assert text.count("edge 0.125") == 12

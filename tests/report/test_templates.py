@@ -1,6 +1,5 @@
 """Pages from templates: names are text whatever stands in them, what is missing is an error, a wheel has the files."""
 
-import json
 import tomllib
 from pathlib import Path
 
@@ -17,9 +16,11 @@ from nasfast.report.page import render_page
 from nasfast.report.run_data import RunData
 from nasfast.runs.checkpoint import FORMAT
 from nasfast.runs.folder import RunFolder
+from nasfast.runs.metrics import MetricsLog
 from nasfast.search.workers import TrialStore
 from nasfast.search.workers.jobs import Job, Outcome
 from tests.helpers.page_text import PageText
+from tests.helpers.sealed import write_sealed
 
 HOSTILE = "</title></style><script>alert(1)</script> \"double\" 'single' & {{ 7 * 7 }} {% raw %} {# no #}"
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,14 +73,14 @@ def test_names_of_a_search_are_shown_as_text(kind, search):
 
 def test_names_of_a_search_for_cells_are_shown_as_text(tmp_path):
     config = {"format": FORMAT, "search": {"data": HOSTILE, "strategy": HOSTILE, "primitives": [HOSTILE, "none"]}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_sealed(tmp_path / "config.json", config)
     rows = [
         {"kind": "epoch", "epoch": 0, "alphas_normal": [[0.75, 0.25]] * 2, "alpha_entropy": 0.5},
         {"kind": "retrain_epoch", "label": HOSTILE, "epoch": 0, "test_acc": 0.5},
         {"kind": "result", "label": HOSTILE, "test_acc": 0.5, "genotype": f"genotype {HOSTILE}"},
         {"kind": "guard", "epoch": 0, "reason": f"reason {HOSTILE}", "action": "mask"},
     ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    MetricsLog(tmp_path / "metrics.jsonl").append(*rows)
     page = assert_text(
         build_report(tmp_path).read_text(encoding="utf-8"),
         f"data {HOSTILE}, strategy {HOSTILE}",
@@ -93,10 +94,10 @@ def test_names_of_a_search_for_cells_are_shown_as_text(tmp_path):
 
 def test_names_of_a_search_in_a_space_are_shown_as_text(tmp_path):
     config = {"format": FORMAT, "search": {"data": "digits", "space": HOSTILE, "strategy": "gdas", "epochs": 1}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_sealed(tmp_path / "config.json", config)
     (tmp_path / "metrics.jsonl").touch()
     found = {label: {"arch": f"arch {HOSTILE}", "metrics": {HOSTILE: 1.0}} for label in ("derived", HOSTILE)}
-    (tmp_path / "architectures.json").write_text(json.dumps({"architectures": found}))
+    write_sealed(tmp_path / "architectures.json", {"architectures": found})
     assert_text(
         build_report(tmp_path).read_text(encoding="utf-8"),
         f"space {HOSTILE}, strategy gdas",
@@ -108,11 +109,11 @@ def test_names_of_a_search_in_a_space_are_shown_as_text(tmp_path):
 
 def test_names_of_a_comparison_are_shown_as_text(tmp_path):
     config = {"format": FORMAT, "compare": {"space": HOSTILE, "data": "digits", "seed": 0}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_sealed(tmp_path / "config.json", config)
     numbers = {"count": 8, "tau": 0.5, "low": 0.1, "high": 0.9, "spearman": 0.6, "flops": 9.0, "seconds": 1.0}
     row = {"name": f"estimator {HOSTILE}", "family": HOSTILE, "uncertainty": None, **numbers}
     content = {"estimators": [row], "omitted": {HOSTILE: f"omitted {HOSTILE}"}}
-    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    write_sealed(tmp_path / "comparison.json", content)
     assert_text(
         build_report(tmp_path).read_text(encoding="utf-8"),
         f"space {HOSTILE}, data digits",

@@ -22,6 +22,7 @@ from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.training.evaluate import evaluate
 from nasfast.training.model_file import load_model, model_path
+from tests.helpers.sealed import write_sealed
 from tests.search.gradient.test_space_search import rows, tiny
 
 
@@ -109,7 +110,7 @@ def test_a_search_that_has_found_nothing_yet_says_so(searched, tmp_path):
     RunFolder.create(empty, json.loads((searched / "config.json").read_text())).close()
     result = invoke("retrain", empty, "--quiet")
     assert "has found no architecture yet" in result.stderr
-    (empty / "architectures.json").write_text('{"architectures": {}}')
+    write_sealed(empty / "architectures.json", {"architectures": {}})
     assert "cannot be read as architectures of nasbench201" in invoke("retrain", empty, "--quiet").stderr
 
 
@@ -200,6 +201,6 @@ def test_a_damaged_record_of_the_images_is_one_line(searched, tmp_path, text):
     result = invoke("evaluate", run, "--quiet")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "images" in result.stderr
-    (run / "data.json").unlink()  # of a version that wrote none
-    assert invoke("evaluate", run, "--quiet").exit_code == 0
+    assert "data.json" in result.stderr
+    (run / "data.json").unlink()
+    assert f"cannot read {run / 'data.json'}: No such file" in invoke("evaluate", run, "--quiet").stderr

@@ -162,11 +162,11 @@ def test_no_bit_of_a_checkpoint_changes_what_is_read(tmp_path):
     assert refused > 0.9 * len(content)
 
 
-def test_a_checkpoint_without_a_checksum_is_read(tmp_path):
-    """Those of older versions have none."""
+def test_a_checkpoint_without_a_checksum_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"format": FORMAT, "kind": "search", "step": 3}, path)
-    assert load_checkpoint(path, "search")["step"] == 3
+    with pytest.raises(CheckpointError, match="is damaged: it has no checksum"):
+        load_checkpoint(path, "search")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, -1])
@@ -272,21 +272,12 @@ def test_config_of_another_version(tmp_path):
             run.read_config()
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"\n", "line 2 is empty: expected a row of the log"),
-        (b"{\n", "line 2 is not valid JSON"),
-        (b"\x80\n", "line 2 is not text"),
-        (b"[1]\n", "line 2 must be a row of the log, got list"),
-        (b"[" * 100_000 + b"\n", "line 2 is nested too deep"),
-    ],
-)
-def test_a_damaged_row_of_the_log_is_named(line, message, tmp_path):
+@pytest.mark.parametrize("line", [b"\n", b"{\n", b"\x80\n", b"[1]\n", b"[" * 100_000 + b"\n"])
+def test_a_damaged_row_of_the_log_is_named(line, tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append({"kind": "epoch"})
     log.path.write_bytes(log.path.read_bytes() + line)
-    with pytest.raises(RunError, match=f"metrics.jsonl, {message}"):
+    with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is damaged: its checksum does not fit"):
         list(log.rows())
 
 

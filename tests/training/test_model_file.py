@@ -56,12 +56,12 @@ def test_no_bit_of_a_model_changes_what_is_read(run: RunFolder) -> None:
     assert not any("\n" in text for text in refused)
 
 
-def test_a_model_without_a_checksum_is_read(run: RunFolder) -> None:
-    """Those of older versions have none."""
+def test_a_model_without_a_checksum_is_refused(run: RunFolder) -> None:
     path = model_path(run, "best")
     with safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()["nasfast"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del description["checksum"]
     save_file(tensors, path, {"nasfast": json.dumps(description)})
-    assert load_model(run, "best").info.arch == ARCH
+    with pytest.raises(RunError, match="is damaged: its checksum is not that of its content"):
+        load_model(run, "best")

@@ -10,6 +10,7 @@ from nasfast.search.blackbox.search import BlackBoxSearch
 from nasfast.search.blackbox.session import numbers_of
 from nasfast.search.history import Trial
 from nasfast.utils.files import atomic_write
+from nasfast.utils.sealed import sealed
 
 FORMAT_NAME = "nasfast.architectures"
 
@@ -28,7 +29,7 @@ def write_found(run: RunFolder, search: BlackBoxSearch) -> None:
         "best": entry(search.best()),
         "front": [entry(trial) for trial in search.front()],
     }
-    atomic_write(run.architectures_path, json.dumps(content, indent=2) + "\n")
+    atomic_write(run.architectures_path, json.dumps(sealed(content), indent=2) + "\n")
 
 
 def logged_trials(run: RunFolder) -> list[Trial]:

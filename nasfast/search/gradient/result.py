@@ -18,7 +18,7 @@ from nasfast.training.space_trainer import retrain_row
 from nasfast.utils.files import atomic_write
 from nasfast.utils.numbers import metric_text
 from nasfast.utils.progress import Progress
-from nasfast.utils.texts import read_json
+from nasfast.utils.sealed import read_sealed, sealed
 
 FORMAT_NAME = "nasfast.derived"
 _LABELS = ("derived", "derived, no cap", "random")
@@ -95,7 +95,7 @@ def finish_space(
                 space, rows[label], loop.dataset, run, training, label, progress, settings=loop.config.space_settings()
             )
             result.metrics[label] |= {"test_accuracy": results[label].test_acc}
-    atomic_write(run.architectures_path, json.dumps(_content(result), indent=2) + "\n")
+    atomic_write(run.architectures_path, json.dumps(sealed(_content(result)), indent=2) + "\n")
     return result, results
 
 
@@ -115,7 +115,7 @@ def read_result(run: RunFolder, space: Space) -> SpaceResult:
     """
     path = run.architectures_path
     try:
-        content = read_json(path, f"architectures of {space.name}", RunError)
+        content = read_sealed(path, f"architectures of {space.name}", RunError)
         entries = content["architectures"]
         rows = {label: tuple(space.check(entry["row"])[0].tolist()) for label, entry in entries.items()}
         metrics = {label: dict(entry["metrics"]) for label, entry in entries.items()}

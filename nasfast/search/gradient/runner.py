@@ -19,6 +19,7 @@ from nasfast.errors import ConfigError, RunError, SpaceError
 from nasfast.runs.checkpoint import load_checkpoint
 from nasfast.runs.environment import describe_environment
 from nasfast.runs.folder import RunFolder
+from nasfast.runs.genotype import read_genotype
 from nasfast.search.gradient.loop import KIND, SearchLoop, fit_batches
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
 from nasfast.search.inputs import absolute_path, keep_data_record, load_run_data, pin_settings
@@ -186,4 +187,4 @@ def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) 
     result = GradientResult(path=run.path, epochs=epochs, stopped=stopped, results=results, was_finished=True)
     if space is not None:
         return replace(result, found=read_result(run, space))
-    return replace(result, genotype=Genotype.load(run.genotype_path))
+    return replace(result, genotype=read_genotype(run))

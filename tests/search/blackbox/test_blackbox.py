@@ -28,6 +28,7 @@ from nasfast.spaces.nasbench_macro import NASBenchMacro
 from nasfast.strategies.registry import make_strategy, plain_strategies
 from nasfast.utils.progress import Progress
 from tests.helpers.paths import GOLDEN
+from tests.helpers.sealed import write_sealed
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 RUNNER = CliRunner()
@@ -252,7 +253,7 @@ def test_checkpoint_that_does_not_fit_is_refused(table, tmp_path):
     config = tmp_path / "run" / "config.json"
     content = json.loads(config.read_text())
     content["blackbox"]["strategy"] = "nsga2"
-    config.write_text(json.dumps(content))
+    write_sealed(config, content)
     with pytest.raises(CheckpointError, match=r"does not fit the run's config.json and log"):
         resume_blackbox(tmp_path / "run")
 

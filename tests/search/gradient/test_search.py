@@ -16,6 +16,7 @@ from nasfast.spaces.darts import count_skips
 from nasfast.spaces.genotype import Genotype
 from nasfast.utils.progress import Progress, Stage
 from tests.helpers.runs import assert_same_runs, tiny_config
+from tests.helpers.sealed import write_sealed
 
 KINDS = {
     "first": {},
@@ -142,11 +143,11 @@ def test_resume_notices_other_images_and_other_settings(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         run_gradient(tiny_config(retrain=False), tmp_path / "run", Stopping("search", 6))
     path = tmp_path / "run" / "config.json"
-    original = path.read_text()
-    path.write_text(original.replace('"test_fraction": 0.2', '"test_fraction": 0.3'))
+    content = json.loads(path.read_text())
+    write_sealed(path, content | {"search": content["search"] | {"test_fraction": 0.3}})
     with pytest.raises(DataError, match=r"are not those that run .* began with"):
         resume_gradient(tmp_path / "run")
-    path.write_text(original.replace('"channels": 4', '"channels": 6'))
+    write_sealed(path, content | {"search": content["search"] | {"channels": 6}})
     with pytest.raises(CheckpointError, match=r"does not fit the run's config.json"):
         resume_gradient(tmp_path / "run")
 

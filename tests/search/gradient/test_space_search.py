@@ -18,6 +18,7 @@ from nasfast.strategies.gradient.bilevel import BilevelSearch
 from nasfast.strategies.gradient.steps import Batch
 from nasfast.strategies.registry import DIFFERENTIABLE
 from tests.helpers.runs import assert_same_runs
+from tests.helpers.sealed import write_sealed
 from tests.search.gradient.test_search import Stopping, rows
 
 
@@ -178,7 +179,7 @@ def test_what_does_not_go_together_writes_nothing(tmp_path, settings, error, mes
 
 def test_damaged_result_is_said(tmp_path):
     run_gradient(tiny(retrain=False, epochs=1), tmp_path / "run")
-    (tmp_path / "run" / "architectures.json").write_text("{}")
+    write_sealed(tmp_path / "run" / "architectures.json", {})
     with pytest.raises(RunError, match=r"architectures.json cannot be read as architectures of nasbench201"):
         resume_gradient(tmp_path / "run")
 

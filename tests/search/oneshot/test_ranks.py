@@ -23,6 +23,7 @@ from nasfast.training.distributed import Ranks, open_ranks
 from nasfast.utils.progress import Progress
 from tests.helpers.oneshot_runs import TINY, assert_same_searches, log_of, tiny
 from tests.helpers.runs import assert_same_bits, without_times
+from tests.helpers.sealed import write_sealed
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 250
@@ -202,7 +203,7 @@ def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path):
     config = json.loads((run / "config.json").read_text())
     done = torch.load(run / "checkpoint.pt", weights_only=True)["step"] // 4
     config["oneshot"]["epochs"] = done + 2
-    (run / "config.json").write_text(json.dumps(config))
+    write_sealed(run / "config.json", config)
     result = resume_oneshot(run)
     assert result.evaluations == 6
     epochs = [row["epoch"] for row in log_of(run) if row["kind"] == "epoch"]
