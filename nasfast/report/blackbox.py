@@ -97,7 +97,9 @@ def found(search: Search) -> dict[str, Any]:
         "fronts": _fronts(search),
         "leaders": _leaders(search),
         "progress": _progress(search),
-        "workers": worker_trials(RunFolder(search.data.path).trials_path),
+        "workers": worker_trials(
+            RunFolder(search.data.path).trials_path, search.trials, bool(search.settings.get("workers"))
+        ),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -12,6 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from nasfast.errors import RunError
+from nasfast.report.run_data import Row
 from nasfast.search.workers import Record, TrialStore
 from nasfast.search.workers.store import Attempt
 from nasfast.utils.clock import clock
@@ -19,10 +21,9 @@ from nasfast.utils.clock import clock
 
 @dataclass(frozen=True)
 class WorkerTrials:
-    """What the store of a run says; ``problem`` where it could not be read."""
+    """What the store of a run says."""
 
     records: list[Record]
-    problem: str = ""
 
     @cached_property
     def attempts(self) -> list[tuple[Attempt, Record]]:
@@ -78,18 +79,23 @@ class WorkerTrials:
         )
 
 
-def worker_trials(path: Path) -> WorkerTrials | None:
-    """The store at ``path``; None where the run has none."""
+def worker_trials(path: Path, logged: Sequence[Row], expected: bool) -> WorkerTrials | None:
+    """The store at ``path``; None where the run has none.
+
+    Args:
+        logged: The trials in the run's log.
+        expected: The run has workers.
+
+    Raises:
+        RunError: The store is damaged, locked, or missing.
+    """
     if not path.is_file():
+        if expected and logged:
+            raise RunError(f"{path} is missing, which has the trials of the run's workers; restore it from a copy")
         return None
-    try:
-        store = TrialStore(path)
-    except RunError as error:
-        return WorkerTrials([], str(error))
-    try:
+    with closing(TrialStore(path)) as store:
+        store.check_log(logged)
         return WorkerTrials(store.records())
-    finally:
-        store.close()
 
 
 def _compressed(spans: list[tuple[float, float]], gap: float = 60.0) -> tuple[Callable[[float], float], float]:

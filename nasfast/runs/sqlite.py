@@ -27,4 +27,6 @@ def sqlite_errors(path: Path, wait: float) -> Iterator[None]:
             text = "no space is left on its disk"
         elif "I/O" in text:
             text = "its disk cannot be written, or is full"
+        elif "malformed" in text:
+            raise RunError(f"{path} is damaged: {text}; restore it from a copy") from error
         raise RunError(f"{path} cannot be used: {text}; the run can be resumed from here") from error

@@ -108,7 +108,7 @@ class Genotype:
             raise GenotypeError(f"genotype: expected format {FORMAT_NAME!r}, got {content['format']!r}")
         if CHECKSUM in content and not fits(content):
             raise GenotypeError(
-                "genotype: its checksum does not fit; restore it from a copy, or leave the checksum out if it was edited"
+                "genotype: its checksum does not fit; restore it from a copy, or leave it out if the file was edited"
             )
         if content.get("version", FORMAT_VERSION) != FORMAT_VERSION:
             raise GenotypeError(f"genotype: expected version {FORMAT_VERSION}, got {content['version']!r}")

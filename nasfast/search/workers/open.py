@@ -82,6 +82,8 @@ def open_runner(
     """
     store = TrialStore(run.trials_path)
     try:
+        with run.metrics.expected_rows():
+            store.check_log(run.metrics.rows())
         runner = TrialRunner(_pool(run, config, WorkerSpec(make, threads_of(config))), store, decode)
     except BaseException:
         store.close()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from nasfast.errors import RunError
 from nasfast.runs.sqlite import sqlite_errors
 from nasfast.search.workers.jobs import Outcome, TrialKey
 
-_VERSION = 2
+_VERSION = 3
 _APPLICATION = 0x6E617366  # "nasf"
 _OWN_FIDELITY = 0  # how "the estimator's own" is written
 
@@ -27,6 +30,7 @@ CREATE TABLE trials (
   arch TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('waiting', 'finished', 'failed')),
   numbers TEXT,
+  checksum TEXT NOT NULL,
   UNIQUE (choices, fidelity)
 );
 CREATE TABLE attempts (
@@ -37,8 +41,11 @@ CREATE TABLE attempts (
   started REAL NOT NULL,
   ended REAL NOT NULL,
   error TEXT NOT NULL,
+  checksum TEXT NOT NULL,
   PRIMARY KEY (trial, number)
 );
+CREATE TABLE totals (trials INTEGER NOT NULL, attempts INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0);
 """
 
 
@@ -79,14 +86,15 @@ class Record:
 class TrialStore:
     """Opens the file, or makes it.
 
-    What a method has written is on disk when it returns. Another process may read the file at any time.
+    What a method has written is on disk when it returns. Another process may read the file at any time. Each row has a
+    checksum, and the file says how many there are.
 
     Args:
         path: The file.
         wait: Seconds to wait for another process that holds a lock on it.
 
     Raises:
-        RunError: It is no store of this version, cannot be written, or stays locked.
+        RunError: It is no store of this version, damaged, cannot be written, or stays locked.
     """
 
     def __init__(self, path: Path, wait: float = 30.0) -> None:
@@ -112,9 +120,18 @@ class TrialStore:
             raise RunError(f"{self.path} is no store of trials")
         elif version != _VERSION:
             raise RunError(f"{self.path} is a store of version {version}; this nasfast reads version {_VERSION}")
+        elif (found := self._integrity()) != "ok":
+            raise self._damaged(found)
 
     def _number(self, pragma: str) -> int:
         return int(self._connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+    def _integrity(self) -> str:
+        with self._errors():
+            return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
+    def _damaged(self, how: str) -> RunError:
+        return RunError(f"{self.path} is damaged: {' '.join(how.split())}; restore it from a copy")
 
     def _errors(self) -> AbstractContextManager[None]:
         return sqlite_errors(self.path, self._wait)
@@ -133,12 +150,13 @@ class TrialStore:
 
     def add(self, asked: TrialKey, arch: str) -> None:
         """A trial that waits for a worker; nothing where it is known."""
-        choices, fidelity = _key(asked)
+        key = _key(asked)
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO trials (choices, fidelity, arch, state) VALUES (?, ?, ?, 'waiting')",
-                (choices, fidelity, arch),
-            )
+            if connection.execute("SELECT 1 FROM trials WHERE choices = ? AND fidelity = ?", key).fetchone():
+                return
+            number = connection.execute("UPDATE totals SET trials = trials + 1 RETURNING trials").fetchone()[0]
+            row = (number, *key, arch, "waiting", None)
+            connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, _checksum(row)))
 
     def record(self, outcome: Outcome, final: bool) -> None:
         """How an attempt at a job has ended; each of its rows is a trial.
@@ -153,27 +171,32 @@ class TrialStore:
     def _record_one(
         self, connection: sqlite3.Connection, asked: TrialKey, outcome: Outcome, place: int, final: bool
     ) -> None:
-        trial = connection.execute("SELECT id FROM trials WHERE choices = ? AND fidelity = ?", _key(asked)).fetchone()[
-            0
-        ]
+        key = _key(asked)
+        trial, arch = connection.execute(
+            "SELECT id, arch FROM trials WHERE choices = ? AND fidelity = ?", key
+        ).fetchone()
         known = connection.execute("SELECT count(*) FROM attempts WHERE trial = ?", (trial,)).fetchone()[0]
         attempt = (trial, known + 1, outcome.state, outcome.worker, outcome.started, outcome.ended, outcome.error)
-        connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", attempt)
-        if outcome.state == "finished":
-            numbers = json.dumps(outcome.numbers[place])
-            connection.execute("UPDATE trials SET state = 'finished', numbers = ? WHERE id = ?", (numbers, trial))
-        elif final:
-            connection.execute("UPDATE trials SET state = 'failed' WHERE id = ?", (trial,))
+        connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*attempt, _checksum(attempt)))
+        connection.execute("UPDATE totals SET attempts = attempts + 1")
+        finished = outcome.state == "finished"
+        if finished or final:
+            state, numbers = ("finished", json.dumps(outcome.numbers[place])) if finished else ("failed", None)
+            checksum = _checksum((trial, *key, arch, state, numbers))
+            connection.execute(
+                "UPDATE trials SET state = ?, numbers = ?, checksum = ? WHERE id = ?", (state, numbers, checksum, trial)
+            )
 
     def records(self) -> list[Record]:
-        """All trials, in the order they were asked for."""
-        with self._errors():
-            attempts: dict[int, list[Attempt]] = {}
-            for trial, *rest in self._connection.execute(
-                "SELECT trial, state, worker, started, ended, error FROM attempts ORDER BY trial, number"
-            ):
-                attempts.setdefault(trial, []).append(Attempt(*rest))
-            found = self._connection.execute("SELECT * FROM trials ORDER BY id").fetchall()
+        """All trials, in the order they were asked for.
+
+        Raises:
+            RunError: It is damaged: a row is missing, or not as it was written.
+        """
+        trials, tried = self._checked()
+        attempts: dict[int, list[Attempt]] = {}
+        for trial, _, *rest in tried:
+            attempts.setdefault(trial, []).append(Attempt(*rest))
         try:
             return [
                 Record(
@@ -184,13 +207,51 @@ class TrialStore:
                     None if numbers is None else json.loads(numbers),
                     tuple(attempts.get(trial, ())),
                 )
-                for trial, choices, fidelity, arch, state, numbers in found
+                for trial, choices, fidelity, arch, state, numbers in trials
             ]
         except ValueError as error:
-            raise RunError(f"{self.path} is damaged: {error}") from error
+            raise self._damaged(str(error)) from error
+
+    def _checked(self) -> tuple[list[Any], list[Any]]:
+        """The rows of trials and of attempts, without their checksums."""
+        tables = []
+        with self._errors():
+            self._connection.execute("BEGIN")  # so that all is of one moment
+            try:
+                totals = self._connection.execute("SELECT trials, attempts FROM totals").fetchall()
+                for query in ("trials ORDER BY id", "attempts ORDER BY trial, number"):
+                    tables.append(self._connection.execute(f"SELECT * FROM {query}").fetchall())
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        if totals != [tuple(map(len, tables))]:
+            raise self._damaged("rows are missing")
+        for *row, checksum in itertools.chain(*tables):
+            if checksum != _checksum(row):
+                raise self._damaged("a checksum does not fit")
+        trials, attempts = ([row[:-1] for row in table] for table in tables)
+        return trials, attempts
+
+    def check_log(self, logged: Iterable[Mapping[str, Any]]) -> None:
+        """Make sure that the trials in a run's log have ended here.
+
+        Args:
+            logged: Rows of the log.
+
+        Raises:
+            RunError: One has not: the file is damaged, or another.
+        """
+        ended = {record.row for record in self.records() if record.state != "waiting"}
+        for row in logged:
+            if row.get("kind") in ("trial", "failed") and tuple(row["row"]) not in ended:
+                raise self._damaged(f"it does not have the trial of {row['arch']}, which the run's log has")
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _checksum(row: Iterable[Any]) -> str:
+    return blake2b(json.dumps(list(row)).encode(), digest_size=8).hexdigest()
 
 
 def _key(asked: TrialKey) -> tuple[str, int]:

@@ -288,8 +288,8 @@ def test_other_files_are_no_stores(tmp_path):
         TrialStore(tmp_path / "other.sqlite")
     TrialStore(tmp_path / "later.sqlite").close()
     with closing(sqlite3.connect(tmp_path / "later.sqlite")) as later:
-        later.execute("PRAGMA user_version = 3")
-    with pytest.raises(RunError, match="is a store of version 3; this nasfast reads version 2"):
+        later.execute("PRAGMA user_version = 9")
+    with pytest.raises(RunError, match="is a store of version 9; this nasfast reads version 3"):
         TrialStore(tmp_path / "later.sqlite")
     with pytest.raises(RunError, match="unable to open"):
         TrialStore(tmp_path / "missing" / "trials.sqlite")
