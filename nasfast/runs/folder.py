@@ -7,6 +7,7 @@ cuts the log back to that length. Reading a run never executes code: JSON, or ``
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 from nasfast.errors import RunError
 from nasfast.runs.checkpoint import FORMAT
+from nasfast.runs.events import EventFile
 from nasfast.runs.metrics import MetricsLog
 from nasfast.utils.files import atomic_write, write_error
 from nasfast.utils.sealed import read_sealed, sealed
@@ -36,7 +38,7 @@ class RunFolder:
         self.path = Path(path)
         self.metrics = MetricsLog(self.path / "metrics.jsonl")
         self._lock: IO[bytes] | None = None
-        self._writers: dict[str, Any] = {}
+        self._writers: dict[str, EventFile] = {}
 
     config_path = property(lambda self: self.path / "config.json")
     data_path = property(lambda self: self.path / "data.json")
@@ -156,20 +158,17 @@ class RunFolder:
             for step, scalars in steps.items():
                 for name, value in scalars.items():
                     if value is not None and math.isfinite(value):
-                        writer.add_scalar(name, value, step)
+                        writer.add(name, value, step)
             writer.flush()
         except OSError as error:
             raise write_error(self.path / "tensorboard", error) from error
 
-    def _tensorboard(self, first_step: int, group: str) -> Any:
+    def _tensorboard(self, first_step: int, group: str) -> EventFile | None:
         if group not in self._writers:
             try:
-                from torch.utils.tensorboard import SummaryWriter
+                self._writers[group] = EventFile(self.path / "tensorboard" / group, first_step)
             except ImportError:
                 return None
-            try:
-                # Events from a run that was cut off after this step are dropped by TensorBoard.
-                self._writers[group] = SummaryWriter(str(self.path / "tensorboard" / group), purge_step=first_step)
             except OSError as error:
                 raise write_error(self.path / "tensorboard", error) from error
         return self._writers[group]
@@ -177,7 +176,8 @@ class RunFolder:
     def close(self) -> None:
         """Close the TensorBoard writer and give the lock back."""
         for writer in self._writers.values():
-            writer.close()
+            with contextlib.suppress(OSError):  # of numbers that could not be written, which was said
+                writer.close()
         self._writers.clear()
         if self._lock is not None:
             self._lock.close()

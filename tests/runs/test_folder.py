@@ -94,18 +94,51 @@ print(load_checkpoint(path, "search")["step"], [p.name for p in path.parent.iter
 """
 
 
-def test_really_full_disk(tmp_path):
-    """A 1 MiB tmpfs in a private mount namespace."""
+def on_small_disk(tmp_path, program):
+    """Run it with a 1 MiB tmpfs in a private mount namespace, at ``tmp_path``."""
     mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     script = f'mount -t tmpfs -o size=1m none "{tmp_path}" && exec "{sys.executable}" -c "$0" "{tmp_path}"'
     probe = subprocess.run([*mount, f'mount -t tmpfs -o size=1m none "{tmp_path}"'], capture_output=True)
     if probe.returncode != 0:
         pytest.skip("mounting a tmpfs needs user namespaces")
-    done = subprocess.run([*mount, script, FULL_DISK], capture_output=True, text=True, env={**os.environ})
+    return subprocess.run([*mount, script, program], capture_output=True, text=True, env={**os.environ})
+
+
+def test_really_full_disk(tmp_path):
+    done = on_small_disk(tmp_path, FULL_DISK)
     assert done.stdout.splitlines() == [
         f"cannot write {tmp_path}/checkpoint.pt: No space left on device",
         "1 ['checkpoint.pt']",
     ], done.stderr
+
+
+FULL_TENSORBOARD = """
+import os, sys, pathlib
+from nasfast.errors import RunError
+from nasfast.runs.folder import RunFolder
+with RunFolder.create(pathlib.Path(sys.argv[1]) / "run", {}) as run:
+    run.log_scalars(0, {"loss": 1.0})
+    with open(run.path / "ballast", "wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(4096))
+        except OSError:
+            pass
+    try:
+        for step in range(1, 1000):
+            run.log_scalars(step, {"loss": 1.0})
+    except RunError as error:
+        print(error)
+"""
+
+
+def test_a_disk_that_is_full_of_numbers_is_one_line(tmp_path):
+    """Written by a thread of TensorBoard's own, it was a traceback and no error."""
+    require("tensorboard")
+    done = on_small_disk(tmp_path, FULL_TENSORBOARD)
+    assert done.stdout == f"cannot write {tmp_path}/run/tensorboard: No space left on device\n", done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 0
 
 
 def test_metrics_are_json_and_can_be_cut_back(tmp_path):

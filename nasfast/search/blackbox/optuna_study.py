@@ -7,6 +7,7 @@ through Optuna's storage in memory, and what that has logged is appended at once
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
 from nasfast.errors import RunError
+from nasfast.runs.mark import End, Mark
 from nasfast.spaces.base import Decision
 from nasfast.strategies.blackbox.multi_fidelity import ASHA, quiet_optuna
 from nasfast.utils.files import atomic_write
@@ -46,6 +48,7 @@ class StudyFile:
         self.path, self.strategy = path, strategy
         self._distributions = {decision.name: _distribution(decision) for decision in strategy.space.decisions}
         self._mirror: _Mirror | None = None
+        self._mark, self._end = Mark(path), End()
 
     def write(self) -> None:
         """Bring the file up to date.
@@ -58,7 +61,7 @@ class StudyFile:
             if mirror is None or not self.path.exists():
                 mirror = _Mirror()
                 self._update(mirror, self._read())
-                atomic_write(self.path, mirror.take_lines())
+                self._replace(mirror.take_lines())
             else:
                 self._update(mirror, [])
                 self._append(mirror.take_lines())
@@ -68,6 +71,7 @@ class StudyFile:
         """The trials in the file; none where it is missing."""
         if not self.path.exists():
             return []
+        self._check()
         try:
             storage = JournalStorage(JournalFileBackend(str(self.path)))
             return load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
@@ -76,14 +80,34 @@ class StudyFile:
         except OSError as error:
             raise RunError(f"{self.path} cannot be used: {error.strerror}; {_HINT}") from error
 
+    def _check(self) -> None:
+        """Raise RunError where the file is not as it was written; its end may be newer than its mark."""
+        mark = self._mark.read()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be used: {error.strerror}; {_HINT}") from error
+        if mark is None or len(content) < mark.position or _end_of(content[: mark.position]) != mark:
+            raise RunError(f"{self.path} is damaged: its checksum does not fit; {_HINT}")
+
+    def _replace(self, lines: bytes) -> None:
+        self._mark.lower(End())  # so much is true of the old file and of the new one
+        atomic_write(self.path, lines)
+        self._end = _end_of(lines)
+        self._mark.lower(self._end)
+
     def _append(self, lines: bytes) -> None:
         if not lines:
             return
         try:
             with self.path.open("ab") as file:
+                if file.tell() != self._end.position:  # another program has added to it, such as notes
+                    self._end = _end_of(self.path.read_bytes())
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
+            self._end = End(self._end.position + len(lines), zlib.crc32(lines, self._end.crc))
+            self._mark.write(self._end)
         except OSError as error:
             raise RunError(f"{self.path} cannot be used: {error.strerror}; {_HINT}") from error
 
@@ -115,6 +139,10 @@ class StudyFile:
         )
         shown.datetime_start, shown.datetime_complete = trial.datetime_start, trial.datetime_complete
         return shown
+
+
+def _end_of(content: bytes) -> End:
+    return End(len(content), zlib.crc32(content))
 
 
 class _Mirror:

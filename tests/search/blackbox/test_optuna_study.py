@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from nasfast.config.blackbox import BlackBoxConfig
 from nasfast.errors import RunError
 from nasfast.estimators.table import TableEstimator
+from nasfast.runs.mark import End, Mark
 from nasfast.search.blackbox.optuna_study import STUDY, StudyFile, _distribution
 from nasfast.search.blackbox.runner import resume_blackbox, run_blackbox
 from nasfast.spaces.base import Decision
@@ -243,8 +245,41 @@ def test_an_append_that_was_cut_by_a_kill_is_made_good(left, table, whole, tmp_p
         with pytest.raises(KeyboardInterrupt):
             run_blackbox(config_of(table), run)
     file = run / "optuna.journal"
-    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
-    assert not file.read_bytes().endswith(b"\n")
+    content = file.read_bytes()
+    content = content[: int(left * len(content))]
+    file.write_bytes(content)
+    Mark(file).write(End(1000, zlib.crc32(content[:1000])))  # the last one on disk, of an earlier append
+    assert not content.endswith(b"\n")
+    resume_blackbox(run)
+    assert study_of(run) == study_of(whole)
+
+
+def test_no_bit_of_the_file_changes_what_is_shown(table, whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 17)
+        with pytest.raises(KeyboardInterrupt):
+            run_blackbox(config_of(table), run)
+    file = run / "optuna.journal"
+    content = bytearray(file.read_bytes())
+    content[content.index(b'"datetime_start":"') + 21] ^= 1  # another year
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"optuna.journal is damaged: its checksum does not fit; .* without this file"):
+        resume_blackbox(run)
+
+
+def test_what_another_program_adds_to_the_file_is_no_damage(table, whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(KeyboardInterrupt):
+            run_blackbox(config_of(table), run)
+    load_study(run / "optuna.journal").set_user_attr("note", "mine")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 17)
+        with pytest.raises(KeyboardInterrupt):
+            resume_blackbox(run)
+    load_study(run / "optuna.journal").set_user_attr("note", "mine too")
     resume_blackbox(run)
     assert study_of(run) == study_of(whole)
 
@@ -283,7 +318,7 @@ def test_a_damaged_file_is_named_before_anything_is_computed(damage, table, whol
             run_blackbox(config_of(table), run)
     damage(run / "optuna.journal")
     before = (run / "metrics.jsonl").read_bytes()
-    message = "optuna.journal cannot be used: it holds no study 'nasfast' that is whole; .* without this file it is"
+    message = "optuna.journal (cannot be used: it holds no study|is damaged: its checksum).* without this file it is"
     with pytest.raises(RunError, match=message) as found:
         resume_blackbox(run)
     assert "\n" not in str(found.value)
