@@ -101,12 +101,12 @@ class StudyFile:
             return
         try:
             with self.path.open("ab") as file:
-                if file.tell() != self._end.position:  # another program has added to it, such as notes
-                    self._end = _end_of(self.path.read_bytes())
+                others = file.tell() != self._end.position  # another program has added to it, such as notes
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
-            self._end = End(self._end.position + len(lines), zlib.crc32(lines, self._end.crc))
+            end = End(self._end.position + len(lines), zlib.crc32(lines, self._end.crc))
+            self._end = _end_of(self.path.read_bytes()) if others else end
             self._mark.write(self._end)
         except OSError as error:
             raise RunError(f"{self.path} cannot be used: {error.strerror}; {_HINT}") from error
