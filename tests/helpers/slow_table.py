@@ -63,6 +63,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_the_tables_are_up_to_date",
     ),
     "tests/dropin/test_later_changes.py": ("test_globals_options_and_methods_may_change",),
+    "tests/e2e/test_damage.py": ("test_damage_never_gives_another_result",),
     "tests/e2e/test_resume.py": (
         "test_interrupt_saves_and_prints_the_command_to_resume",
         "test_killed_run_resumes_with_the_same_bits",
