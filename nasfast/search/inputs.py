@@ -107,7 +107,7 @@ def keep_data_record(run: RunFolder, fingerprint: Sequence[int]) -> None:
     """Write into a run which images it is of, unless it says so already.
 
     Args:
-        fingerprint: See :func:`nasfast.data.fingerprint.data_fingerprint`.
+        fingerprint: See :func:`nasfast.data.fingerprint.data_fingerprint`; empty where a run looks at none.
 
     Raises:
         RunError: What it says is damaged.
@@ -119,7 +119,7 @@ def keep_data_record(run: RunFolder, fingerprint: Sequence[int]) -> None:
 
 
 def check_data_record(run: RunFolder, dataset: DataSet) -> None:
-    """Make sure that these are the images that a run is of.
+    """Make sure that these are the images that a run is of, if it is of any.
 
     Raises:
         RunError: They are others, or the record is missing, damaged or cannot be read.
@@ -128,7 +128,7 @@ def check_data_record(run: RunFolder, dataset: DataSet) -> None:
         kept = read_sealed(run.data_path, "a record of images", RunError)["fingerprint"]
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.data_path} cannot be read as a record of images: {error}") from error
-    if kept != data_fingerprint(dataset):
+    if kept and kept != data_fingerprint(dataset):
         raise RunError(
             f"the images of {shown(dataset.name)} are no longer those that {run.path} has learned from, which may be "
             "among the test images now: put them back as they were, or name others to test on (evaluate --data PATH)"

@@ -92,13 +92,8 @@ def run_blackbox(
     content = {"blackbox": plan.config.to_dict(), "environment": describe_environment()}
     with _new_folder(out, content) as run, open_search(run, plan) as session:
         _save(run, session, plan)
-        _keep_record(run, plan)
-        return _finish(run, plan, session, progress)
-
-
-def _keep_record(run: RunFolder, plan: Plan) -> None:
-    if plan.images:
         keep_data_record(run, plan.images)
+        return _finish(run, plan, session, progress)
 
 
 @contextmanager
@@ -148,7 +143,7 @@ def resume_blackbox(
                 session.mirror()
             else:  # killed before the first checkpoint, which is written before the first step
                 _save(run, session, plan)
-            _keep_record(run, plan)
+            keep_data_record(run, plan.images)
             finished = session.over() and run.architectures_path.is_file()
             if finished:
                 return _result(run, session.search, True)
