@@ -10,7 +10,7 @@ _ready = False
 
 
 def require_ops() -> None:
-    """Make ``torch.ops.nasfast`` whole: the compiled ops, and what they give for meta tensors.
+    """Make ``torch.ops.nasfast`` whole: the compiled ops, what they give for meta tensors, and what they cost.
 
     Raises:
         NasfastError: The extension is not there, or is of another torch.
@@ -22,5 +22,6 @@ def require_ops() -> None:
 def _load() -> None:
     global _ready
     load_extension()
-    importlib.import_module("nasfast.kernels._fakes")  # registers with the ops, which must be there
+    for name in ("_fakes", "_flops"):
+        importlib.import_module(f"nasfast.kernels.{name}")  # registers with the ops, which must be there
     _ready = True
