@@ -5,19 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable, without the seconds that its import takes
 
 from nasfast.dropin.trace import class_forward
 
 
 class FusedForward(ABC):
-    """Stands for `forward` of `module`: fused where a call fits, the module's own where it does not."""
+    """Stands for `forward` of `module`: fused where a call fits, the module's own where it does not.
+
+    torch.compile leaves it as it is, between what it compiles: watching a module is no code for a compiler.
+    """
 
     module: nn.Module
     kind: str
     """What it is, for the report."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.original(*args, **kwargs) if _is_transformed() else self._watched(*args, **kwargs)
+
+    @_disable_dynamo
+    def _watched(self, *args: Any, **kwargs: Any) -> Any:
         out = self.fused(*args, **kwargs)
         return self.original(*args, **kwargs) if out is None else out
 
@@ -31,6 +40,11 @@ class FusedForward(ABC):
     @abstractmethod
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         """The fused result, or None where this call is one for the module's own forward."""
+
+
+def _is_transformed() -> bool:
+    """Whether a call is exported, or differentiated or mapped by torch.func, which take what PyTorch itself has."""
+    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
 
 
 class _Replicate:

@@ -63,6 +63,10 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_the_tables_are_up_to_date",
     ),
     "tests/dropin/test_later_changes.py": ("test_globals_options_and_methods_may_change",),
+    "tests/dropin/test_transforms.py": (
+        "test_a_compiled_network_still_calls_the_fused_ops",
+        "test_onnx_gives_the_same_outputs",
+    ),
     "tests/e2e/test_damage.py": ("test_damage_never_gives_another_result",),
     "tests/e2e/test_resume.py": (
         "test_interrupt_saves_and_prints_the_command_to_resume",
@@ -206,6 +210,7 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
         "test_so_it_may_in_a_copy",
         "test_what_the_forward_of_a_mixed_operation_reads_may_change",
     ),
+    "tests/dropin/test_transforms.py": ("test_an_exported_network_has_only_what_pytorch_has",),
     "tests/e2e/test_routes.py": ("test_runs_end_to_end",),
     "tests/estimators/test_rungs.py": (
         "test_a_run_trains_each_epoch_once",
