@@ -31,7 +31,7 @@ class Mark:
         self.path = of.with_name(of.name + ".end")
 
     def read(self) -> End | None:
-        """None where it is missing.
+        """None where it is missing, or empty: a full disk leaves it so when it is made.
 
         Raises:
             RunError: It cannot be read, or is damaged.
@@ -42,6 +42,8 @@ class Mark:
             return None
         except OSError as error:
             raise RunError(f"cannot read {self.path}: {error.strerror}") from error
+        if not content:
+            return None
         found = _FORM.fullmatch(content)
         if found is None:
             raise RunError(f"{self.path} is damaged: it is not as nasfast writes it; restore it from a copy")

@@ -125,14 +125,14 @@ class MetricsLog:
             crc = int(found[1], 16)
         if mark is None and not position:
             mark = End()
-            self._mark.write(mark)  # at once: with rows and no mark, rows may be missing
+            self._mark.write(mark, sync=True)  # at once: with rows and no mark, rows may be missing
         if mark is None or position < mark.position:
             raise self._shortened(position, mark)
         return End(position, crc)
 
     def _shortened(self, position: int, mark: End | None) -> RunError:
         if mark is None:
-            return RunError(f"{self._mark.path} is missing, which says how long {self.path} is; {_RESTORE}")
+            return RunError(f"{self._mark.path} is missing or empty, which says how long {self.path} is; {_RESTORE}")
         return RunError(
             f"{self.path} is damaged: it has {position} bytes of the {mark.position} that were written; {_RESTORE}"
         )

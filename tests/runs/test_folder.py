@@ -141,6 +141,16 @@ def test_a_disk_that_is_full_of_numbers_is_one_line(tmp_path):
     assert done.returncode == 0
 
 
+def test_the_length_of_a_log_that_a_full_disk_left_empty_is_that_of_no_rows(tmp_path):
+    log, length = MetricsLog(tmp_path / "metrics.jsonl"), tmp_path / "metrics.jsonl.end"
+    length.touch()
+    log.append({"epoch": 1})
+    assert [row["epoch"] for row in log.rows()] == [1]
+    length.write_bytes(b"")
+    with pytest.raises(RunError, match=r"metrics.jsonl.end is missing or empty"):
+        list(log.rows())
+
+
 def test_metrics_are_json_and_can_be_cut_back(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append({"loss": float("nan"), "alphas": [[0.5, float("inf")]]})
