@@ -65,6 +65,10 @@ class RetrainConfig:
         """What ``settings`` have under these ``names``, and ``own`` beside it."""
         return cls(**{name: getattr(settings, name) for name in names}, **own)
 
+    def steps(self, images: int) -> int:
+        """Steps of the whole training on so many images."""
+        return self.epochs * (images // self.batch_size)
+
     def plain(self) -> RetrainConfig:
         """The same for a network that is not made of cells: it has no auxiliary head, and drops no path."""
         return replace(self, drop_path=0.0, auxiliary=False)

@@ -238,7 +238,7 @@ class Trainer:
         self.network.train()
         with progress.stage(f"retrain {self.label}", total, done=self.step) as stage, loop:
             for _ in loop:
-                self._train_step()
+                self.take_step()
                 note = None
                 if self.step % per_epoch == 0:
                     note, loop.due = self.watcher.end_epoch(self, self._end_epoch()), self.watcher.saves_epochs
@@ -264,7 +264,8 @@ class Trainer:
         set_rate(self.optimizer, self.config.lr * (1 + math.cos(math.pi * share)) / 2)
         self.network.drop_path_prob = self.config.drop_path * share
 
-    def _train_step(self) -> None:
+    def take_step(self) -> None:
+        """One step of the weights."""
         self._schedule()
         indices = self.sampler.next().to(self.config.device)
         labels = self.data.train_labels[indices]

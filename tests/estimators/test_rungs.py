@@ -81,7 +81,7 @@ def test_a_rung_costs_the_epochs_between(data, tmp_path):
 
 def test_rungs_below_are_answered_again_and_nothing_is_trained_twice(data, tmp_path, monkeypatch):
     found = [climber(data, tmp_path).estimate(ROW, rung) for rung in RUNGS]
-    monkeypatch.setattr(Trainer, "_train_step", None)
+    monkeypatch.setattr(Trainer, "take_step", None)
     assert [climber(data, tmp_path).estimate(ROW, rung) for rung in RUNGS] == found
 
 
@@ -90,7 +90,7 @@ def test_a_training_that_is_cut_between_rungs_goes_on_to_the_same_bits(saved, da
     whole, cut = climber(data, tmp_path / "whole"), climber(data, tmp_path / "cut")
     expected = [whole.estimate(ROW, rung) for rung in RUNGS[:2]]
     assert cut.estimate(ROW, 2) == expected[0]
-    step, taken = Trainer._train_step, []
+    step, taken = Trainer.take_step, []
 
     def stop(self):
         if len(taken) == 4:
@@ -100,7 +100,7 @@ def test_a_training_that_is_cut_between_rungs_goes_on_to_the_same_bits(saved, da
         taken.append(step(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", stop)
+        patch.setattr(Trainer, "take_step", stop)
         with pytest.raises(KeyboardInterrupt):
             cut.estimate(ROW, 6)
     assert [climber(data, tmp_path / "cut").estimate(ROW, rung) for rung in RUNGS[:2]] == expected

@@ -88,7 +88,7 @@ def test_stopped_training_goes_on_to_the_same_bits(space, data, tmp_path, monkey
     whole = TrainEstimator(space, data, tmp_path / "whole", SETTINGS, Fidelity(epochs=3))
     stopped = TrainEstimator(space, data, tmp_path / "stopped", SETTINGS, Fidelity(epochs=3))
     found = whole.estimate(row)
-    step, steps = Trainer._train_step, []
+    step, steps = Trainer.take_step, []
 
     def stop(self):
         if len(steps) == 14:
@@ -97,7 +97,7 @@ def test_stopped_training_goes_on_to_the_same_bits(space, data, tmp_path, monkey
         steps.append(step(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", stop)
+        patch.setattr(Trainer, "take_step", stop)
         with pytest.raises(KeyboardInterrupt):
             stopped.estimate(row)
     assert stopped.path_of(row[0]).exists()

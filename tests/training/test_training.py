@@ -302,7 +302,7 @@ def test_a_model_that_is_gone_is_written_again(
     path, rows = model_path(run, "derived"), [_rows(run, kind) for kind in ("retrain_epoch", "result")]
     whole = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(Trainer, "_train_step", None)  # no step is taken again
+    monkeypatch.setattr(Trainer, "take_step", None)  # no step is taken again
     again = retrain(DARTS_V2, digits, run, short)
     assert replace(again, seconds=result.seconds) == result
     assert path.read_bytes() == whole

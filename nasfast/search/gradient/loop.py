@@ -15,6 +15,7 @@ from nasfast.data.fingerprint import data_fingerprint
 from nasfast.errors import ConfigError, DataError, NasfastError
 from nasfast.runs.checkpoint import CheckpointError, save_checkpoint
 from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.forecast import Forecast
 from nasfast.search.inputs import augmentation_of, check_space_size, limit_batches
 from nasfast.spaces.base import Space
 from nasfast.strategies.gradient.bilevel import BilevelSearch, BilevelStep
@@ -79,11 +80,17 @@ class SearchLoop:
         """Whether the search stage is over."""
         return self.stopped is not None or self.epoch >= self.config.epochs
 
-    def run(self, run: RunFolder, progress: Progress) -> None:
-        """Take the steps that are left."""
+    def run(self, run: RunFolder, progress: Progress, later: float = 0.0) -> None:
+        """Take the steps that are left.
+
+        Args:
+            later: Seconds that what follows the search will take, for what is said of its end.
+        """
         if self.done():
             return
         config, budget = self.config, Budget.parse(self.config.budget)
+        limit = None if budget.seconds is None else budget.seconds - self.meter.spent(0).seconds
+        forecast = Forecast(config.epochs * self.steps_per_epoch - self.step, limit, later)
         loop = CheckpointedLoop(
             partial(self.save, run),
             self.done,
@@ -93,7 +100,10 @@ class SearchLoop:
         )
         with progress.stage("search", config.epochs * self.steps_per_epoch, done=self.step) as stage, loop:
             for _ in loop:
+                searching = self.strategy.searches(self.epoch)
                 self.take_step()
+                if text := forecast.after_step(searching):
+                    progress.say(text)
                 note = None
                 if self.step % self.steps_per_epoch == 0:
                     note, loop.due = self._end_epoch(run), True

@@ -28,11 +28,14 @@ from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.training.config import RetrainResult
+from nasfast.training.forecast import training_seconds
 from nasfast.training.genotype_trainer import check_retraining, retrain
 from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.progress import Progress
 
 SEED_RANDOM = 4
+_NETWORKS = 2  # that are trained after a search of cells
+_FEW_STEPS = 200  # of a training that is over so soon that nothing is said of its end
 """The seed of the random architecture is this far from the run's; see ``loop.py`` for the others."""
 
 
@@ -155,7 +158,7 @@ def resume_gradient(
 def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientResult:
     """Everything that is left to do."""
     config = loop.config
-    loop.run(run, progress)
+    loop.run(run, progress, 0.0 if loop.done() else _seconds_of_training(loop))
     derived = loop.strategy.derive()
     if not isinstance(derived, Genotype):
         training = config.retrain_config().plain()
@@ -164,11 +167,23 @@ def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientRes
     derived.save(run.genotype_path)
     results = {}
     if config.retrain:
-        generator = torch.Generator().manual_seed(config.seed + SEED_RANDOM)
-        networks = {"derived": derived, "random": random_genotype(generator, config.steps, multiplier=config.steps)}
+        networks = {"derived": derived, "random": _random_cells(config)}
         for label, genotype in networks.items():
             results[label] = retrain(genotype, loop.dataset, run, config.retrain_config(), label, progress=progress)
     return GradientResult(path=run.path, genotype=derived, epochs=loop.epoch, stopped=loop.stopped, results=results)
+
+
+def _random_cells(config: SearchConfig) -> Genotype:
+    generator = torch.Generator().manual_seed(config.seed + SEED_RANDOM)
+    return random_genotype(generator, config.steps, multiplier=config.steps)
+
+
+def _seconds_of_training(loop: SearchLoop) -> float:
+    """Of what is trained after a search of cells, about; 0 where that is nothing or little."""
+    config, training = loop.config, loop.config.retrain_config()
+    if loop.space is not None or not config.retrain or training.steps(len(loop.dataset.train_labels)) < _FEW_STEPS:
+        return 0.0
+    return _NETWORKS * training_seconds(_random_cells(config), loop.dataset, training)
 
 
 def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> GradientResult | None:

@@ -107,7 +107,7 @@ def test_a_hopeless_candidate_is_stopped_and_saves_its_flops(runs):
 def test_stopped_run_resumes_with_the_same_bits_and_trains_no_step_twice(
     name, kind, after, runs, tmp_path, monkeypatch
 ):
-    run, step, steps = tmp_path / "run", Trainer._train_step, []
+    run, step, steps = tmp_path / "run", Trainer.take_step, []
 
     def count(self):
         step(self)
@@ -115,7 +115,7 @@ def test_stopped_run_resumes_with_the_same_bits_and_trains_no_step_twice(
         if len(steps) == after:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_train_step", count)
+    monkeypatch.setattr(Trainer, "take_step", count)
     with pytest.raises(KeyboardInterrupt):
         run_blackbox(tiny(kind), run)
     assert len(steps) == after

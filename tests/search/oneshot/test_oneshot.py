@@ -120,7 +120,7 @@ def places(strategy):
     if strategy == "enas":  # 4 steps of the weights, then 3 of the controller
         found["controller"] = ((SupernetTraining, "_controller_step"), 5)
     if strategy == "spos":
-        found["retrain"] = ((Trainer, "_train_step"), 7)
+        found["retrain"] = ((Trainer, "take_step"), 7)
     return found
 
 
