@@ -1,7 +1,7 @@
 """Write a retrained network as ONNX or as a torch.export program, once it has been shown to give the same outputs.
 
-An exported network takes float32 images [N, C, H, W] on the scale 0 to 1, with any N, and gives logits [N, classes];
-the normalisation of the training data is inside. Class names travel in the file's metadata.
+An exported network takes images as files hold them, uint8 [N, H, W, C] with any N, and gives logits [N, classes]; scale
+and normalisation are inside. Names of the classes, and the size that images have to be scaled to, are in its metadata.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TRACE_BATCH = 2
 class Classifier(nn.Module):
     """A retrained network with its normalisation in front.
 
-    Shape: images [N, C, H, W] in 0..1 to logits [N, classes].
+    Shape: uint8 images [N, H, W, C] to logits [N, classes].
     """
 
     mean: Tensor
@@ -49,7 +49,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(model.info.std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits, _ = self.network((images - self.mean) / self.std)
+        scaled = images.permute(0, 3, 1, 2).float() / 255
+        logits, _ = self.network((scaled - self.mean) / self.std)
         return logits
 
 
@@ -114,7 +115,11 @@ def _export(
     model = load_model(run, label, space)
     classifier = Classifier(model).eval()
     images = _check_images(model)
-    metadata = {"class_names": json.dumps(model.info.class_names), **model.info.architecture}
+    metadata = {
+        "class_names": json.dumps(model.info.class_names),
+        "image_size": json.dumps(list(model.info.size)),
+        **model.info.architecture,
+    }
     try:
         with torch.no_grad(), _quiet():
             content = convert(classifier, images[:_TRACE_BATCH], metadata)
@@ -132,10 +137,9 @@ def _export(
 
 
 def _check_images(model: LoadedModel) -> Tensor:
-    """Real test images, float32 [N, C, H, W] in 0..1; repeated where the run's test set was tiny."""
-    images = model.images.float().div(255).permute(0, 3, 1, 2).contiguous()
-    repeats = -(-max(CHECK_BATCHES) // len(images))
-    return images.repeat(repeats, 1, 1, 1)
+    """Real test images, uint8 [N, H, W, C]; repeated where the run's test set was tiny."""
+    repeats = -(-max(CHECK_BATCHES) // len(model.images))
+    return model.images.repeat(repeats, 1, 1, 1)
 
 
 def _difference(classifier: Classifier, images: Tensor, got: Tensor) -> float:

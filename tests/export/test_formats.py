@@ -37,12 +37,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def _expected(run: RunFolder, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Test images in 0..1, [N, C, H, W], and the logits the trained network gives them."""
+    """Test images, uint8 [N, H, W, C], and the logits the trained network gives them."""
     model = load_model(run)
     images = load_data("digits").test_images[:count]
     with torch.no_grad():
         logits, _ = model.network(normalize(images, model.info.mean, model.info.std))
-    return images.float().permute(0, 3, 1, 2) / 255, logits
+    return images, logits
 
 
 def test_pt2_gives_the_same_outputs(run: RunFolder, tmp_path: Path) -> None:
@@ -53,7 +53,11 @@ def test_pt2_gives_the_same_outputs(run: RunFolder, tmp_path: Path) -> None:
     for batch in (1, 5, 32):
         images, logits = _expected(run, batch)
         torch.testing.assert_close(program.module()(images), logits, rtol=1e-4, atol=1e-5)
-    assert json.loads(json.loads(extra["nasfast.json"])["class_names"]) == [str(i) for i in range(10)]
+    metadata = {
+        name: json.loads(text) for name, text in json.loads(extra["nasfast.json"]).items() if name != "genotype"
+    }
+    assert metadata["class_names"] == [str(i) for i in range(10)]
+    assert metadata["image_size"] == [8, 8]
     assert [p.name for p in tmp_path.iterdir()] == ["net.pt2"]
 
 
@@ -64,7 +68,7 @@ def test_onnx_gives_the_same_outputs(run: RunFolder, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     assert export_onnx(run.path, path) <= export.TOLERANCE
     onnx.checker.check_model(str(path))
-    assert {p.key for p in onnx.load(str(path)).metadata_props} >= {"class_names", "genotype"}
+    assert {p.key for p in onnx.load(str(path)).metadata_props} >= {"class_names", "image_size", "genotype"}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch in (1, 5, 32):
         images, logits = _expected(run, batch)
