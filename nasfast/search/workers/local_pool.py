@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 from nasfast.search.workers.jobs import Heartbeat, Job, Outcome, PoolError, Running, State
 from nasfast.search.workers.worker import WorkerSpec, work
+from nasfast.utils.child_process import call_packed, packed
 
 _START_SECONDS = 300.0
 _MOST_FAILED_STARTS = 3
@@ -74,10 +76,11 @@ class LocalPool:
     def _make(self, index: int) -> _Worker:
         mine, its = self._context.Pipe()
         log, name = self._logs / f"worker-{index}.log", f"worker {index}"
-        process = self._context.Process(target=work, args=(its, self._spec, index, str(log)), name=name, daemon=True)
         try:
+            call = packed(work, self._spec, index, str(log))
+            process = self._context.Process(target=call_packed, args=(call, its), name=name, daemon=True)
             process.start()
-        except (AttributeError, TypeError, OSError) as error:  # what pickle and fork raise
+        except (AttributeError, TypeError, OSError, PicklingError) as error:  # what pickle and fork raise
             raise PoolError(f"a worker process cannot be started: {error}") from error
         its.close()
         return _Worker(process, mine, log, name)

@@ -6,14 +6,12 @@ import faulthandler
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +90,6 @@ def work(connection: Connection, spec: WorkerSpec, index: int, log: str) -> None
     _write_output_to(Path(log))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a training saves its state and ends
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _serve(connection, spec, index)
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
@@ -126,11 +123,3 @@ def _write_output_to(log: Path) -> None:
         os.dup2(file, stream)
     os.close(file)
     faulthandler.enable(sys.stderr)
-
-
-def _end_with_parent() -> None:
-    """However the search ended: two searches must not train the same candidate."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

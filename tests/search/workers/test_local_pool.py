@@ -180,6 +180,51 @@ def test_killing_the_search_loses_only_what_runs_and_leaves_no_worker(tmp_path):
     ]
 
 
+SLOW_TO_IMPORT = """
+import os
+import pathlib
+import time
+
+pathlib.Path(__file__).with_name("importing").write_text(str(os.getpid()))
+time.sleep(300)
+"""
+
+KILLED_AT_ONCE = """
+import pathlib
+import sys
+
+from nasfast.search.workers import LocalPool, WorkerSpec
+
+if __name__ == "__main__":
+    class ByName:  # importing it takes long where it is unpacked, not here
+        def __reduce__(self):
+            return (__import__, ("slow_to_import",))
+
+    LocalPool(WorkerSpec(ByName(), 1), 1, pathlib.Path(sys.argv[1]) / "logs", 300.0).start()
+    sys.stdin.read()
+"""
+
+
+def test_a_worker_that_still_imports_ends_with_its_search(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text(SLOW_TO_IMPORT)
+    script = tmp_path / "search.py"
+    script.write_text(KILLED_AT_ONCE)
+    places = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
+    search = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], env={**os.environ, **places}, stdin=subprocess.PIPE
+    )
+    mark, until = tmp_path / "importing", time.monotonic() + 120
+    while not (mark.exists() and mark.read_text()):
+        assert search.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    search.kill()
+    search.wait()
+    while _alive(int(mark.read_text())):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def _alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
