@@ -203,16 +203,16 @@ def runner_of(
     for name in settings:
         if name not in known:
             raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, known)}")
+    own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
+    if not space and own:
+        raise ConfigError(needs_space(own[0]))
+    check_ranges(settings, (SearchConfig, BlackBoxConfig, OneShotConfig))  # before a space loads torch
     texts = settings.get("space_set", ())
     if space:
         _choose_estimator(make_space(space, named_texts("--space-set", texts)), settings, progress)
     estimator = str(settings.get("estimator", ""))
-    own = sorted(set(settings) - {f.name for f in fields(SearchConfig)} - {"estimator"})
     if strategy is None:
         strategy = _USUAL.get(estimator, "regularized-evolution") if space else "darts"
-    if not space and own:
-        raise ConfigError(needs_space(own[0]))
-    check_ranges(settings, (SearchConfig, BlackBoxConfig, OneShotConfig))
     found = route(space, str(strategy), estimator, named_texts("--space-set", texts) if space else None)
     if found.runner is None:
         raise ConfigError(f"--strategy {strategy} {found.reason}")

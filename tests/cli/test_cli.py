@@ -28,6 +28,7 @@ from nasfast.errors import NasfastError
 from nasfast.nn.primitives import build_primitive
 from nasfast.report import build_report
 from nasfast.runs.checkpoint import FORMAT
+from nasfast.runs.metrics import MetricsLog
 from nasfast.search.gradient.runner import run_gradient
 from nasfast.search.inputs import load_run_data
 from nasfast.spaces.registry import make_space
@@ -35,6 +36,7 @@ from nasfast.strategies.registry import make_strategy
 from nasfast.utils.progress import Progress
 from tests.helpers.paths import GOLDEN
 from tests.helpers.runs import tiny_config, tiny_options
+from tests.helpers.sealed import write_sealed
 
 RUNNER = CliRunner()
 ARCH = "|nor_conv3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
@@ -80,10 +82,9 @@ def unfinished(finished, tmp_path):
     """A run whose search stage is over, to be damaged."""
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("config.json", "checkpoint.pt", "genotype.json"):
+    for name in ("config.json", "data.json", "checkpoint.pt", "genotype.json", "metrics.jsonl", "metrics.jsonl.end"):
         (run / name).write_bytes((finished / name).read_bytes())
-    lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"result"' not in line))
+    MetricsLog(run / "metrics.jsonl").drop(lambda row: row["kind"] == "result")
     return run
 
 
@@ -497,7 +498,7 @@ def test_genotype_with_an_unknown_primitive(unfinished):
     text = (unfinished / "genotype.json").read_text()
     for name in ("sep_conv_3x3", "max_pool_3x3", "skip_connect", "avg_pool_3x3", "dil_conv_3x3", "sep_conv_5x5"):
         text = text.replace(name, "conv_9x9")
-    (unfinished / "genotype.json").write_text(text)
+    write_sealed(unfinished / "genotype.json", json.loads(text))
     expect_error("unknown primitive 'conv_9x9'; expected one of none, max_pool_3x3", "retrain", unfinished, "--quiet")
     assert not list(unfinished.glob("retrain-*"))
 

@@ -23,6 +23,7 @@ from nasfast.estimators.curves.estimator import CurveEstimator
 from nasfast.report.build import build_report
 from nasfast.report.comparison import comparison_svg
 from nasfast.runs.checkpoint import FORMAT
+from nasfast.runs.metrics import MetricsLog
 from nasfast.spaces.registry import make_space
 from tests.helpers.runs import logged, without_times
 from tests.helpers.sealed import write_sealed
@@ -148,7 +149,7 @@ def test_run_that_was_cut_goes_on_to_the_same_estimates(finished, tmp_path):
     shutil.copytree(finished.path, path)
     rows = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
     at = next(i for i, row in enumerate(rows) if '"synflow"' in row) - 2  # within the learning curves
-    (path / "metrics.jsonl").write_text("".join(rows[:at]))
+    MetricsLog(path / "metrics.jsonl").truncate(len("".join(rows[:at]).encode()))
     for file in ("comparison.json", "candidates/oneshot.pt"):
         (path / file).unlink()
     assert "not finished" in build_report(path).read_text()

@@ -20,6 +20,7 @@ from nasfast.supernets import make_supernet
 from nasfast.training.evaluate import evaluate_network
 from nasfast.training.trainer import Trainer
 from tests.helpers.runs import assert_same_bits
+from tests.helpers.sealed import save_sealed
 
 SETTINGS = TrainSettings(batch_size=128, lr=0.1)
 SIZES = {"stages": "8:1,16:2", "depths": "1,2", "widths": "1", "kernels": "3,5", "expansions": "2,3", "features": "32"}
@@ -205,7 +206,7 @@ def test_an_ancestor_whose_weights_are_not_there_is_named_and_nothing_starts_fro
     estimator.estimate(small[None])
     path = estimator.path_of(small)
     content = torch.load(path, weights_only=True)
-    torch.save(content | {"result": None}, path)
+    save_sealed(path, content | {"result": None})
     with pytest.raises(CheckpointError, match=f"training of {space.decode(small)} that was not finished"):
         estimator.estimate(large[None])
 

@@ -12,6 +12,7 @@ import nasfast
 from nasfast.data import Sampler
 from nasfast.errors import DataError
 from tests.helpers.runs import TINY, logged, without_times
+from tests.helpers.sealed import replace_sealed
 from tests.training.test_predict import CLASSES, invoke, write_photo
 
 
@@ -43,9 +44,7 @@ def run(forms, tmp_path_factory):
 def with_data(run, forms, kind, target):
     """A copy of a run of the folder that is of another form of it."""
     shutil.copytree(run, target)
-    config = target / "config.json"
-    assert forms["folder"] in config.read_text()
-    config.write_text(config.read_text().replace(forms["folder"], forms[kind]))
+    replace_sealed(target / "config.json", forms["folder"], forms[kind])
     return target
 
 
@@ -89,8 +88,7 @@ def test_other_images_in_an_archive_are_refused(run, forms, tmp_path):
     shutil.copytree(forms["folder"], tmp_path / "photos")
     write_photo(tmp_path / "photos/dark/00.jpg", 1, 99)
     other = shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "photos")
-    config = copy / "config.json"
-    config.write_text(config.read_text().replace(forms["zip"], other))
+    replace_sealed(copy / "config.json", forms["zip"], other)
     result = invoke("evaluate", copy)
     assert result.exit_code == 1
     assert "the images of other.zip are no longer those that" in result.stderr

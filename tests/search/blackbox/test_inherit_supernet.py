@@ -15,6 +15,7 @@ from nasfast.search.blackbox.estimator import worker_estimator
 from nasfast.search.pretrained import SupernetSpec, load_network, network_fingerprint
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import assert_same_bits, logged, search_state
+from tests.helpers.sealed import save_sealed
 from tests.search.blackbox.test_inherit import COUNT, SIZES, SPACE, options, origins, run, weights
 
 SPACE_SET = [part for name, value in SIZES.items() for part in ("--space-set", f"{name}={value}")]
@@ -70,7 +71,7 @@ def test_stopped_run_resumes_with_the_same_bits_and_another_network_is_refused(s
     checkpoint, kept = network / "checkpoint.pt", (network / "checkpoint.pt").read_bytes()
     content = torch.load(checkpoint, weights_only=True)
     next(iter(content["network"].values())).add_(1)
-    torch.save(content, checkpoint)
+    save_sealed(checkpoint, content)
     result = run("search", "--resume", tmp_path / "run", "--budget", f"{COUNT} trials", "--quiet")
     assert result.exit_code == 1
     assert f"the shared network of {network.resolve()} is not that which it began with" in result.stderr
