@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from nasfast.utils.clock import time_in
@@ -17,9 +18,17 @@ class Forecast:
         steps: Of the search, that are left.
         limit: Seconds of the budget that are left; None without one.
         later: Seconds of the training that follows; 0 where none does.
+        wait: Returns when the device has done what it was given: steps on a GPU are only begun when they return.
     """
 
-    def __init__(self, steps: int, limit: float | None = None, later: float = 0.0) -> None:
+    def __init__(
+        self,
+        steps: int,
+        limit: float | None = None,
+        later: float = 0.0,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._wait = wait
         self._left, self._limit, self._later = steps, limit, later
         self._start = self._now = monotonic()
         self._taken, self._searching = 0, False
@@ -34,6 +43,8 @@ class Forecast:
         if searching != self._searching:
             self._taken, self._searching = 0, searching
         self._taken += 1
+        if self._taken in (_SKIPPED, _SKIPPED + _MEASURED):
+            self._wait()
         if self._taken == _SKIPPED:
             self._now = monotonic()
         if self._taken != _SKIPPED + _MEASURED:

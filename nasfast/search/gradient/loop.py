@@ -90,7 +90,7 @@ class SearchLoop:
             return
         config, budget = self.config, Budget.parse(self.config.budget)
         limit = None if budget.seconds is None else budget.seconds - self.meter.spent(0).seconds
-        forecast = Forecast(config.epochs * self.steps_per_epoch - self.step, limit, later)
+        forecast = Forecast(config.epochs * self.steps_per_epoch - self.step, limit, later, self.sums.tolist)
         loop = CheckpointedLoop(
             partial(self.save, run),
             self.done,

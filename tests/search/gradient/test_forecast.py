@@ -45,6 +45,13 @@ def test_it_is_said_once_after_four_steps_of_which_the_first_does_not_count(at):
     assert not any(texts[:3] + texts[4:])
 
 
+def test_what_a_device_has_still_to_do_counts(at):
+    def wait():
+        at[0] += 9.0
+
+    assert said(at, Forecast(104, wait=wait), 4)[3] == "a step takes 5 s: the search ends about <500>"
+
+
 def test_a_budget_ends_it_earlier(at):
     made = Forecast(1000, limit=108.0, later=50.0)
     assert said(at, made, 4)[3] == (
