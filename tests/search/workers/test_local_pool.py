@@ -155,11 +155,8 @@ if __name__ == "__main__":
 """
 
 
-def test_killing_the_search_loses_only_what_runs_and_leaves_no_worker(tmp_path):
-    script = tmp_path / "search.py"
-    script.write_text(KILLED_SEARCH)
-    search = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    mark = tmp_path / "begun" / "3-1.0"
+def kill_and_see_its_worker_end(search, mark):
+    """Kill a search once its worker has written the number of its process into a file."""
     until = time.monotonic() + 120
     while not (mark.exists() and mark.read_text()):
         assert search.poll() is None
@@ -171,6 +168,13 @@ def test_killing_the_search_loses_only_what_runs_and_leaves_no_worker(tmp_path):
     while _alive(worker):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_killing_the_search_loses_only_what_runs_and_leaves_no_worker(tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(KILLED_SEARCH)
+    search = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    kill_and_see_its_worker_end(search, tmp_path / "begun" / "3-1.0")
     with closing(TrialStore(tmp_path / "trials.sqlite")) as store:
         found = [(record.row, record.state, record.numbers) for record in store.records()]
     assert found == [
@@ -213,16 +217,7 @@ def test_a_worker_that_still_imports_ends_with_its_search(tmp_path):
     search = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)], env={**os.environ, **places}, stdin=subprocess.PIPE
     )
-    mark, until = tmp_path / "importing", time.monotonic() + 120
-    while not (mark.exists() and mark.read_text()):
-        assert search.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    search.kill()
-    search.wait()
-    while _alive(int(mark.read_text())):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    kill_and_see_its_worker_end(search, tmp_path / "importing")
 
 
 def _alive(pid):
