@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -23,12 +24,19 @@ class FusedForward(ABC):
     """What it is, for the report."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.original(*args, **kwargs) if _is_transformed() else self._watched(*args, **kwargs)
+        if _is_transformed():
+            return self.original(*args, **kwargs)
+        if torch.compiler.is_compiling() or "torch._dynamo" in sys.modules:
+            return self._not_compiled(*args, **kwargs)
+        return self._watched(*args, **kwargs)  # nothing can be compiling, and loading it would take seconds
 
-    @_disable_dynamo
     def _watched(self, *args: Any, **kwargs: Any) -> Any:
         out = self.fused(*args, **kwargs)
         return self.original(*args, **kwargs) if out is None else out
+
+    @_disable_dynamo
+    def _not_compiled(self, *args: Any, **kwargs: Any) -> Any:
+        return self._watched(*args, **kwargs)
 
     def original(self, *args: Any, **kwargs: Any) -> Any:
         return class_forward(self.module, args, kwargs)

@@ -213,7 +213,6 @@ class Fused(nn.Module):
         elif self._structure.holders[0] is not self or not self._structure.holds():
             self._renew()
 
-    @torch.compiler.assume_constant_result
     def _check_while_tracing(self) -> bool:
         """Once per compilation, in which layers are taken as fixed."""
         if self._structure.holders[0] is not self or not self._structure.holds():
@@ -223,6 +222,9 @@ class Fused(nn.Module):
                 "call it once (an empty batch will do) before torch.compile"
             )
         return True
+
+    # What torch.compiler.assume_constant_result does, without the seconds that its import of torch._dynamo takes.
+    _check_while_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _renew(self) -> None:
         """Raises NasfastError where the structure is another one."""

@@ -81,12 +81,16 @@ def error_text(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def work(connection: Connection, spec: WorkerSpec, index: int, log: str) -> None:
+def work(connection: Connection, spec: WorkerSpec, index: int, log: str, environment: dict[str, str]) -> None:
     """The main function of a worker process.
+
+    The environment is that of the process that has asked for it, which may not have started it.
 
     It sends ("ready", None), or ("broken", error) and ends; then for each job that it receives any number of
     ("beat", Heartbeat), and ("finished", numbers) or ("crashed", error).
     """
+    os.environ.clear()
+    os.environ.update(environment)
     _write_output_to(Path(log))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a training saves its state and ends
     signal.signal(signal.SIGINT, signal.default_int_handler)
