@@ -19,6 +19,7 @@ from nasfast.config.oneshot import OneShotConfig
 from nasfast.config.rules import needs_space
 from nasfast.config.settings import check_ranges
 from nasfast.errors import ConfigError
+from nasfast.search.fork_server import start_loading
 from nasfast.search.kinds import SEARCHES, Kind
 from nasfast.spaces.registry import SPACES, make_space
 from nasfast.strategies.registry import DIFFERENTIABLE, MORPHISM, MULTI_FIDELITY, ONE_SHOT, STRATEGIES
@@ -208,6 +209,8 @@ def runner_of(
         raise ConfigError(needs_space(own[0]))
     check_ranges(settings, (SearchConfig, BlackBoxConfig, OneShotConfig))  # before a space loads torch
     texts = settings.get("space_set", ())
+    if space in SPACES and str(settings.get("workers", "")).isdecimal():
+        start_loading()
     if space:
         _choose_estimator(make_space(space, named_texts("--space-set", texts)), settings, progress)
     estimator = str(settings.get("estimator", ""))

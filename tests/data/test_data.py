@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from nasfast.data import Augmentation, Sampler, augment, load_data, normalize, split_indices
+from nasfast.data.dataset import _stored_digits
 from nasfast.errors import DataError
 
 
@@ -26,6 +28,8 @@ def write_images(folder, classes=("cat", "dog"), count=3, size=(8, 8), mode="RGB
 
 
 def test_digits_are_the_real_ones():
+    images, labels = load_digits(return_X_y=True)
+    assert np.array_equal(_stored_digits(), np.column_stack([images, labels]))
     data = load_data("digits", seed=3)
     assert data.train_images.shape == (1438, 8, 8, 3)
     assert data.test_images.shape == (359, 8, 8, 3)

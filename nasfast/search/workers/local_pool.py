@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
+from nasfast.search.fork_server import worker_context
 from nasfast.search.workers.jobs import Heartbeat, Job, Outcome, PoolError, Running, State
 from nasfast.search.workers.worker import WorkerSpec, work
 from nasfast.utils.child_process import call_packed, packed
@@ -25,7 +24,6 @@ _MOST_FAILED_STARTS = 3
 _CLOSE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5  # between looks at who hangs
 _MOST_LOG = 4000  # bytes at the end of a worker's log that an error quotes
-_LOADED_ONCE = "nasfast.search.workers.preload"
 
 
 @dataclass
@@ -66,7 +64,7 @@ class LocalPool:
         if size < 1:
             raise PoolError(f"a pool needs at least one worker, got {size}")
         self._spec, self._size, self._logs, self.timeout = spec, size, logs, timeout
-        self._context = _context()
+        self._context = worker_context()
         self._workers: list[_Worker] = []
         self._failed_starts = 0
 
@@ -168,15 +166,6 @@ class LocalPool:
             worker.process.join(max(0.0, until - time.monotonic()))
             worker.kill()
         self._workers = []
-
-
-def _context() -> BaseContext:
-    """How processes start: where the system can, from a server that has loaded what each would take seconds to load."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_LOADED_ONCE])
-    return context
 
 
 def _how(code: int | None) -> str:
