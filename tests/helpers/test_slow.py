@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 from tests.helpers.paths import ROOT
 from tests.helpers.slow import SLOW, _unused
@@ -12,6 +13,7 @@ from tests.helpers.slow_table import FIRST_CASE, LONG
 FILES = ("tests/kernels/test_shuffle.py", "tests/report/test_report.py", "tests/search/gradient/test_search.py")
 
 
+@cache
 def collected(selection: str) -> list[str]:
     command = [
         sys.executable,

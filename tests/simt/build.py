@@ -49,10 +49,10 @@ def load(name: str, sanitize: bool = False) -> ModuleType:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=MODULES, choices=MODULES)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' or '.join(MODULES)}; without one, both")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UndefinedBehaviorSanitizer")
     args = parser.parse_args()
-    for name in args.names:
+    for name in args.names or MODULES:
         print(build(name, args.sanitize))
 
 

@@ -121,7 +121,10 @@ Fiber::Fiber() : state_(new State) {}
 Fiber::~Fiber() = default;
 Fiber::Fiber(Fiber&&) noexcept = default;
 
-void Fiber::start(Entry entry) { state_->inside.prepare(state_->stack, entry); }
+void Fiber::start(Entry entry) {
+  abandon();  // what ran here before has left its frames by a switch, not by returning
+  state_->inside.prepare(state_->stack, entry);
+}
 
 #if defined(__SANITIZE_ADDRESS__)
 
