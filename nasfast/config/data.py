@@ -51,7 +51,8 @@ class ImageSearchConfig(DataOptions, panel="Data"):
     budget: str = option(
         "",
         "What the search may cost in all: '1h 30m', '200 trials', '10 gpu-hours', '8 cpu-hours', or several with "
-        "commas between. A retraining of what was found comes on top.",
+        "commas between. Trainings of what was found have their share of it (--training-share) after a search by "
+        "gradients, and come on top after others.",
         panel=RUN_PANEL,
     )
     checkpoint_steps: int = option(0, "Write a checkpoint every so many steps; 0: by time alone.", 0, panel=RUN_PANEL)

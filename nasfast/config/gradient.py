@@ -79,6 +79,13 @@ class SearchConfig(
     lr_min: float = 0.001
     retrain_channels: int = option(36, "Channels of a node in the first cell of the derived network.", 1)
     retrain_layers: int = option(20, "Cells of the derived network.", 1)
+    training_share: float = option(
+        0.5,
+        "Share of a --budget of time that is kept for the retrainings, whose epochs are cut to what it has time for; "
+        "0: they come on top.",
+        0,
+        0.95,
+    )
 
     @property
     def of_space(self) -> bool:

@@ -161,7 +161,7 @@ def _load_digits(test_fraction: float, seed: int) -> DataSet:
 
 
 def _stored_digits() -> NDArray[np.float64]:
-    """Rows of 64 grey values from 0 to 16 and a label, from scikit-learn's file where it is: importing it takes seconds.
+    """Rows of 64 grey values from 0 to 16 and a label: scikit-learn's file where it is, whose import takes seconds.
 
     Equivalent to ``np.column_stack(sklearn.datasets.load_digits(return_X_y=True))``.
     """

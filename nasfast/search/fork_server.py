@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 PRELOAD = "nasfast.search.preload"
 
 
-def worker_context() -> BaseContext:
+def worker_context() -> ForkServerContext | SpawnContext:
     """How processes of workers start: forked from a server, once for all; on systems that cannot, anew."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

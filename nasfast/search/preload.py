@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from importlib import import_module
 
 gc.disable()  # nothing of what is loaded is garbage, and looking for it takes a fifth of the time
 
-import sympy  # noqa: E402, F401 - torch asks for it when it works out a shape
-
 import nasfast.search.blackbox.estimator  # noqa: E402
 import nasfast.search.workers.worker  # noqa: E402, F401
+
+import_module("sympy")  # torch asks for it when it works out a shape
 
 gc.freeze()  # workers share the pages of what is loaded for as long as none writes to its counts
 gc.enable()

@@ -7,23 +7,25 @@ from pathlib import Path
 from time import monotonic
 
 from nasfast.data import DataSet
-from nasfast.spaces.genotype import Genotype
 from nasfast.training.config import RetrainConfig
-from nasfast.training.genotype_trainer import GenotypeTask
-from nasfast.training.trainer import Trainer, Watcher
+from nasfast.training.trainer import Task, Trainer, Watcher
 
-_IMAGES = 8  # on a CPU, where a step takes as long as its images
+FEW_IMAGES = 8
+"""That a step on a CPU is measured with, where it takes as long as its images."""
 
 
-def training_seconds(genotype: Genotype, dataset: DataSet, config: RetrainConfig) -> float:
-    """Seconds that :func:`nasfast.training.genotype_trainer.retrain` will take, about.
+def seconds_of_training(task: Task, dataset: DataSet, config: RetrainConfig, images: int = FEW_IMAGES) -> float:
+    """Seconds that a training will take, about.
 
     A network of its own takes two steps, of which the second is measured; nothing is written, and no numbers are drawn
     from generators that others use.
+
+    Args:
+        images: In each of the two steps on a CPU, at most; the time of a step goes by its images.
     """
-    images = config.batch_size if config.device.startswith("cuda") else min(config.batch_size, _IMAGES)
+    images = config.batch_size if config.device.startswith("cuda") else min(config.batch_size, images)
     few = replace(config, batch_size=images)
-    trainer = Trainer(GenotypeTask(genotype), Watcher(), dataset, Path(), few, "forecast")
+    trainer = Trainer(task, Watcher(), dataset, Path(), few, "forecast")
     trainer.network.train()
     trainer.take_step()
     trainer.sums.tolist()  # waits for the device

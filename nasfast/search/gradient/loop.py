@@ -80,16 +80,20 @@ class SearchLoop:
         """Whether the search stage is over."""
         return self.stopped is not None or self.epoch >= self.config.epochs
 
-    def run(self, run: RunFolder, progress: Progress, later: float = 0.0) -> None:
+    def run(self, run: RunFolder, progress: Progress, share: float = 1.0, later: float = 0.0) -> None:
         """Take the steps that are left.
 
         Args:
+            share: Of a budget of time that may be spent on them.
             later: Seconds that what follows the search will take, for what is said of its end.
         """
         if self.done():
             return
         config, budget = self.config, Budget.parse(self.config.budget)
-        limit = None if budget.seconds is None else budget.seconds - self.meter.spent(0).seconds
+        limit = None
+        if budget.seconds is not None:
+            limit = share * budget.seconds - self.meter.spent(0).seconds
+            later = min(later, (1.0 - share) * budget.seconds) if share < 1.0 else later
         forecast = Forecast(config.epochs * self.steps_per_epoch - self.step, limit, later, self.sums.tolist)
         loop = CheckpointedLoop(
             partial(self.save, run),
@@ -107,8 +111,8 @@ class SearchLoop:
                 note = None
                 if self.step % self.steps_per_epoch == 0:
                     note, loop.due = self._end_epoch(run), True
-                if budget.timed and self.stopped is None and budget.is_spent(self.meter.spent(0)):
-                    self._stop_at_budget(run, budget)
+                if budget.timed and self.stopped is None and budget.share(self.meter.spent(0)) >= share:
+                    self._stop_at_budget(run, budget, share)
                 stage.advance(note=note)
         if self.stopped:
             progress.say(f"stopped early after {self.epoch} epochs: {self.stopped}")
@@ -136,8 +140,9 @@ class SearchLoop:
             parts.append(torch.ones_like(parts[0]))
         self.sums[: len(parts)] += torch.stack(parts)
 
-    def _stop_at_budget(self, run: RunFolder, budget: Budget) -> None:
-        self.stopped = f"the budget is spent: {budget.text(self.meter.spent(0))}"
+    def _stop_at_budget(self, run: RunFolder, budget: Budget, share: float) -> None:
+        what = "the budget" if share == 1.0 else f"{percent_text(share, 0)} of the budget, the rest is for training,"
+        self.stopped = f"{what} is spent: {budget.text(self.meter.spent(0))}"
         run.metrics.append({"kind": "guard", "epoch": self.epoch, "reason": self.stopped, "action": "stop"})
 
     def _end_epoch(self, run: RunFolder) -> str:

@@ -22,21 +22,23 @@ from nasfast.runs.folder import RunFolder
 from nasfast.runs.genotype import read_genotype
 from nasfast.search.gradient.loop import KIND, SearchLoop, fit_batches
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
+from nasfast.search.gradient.retraining import LABELS, budget_of_search, change_retraining, retraining_config
 from nasfast.search.inputs import absolute_path, keep_data_record, load_run_data, pin_settings
 from nasfast.search.result import RunResult, retraining_table
 from nasfast.spaces.base import Space
 from nasfast.spaces.darts import random_genotype
 from nasfast.spaces.genotype import Genotype
 from nasfast.training.config import RetrainResult
-from nasfast.training.forecast import training_seconds
-from nasfast.training.genotype_trainer import check_retraining, retrain
+from nasfast.training.forecast import seconds_of_training
+from nasfast.training.genotype_trainer import GenotypeTask, check_retraining, retrain
+from nasfast.training.space_trainer import SpaceTask
 from nasfast.utils.device import check_device, check_threads, use_threads
 from nasfast.utils.progress import Progress
 
 SEED_RANDOM = 4
-_NETWORKS = 2  # that are trained after a search of cells
-_FEW_STEPS = 200  # of a training that is over so soon that nothing is said of its end
 """The seed of the random architecture is this far from the run's; see ``loop.py`` for the others."""
+
+_FEW_STEPS = 200  # of a training that is over so soon that nothing is said of its end
 
 
 @dataclass(kw_only=True)
@@ -142,7 +144,7 @@ def resume_gradient(
         if changed:
             if not config.of_space and config.retrain:
                 check_retraining(config.retrain_config(), dataset)
-            run.write_config(run.read_config() | {"search": config.to_dict()})
+            change_retraining(run, config, changed)
         state = None
         if run.checkpoint_path.exists() or run.metrics.position > 0:
             state = load_checkpoint(run.checkpoint_path, KIND)
@@ -158,18 +160,20 @@ def resume_gradient(
 def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientResult:
     """Everything that is left to do."""
     config = loop.config
-    loop.run(run, progress, 0.0 if loop.done() else _seconds_of_training(loop))
+    loop.run(run, progress, budget_of_search(config), 0.0 if loop.done() else _seconds_of_training(loop))
     derived = loop.strategy.derive()
     if not isinstance(derived, Genotype):
-        training = config.retrain_config().plain()
+        assert loop.space is not None
+        task = SpaceTask(loop.space, derived)
+        training = retraining_config(run, loop, task, config.retrain_config().plain(), progress)
         found, results = finish_space(run, loop, derived, training, config.seed + SEED_RANDOM, progress)
         return GradientResult(path=run.path, found=found, epochs=loop.epoch, stopped=loop.stopped, results=results)
     derived.save(run.genotype_path)
     results = {}
     if config.retrain:
-        networks = {"derived": derived, "random": _random_cells(config)}
-        for label, genotype in networks.items():
-            results[label] = retrain(genotype, loop.dataset, run, config.retrain_config(), label, progress=progress)
+        training = retraining_config(run, loop, GenotypeTask(derived), config.retrain_config(), progress)
+        for label, genotype in zip(LABELS, (derived, _random_cells(config)), strict=True):
+            results[label] = retrain(genotype, loop.dataset, run, training, label, progress=progress)
     return GradientResult(path=run.path, genotype=derived, epochs=loop.epoch, stopped=loop.stopped, results=results)
 
 
@@ -183,7 +187,7 @@ def _seconds_of_training(loop: SearchLoop) -> float:
     config, training = loop.config, loop.config.retrain_config()
     if loop.space is not None or not config.retrain or training.steps(len(loop.dataset.train_labels)) < _FEW_STEPS:
         return 0.0
-    return _NETWORKS * training_seconds(_random_cells(config), loop.dataset, training)
+    return len(LABELS) * seconds_of_training(GenotypeTask(_random_cells(config)), loop.dataset, training)
 
 
 def _finished_result(run: RunFolder, config: SearchConfig, space: Space | None) -> GradientResult | None:

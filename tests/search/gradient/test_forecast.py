@@ -12,7 +12,8 @@ from nasfast.search.gradient.forecast import Forecast
 from nasfast.spaces.genotype import Genotype
 from nasfast.training import forecast as training_forecast
 from nasfast.training.config import RetrainConfig
-from nasfast.training.forecast import training_seconds
+from nasfast.training.forecast import seconds_of_training
+from nasfast.training.genotype_trainer import GenotypeTask
 from nasfast.training.trainer import Trainer
 
 CELLS = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], " + (
@@ -84,10 +85,10 @@ def test_a_training_is_measured_without_a_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "take_step", count)
     monkeypatch.setattr(training_forecast, "monotonic", lambda: now[0])
     config = RetrainConfig(channels=4, layers=3, epochs=7, batch_size=32, auxiliary=False)
-    seconds = training_seconds(Genotype.parse(CELLS), data, config)
+    seconds = seconds_of_training(GenotypeTask(Genotype.parse(CELLS)), data, config)
     assert taken == [8, 8]
     assert seconds == pytest.approx(0.5 * 32 / 8 * 7 * (len(data.train_labels) // 32))
-    assert training_seconds(Genotype.parse(CELLS), data, replace(config, batch_size=4)) > 0
+    assert seconds_of_training(GenotypeTask(Genotype.parse(CELLS)), data, replace(config, batch_size=4)) > 0
     assert taken[2:] == [4, 4]
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(tmp_path.iterdir())

@@ -1,0 +1,80 @@
+"""How what a search by gradients has found is trained: by its settings, and within its budget of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nasfast.config.budget import Budget
+from nasfast.config.gradient import SearchConfig
+from nasfast.errors import RunError
+from nasfast.runs.folder import RunFolder
+from nasfast.search.gradient.loop import SearchLoop
+from nasfast.training.config import RetrainConfig
+from nasfast.training.forecast import seconds_of_training
+from nasfast.training.trainer import Task
+from nasfast.utils.clock import time_in
+from nasfast.utils.progress import Progress
+
+LABELS = ("derived", "random")
+"""The networks that are trained after a search."""
+
+_KEY = "retraining"  # in config.json
+_CAUTION = 0.9  # of the time that is left: the networks are tested and written too
+
+
+def budget_of_search(config: SearchConfig) -> float:
+    """The share of a budget of time that the search itself may spend."""
+    return 1.0 - config.training_share if config.retrain and not config.table else 1.0
+
+
+def retraining_config(
+    run: RunFolder, loop: SearchLoop, task: Task, usual: RetrainConfig, progress: Progress
+) -> RetrainConfig:
+    """The settings of the trainings, of as many epochs as the rest of the budget has time for, and no more than usual.
+
+    What is decided is kept in config.json, so that a run that is stopped goes on with it.
+
+    Args:
+        task: One of the trainings; the others take as long.
+    """
+    config, budget = loop.config, Budget.parse(loop.config.budget)
+    if not config.retrain or config.table or not config.training_share or not budget.timed:
+        return usual
+    kept = run.read_config()
+    if _KEY not in kept:
+        run.write_config(kept | {_KEY: {"epochs": _epochs_within(loop, budget, task, usual, progress)}})
+    return replace(usual, epochs=run.read_config()[_KEY]["epochs"])
+
+
+def _epochs_within(loop: SearchLoop, budget: Budget, task: Task, usual: RetrainConfig, progress: Progress) -> int:
+    spent = loop.meter.spent(0)
+    left = spent.seconds * max(0.0, 1.0 / budget.share(spent) - 1.0)
+    whole = len(LABELS) * seconds_of_training(task, loop.dataset, usual, images=usual.batch_size)
+    epochs = max(1, min(usual.epochs, int(_CAUTION * left / whole * usual.epochs)))
+    if epochs < usual.epochs:
+        progress.say(
+            f"the trainings take {epochs} of {usual.epochs} epochs, for which the budget has time: they end about "
+            f"{time_in(whole * epochs / usual.epochs)}"
+        )
+    return epochs
+
+
+def change_retraining(run: RunFolder, config: SearchConfig, changed: Mapping[str, Any]) -> None:
+    """Write other settings of the retraining into the run that has not begun it. Epochs that are named are kept.
+
+    Raises:
+        RunError: It has begun; nothing is written then.
+    """
+    begun = [label for label in LABELS if (run.path / f"retrain-{label}.pt").exists()]
+    if begun:
+        raise RunError(
+            f"run {run.path} has begun its retraining ({begun[0]}), whose settings can no longer be changed, got "
+            f"{', '.join(changed)}; nasfast retrain {run.path} --label NAME trains with others beside it"
+        )
+    content = run.read_config() | {"search": config.to_dict()}
+    content.pop(_KEY, None)
+    if "retrain_epochs" in changed:
+        content[_KEY] = {"epochs": config.retrain_epochs}
+    run.write_config(content)
