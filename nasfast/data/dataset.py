@@ -29,8 +29,8 @@ class DataSet:
 
     Images are uint8 ``[N, H, W, 3]`` (grey ones repeat their channel: the public networks take three), labels int64
     ``[N]``. ``mean`` and ``std`` are per channel over the train images, on the scale 0 to 1. Of images of your own,
-    ``skipped`` names files that could not be read, ``repeated`` counts test images that are train images too, and
-    ``notes`` says what was done to images and what was left out.
+    ``skipped`` names files that could not be read, ``test_files`` those of the test images, ``repeated`` counts test
+    images that are train images too, and ``notes`` says what was done to images and what was left out.
     """
 
     name: str
@@ -43,6 +43,7 @@ class DataSet:
     mean: list[float] = field(init=False)
     std: list[float] = field(init=False)
     skipped: list[str] = field(default_factory=list)
+    test_files: list[str] = field(default_factory=list)
     repeated: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -144,7 +145,7 @@ def load_data(
     name = Path(source).resolve().name
     return DataSet(
         name, images[:n], labels[:n], images[n:], labels[n:], folder.classes, augmentation,
-        skipped=folder.skipped, repeated=folder.repeated, notes=folder.notes,
+        skipped=folder.skipped, test_files=folder.test_files, repeated=folder.repeated, notes=folder.notes,
     )  # fmt: skip
 
 

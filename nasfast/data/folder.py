@@ -40,6 +40,7 @@ class FolderImages:
     train_count: int
     classes: list[str]
     skipped: list[str]
+    test_files: list[str]
     repeated: int
     notes: list[str]
 
@@ -108,6 +109,7 @@ def load_folder(
         train_count,
         layout.classes,
         [str(entries[index].path) for index in sorted(decoded.bad)],
+        [str(entries[index].path) for index in keep[train_count:]],
         sum(entries[index].digest in known for index in keep[train_count:]),
         layout.notes + _size_notes(sizes, chosen, size is None) + decoded.said(),
     )

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nasfast.report import formats
+from nasfast.report.mistakes import mistakes_of
 from nasfast.report.palette import css_name, family_title, palette_css
 from nasfast.report.run_data import RunData
 from nasfast.report.setting import setting_of
@@ -33,7 +34,8 @@ def render_page(template: str, data: RunData, **content: Any) -> str:
         template: Its name in the folder ``templates``.
         content: What it shows besides ``data``. All but ``Markup`` is shown as text, whatever stands in it.
     """
-    return _environment().get_template(template).render(data=data, setting=setting_of(data), **content) + "\n"
+    shown = {"data": data, "setting": setting_of(data), "mistakes": mistakes_of(data)}
+    return _environment().get_template(template).render(**shown, **content) + "\n"
 
 
 def asset(name: str) -> Markup:

@@ -10,6 +10,7 @@ from typing import Any
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.genotype import read_genotype
 from nasfast.spaces.genotype import Genotype
+from nasfast.training.mistakes import Mistakes, mistakes_path, read_mistakes
 
 Row = dict[str, Any]
 
@@ -26,6 +27,7 @@ class RunData:
     results: dict[str, Row] = field(default_factory=dict)
     guards: list[Row] = field(default_factory=list)
     genotype: Genotype | None = None
+    mistakes: dict[str, Mistakes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -72,6 +74,8 @@ def load_run(path: Path) -> RunData:
     _read_metrics(run, data)
     if run.genotype_path.is_file():
         data.genotype = read_genotype(run)
+    labels = [label for label in data.results if mistakes_path(run, label).is_file()]
+    data.mistakes = {label: read_mistakes(mistakes_path(run, label)) for label in labels}
     return data
 
 

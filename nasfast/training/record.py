@@ -10,6 +10,7 @@ from nasfast.runs.folder import RunFolder
 from nasfast.runs.metrics import MetricsLog
 from nasfast.training.config import RetrainResult
 from nasfast.training.evaluate import evaluate_network
+from nasfast.training.mistakes import find_mistakes, save_mistakes
 from nasfast.training.model_file import model_path
 from nasfast.training.trainer import Epoch, Trainer, Watcher
 from nasfast.utils.numbers import percent_text
@@ -51,6 +52,7 @@ class RunRecord(Watcher):
     def finish(self, trainer: Trainer) -> RetrainResult:
         result = super().finish(trainer)
         trainer.task.save_model(self.run, trainer)
+        save_mistakes(self.run, trainer.label, find_mistakes(trainer.network, trainer.data))
         self.run.metrics.append({"kind": "result", **asdict(result), "genotype": trainer.task.text})
         return result
 

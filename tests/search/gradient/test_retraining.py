@@ -122,7 +122,9 @@ def test_a_training_that_has_begun_takes_no_other_settings_and_can_go_on(tmp_pat
     run_gradient(tiny_config(retrain=True, retrain_epochs=3), tmp_path / "whole")
     run = stopped(tmp_path, "retrain random", 1)
     before = (run / "config.json").read_bytes()
-    with pytest.raises(RunError, match=r"has begun its retraining \(derived\), whose settings can no longer be changed"):
+    with pytest.raises(
+        RunError, match=r"has begun its retraining \(derived\), whose settings can no longer be changed"
+    ):
         resume_gradient(run, changed={"retrain_epochs": 2})
     assert (run / "config.json").read_bytes() == before
     resume_gradient(run)
