@@ -81,8 +81,8 @@ class SearchConfig(
     retrain_layers: int = option(20, "Cells of the derived network.", 1)
     training_share: float = option(
         0.5,
-        "Share of a --budget of time that is kept for the retrainings, whose epochs are cut to what it has time for; "
-        "0: they come on top.",
+        "Share of a --budget of time that is kept for the retrainings, whose epochs, and batches where "
+        "steps get few, are cut to what it has time for; 0: they come on top.",
         0,
         0.95,
     )

@@ -21,6 +21,7 @@ from nasfast.spaces import Space
 from nasfast.spaces.nasbench201 import NASBench201
 from nasfast.spaces.operations import Classifier, conv_bn
 from nasfast.training.evaluate import evaluate
+from nasfast.training.mistakes import mistakes_path, read_mistakes
 from nasfast.training.model_file import load_model, model_path
 from tests.helpers.sealed import write_sealed
 from tests.search.gradient.test_space_search import rows, tiny
@@ -44,6 +45,9 @@ def test_evaluate_repeats_the_result_of_each_network(searched):
         printed = invoke("evaluate", searched, "--label", row["label"], "--quiet").stdout
         expected = f"test accuracy {100 * row['test_acc']:.2f} %, test loss {row['test_loss']:.4f}\n"
         assert printed == f"{row['label']}: {expected}"
+        mistakes = read_mistakes(mistakes_path(RunFolder(searched), row["label"]))
+        right = sum(count for own, seen, count in mistakes.confusion if own == seen)
+        assert right / sum(count for _, _, count in mistakes.confusion) == row["test_acc"]
     assert invoke("evaluate", searched, "--quiet").stdout.startswith("derived: ")
 
 
@@ -62,7 +66,7 @@ def test_the_found_architecture_is_trained_again_larger(searched):
     again = invoke("retrain", searched, "--label", "wide", "--epochs", 1, "--seed", 3, "--quiet")
     assert "was made with settings of the space" in again.stderr
     assert "--force to start again" in again.stderr
-    assert "wide" in (searched / "report.html").read_text()
+    assert "<summary>wide</summary>" in (searched / "report.html").read_text()
 
 
 def test_another_architecture_is_trained_by_its_text(searched):

@@ -52,7 +52,11 @@ def test_counts_and_the_surest_mistakes():
     assert found.classes == ("cat", "dog", "owl")
     assert found.train_images == (3, 2, 2)
     assert found.confusion == ((0, 0, 1), (0, 1, 2), (1, 0, 1), (1, 1, 1), (2, 2, 1))
-    assert [(worst.file, worst.label, worst.seen) for worst in found.worst] == [("f2", 0, 1), ("f1", 0, 1), ("f4", 1, 0)]
+    assert [(worst.file, worst.label, worst.seen) for worst in found.worst] == [
+        ("f2", 0, 1),
+        ("f1", 0, 1),
+        ("f4", 1, 0),
+    ]
     assert found.worst[0].probability == pytest.approx(float(torch.tensor(LOGITS[2]).softmax(0)[1]), abs=1e-4)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(found.worst[0].png))))
     assert np.array_equal(picture, data.test_images[2].numpy())

@@ -22,6 +22,8 @@ LABELS = ("derived", "random")
 
 _KEY = "retraining"  # in config.json
 _CAUTION = 0.9  # of the time that is left: the networks are tested and written too
+_FEW_STEPS = 300
+_SMALL_BATCH = 8
 
 
 def budget_of_search(config: SearchConfig) -> float:
@@ -34,7 +36,8 @@ def retraining_config(
 ) -> RetrainConfig:
     """The settings of the trainings, of as many epochs as the rest of the budget has time for, and no more than usual.
 
-    What is decided is kept in config.json, so that a run that is stopped goes on with it.
+    Where so few epochs have few steps, batches are smaller. What is decided is kept in config.json, so that a run that
+    is stopped goes on with it.
 
     Args:
         task: One of the trainings; the others take as long.
@@ -44,21 +47,33 @@ def retraining_config(
         return usual
     kept = run.read_config()
     if _KEY not in kept:
-        run.write_config(kept | {_KEY: {"epochs": _epochs_within(loop, budget, task, usual, progress)}})
-    return replace(usual, epochs=run.read_config()[_KEY]["epochs"])
+        fitted = _within(loop, budget, task, usual, progress)
+        run.write_config(kept | {_KEY: {"epochs": fitted.epochs, "batch_size": fitted.batch_size}})
+    return replace(usual, **run.read_config()[_KEY])
 
 
-def _epochs_within(loop: SearchLoop, budget: Budget, task: Task, usual: RetrainConfig, progress: Progress) -> int:
+def _within(loop: SearchLoop, budget: Budget, task: Task, usual: RetrainConfig, progress: Progress) -> RetrainConfig:
     spent = loop.meter.spent(0)
-    left = spent.seconds * max(0.0, 1.0 / budget.share(spent) - 1.0)
-    whole = len(LABELS) * seconds_of_training(task, loop.dataset, usual, images=usual.batch_size)
-    epochs = max(1, min(usual.epochs, int(_CAUTION * left / whole * usual.epochs)))
-    if epochs < usual.epochs:
+    left = _CAUTION * spent.seconds * max(0.0, 1.0 / budget.share(spent) - 1.0)
+    images = len(loop.dataset.train_labels)
+    fitted, seconds = _epochs_in(left, loop, task, usual)
+    while fitted.epochs < usual.epochs and fitted.steps(images) < _FEW_STEPS and fitted.batch_size > _SMALL_BATCH:
+        smaller = replace(usual, batch_size=max(_SMALL_BATCH, fitted.batch_size // 2))
+        fitted, seconds = _epochs_in(left, loop, task, smaller)
+    if fitted.epochs < usual.epochs:
+        steps = "" if fitted.batch_size == usual.batch_size else f" and batches of {fitted.batch_size} for more steps"
         progress.say(
-            f"the trainings take {epochs} of {usual.epochs} epochs, for which the budget has time: they end about "
-            f"{time_in(whole * epochs / usual.epochs)}"
+            f"the trainings take {fitted.epochs} of {usual.epochs} epochs, for which the budget has time{steps}: they "
+            f"end about {time_in(seconds)}"
         )
-    return epochs
+    return fitted
+
+
+def _epochs_in(left: float, loop: SearchLoop, task: Task, config: RetrainConfig) -> tuple[RetrainConfig, float]:
+    """The trainings with so many epochs as these seconds have time for, and the seconds that they take."""
+    whole = len(LABELS) * seconds_of_training(task, loop.dataset, config, images=config.batch_size)
+    epochs = max(1, min(config.epochs, int(left / whole * config.epochs)))
+    return replace(config, epochs=epochs), whole * epochs / config.epochs
 
 
 def change_retraining(run: RunFolder, config: SearchConfig, changed: Mapping[str, Any]) -> None:
@@ -76,5 +91,5 @@ def change_retraining(run: RunFolder, config: SearchConfig, changed: Mapping[str
     content = run.read_config() | {"search": config.to_dict()}
     content.pop(_KEY, None)
     if "retrain_epochs" in changed:
-        content[_KEY] = {"epochs": config.retrain_epochs}
+        content[_KEY] = {"epochs": config.retrain_epochs, "batch_size": config.retrain_batch_size}
     run.write_config(content)

@@ -34,25 +34,26 @@ def fits(tmp_path, monkeypatch):
     """Epochs of the trainings after a search with these settings, which has taken so many seconds."""
     monkeypatch.setattr(retraining, "time_in", lambda seconds: f"<{seconds:g}>")
 
-    def epochs(searched, whole, **settings):
+    def epochs(searched, whole, images=2400, **settings):
         asked = []
 
         def measured(task, dataset, config, images):
+            assert images == config.batch_size
             asked.append(images)
             return whole
 
         monkeypatch.setattr(retraining, "seconds_of_training", measured)
         config = SearchConfig.of({**TINY, "retrain": True, "retrain_epochs": 60, "retrain_batch_size": 48, **settings})
         meter = SimpleNamespace(spent=lambda trials: Spent(0, searched, searched * 2 / 3600))
-        loop = SimpleNamespace(config=config, meter=meter, dataset=None)
+        loop = SimpleNamespace(config=config, meter=meter, dataset=SimpleNamespace(train_labels=[0] * images))
         heard = Heard()
         with RunFolder.create(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", {"search": {}}) as run:
-            found = retraining_config(run, loop, None, config.retrain_config(), heard).epochs
-            whole *= 100
-            assert retraining_config(run, loop, None, config.retrain_config(), heard).epochs == found  # it was kept
-            assert len(asked) == ("retraining" in run.read_config())
-            assert set(asked) <= {48}
-        return found, heard.texts
+            found = retraining_config(run, loop, None, config.retrain_config(), heard)
+            whole, before = whole * 100, len(asked)
+            assert retraining_config(run, loop, None, config.retrain_config(), heard) == found  # it was kept
+            assert len(asked) == before
+            assert bool(asked) == ("retraining" in run.read_config())
+        return (found.epochs, found.batch_size), heard.texts
 
     return epochs
 
@@ -60,27 +61,35 @@ def fits(tmp_path, monkeypatch):
 def test_a_training_has_the_epochs_that_the_rest_of_the_budget_has_time_for(fits):
     # 300 s are left, of which nine tenths are planned with; two networks of 300 s for 60 epochs.
     found, said = fits(300.0, 300.0, budget="10m")
-    assert found == 27
+    assert found == (27, 48)
     assert said == ["the trainings take 27 of 60 epochs, for which the budget has time: they end about <270>"]
 
 
 def test_what_a_search_leaves_that_ends_early_is_there_for_training(fits):
-    assert fits(60.0, 300.0, budget="10m")[0] == 48
-    assert fits(60.0, 200.0, budget="10m") == (60, [])  # as many as without a budget, and no more
+    assert fits(60.0, 300.0, budget="10m")[0] == (48, 48)
+    assert fits(60.0, 200.0, budget="10m") == ((60, 48), [])  # as many as without a budget, and no more
+
+
+def test_where_steps_get_few_batches_are_smaller(fits):
+    found, said = fits(300.0, 300.0, images=160, budget="10m")
+    assert found == (27, 12)  # 81 steps of 48, 180 of 24, 351 of 12
+    assert " has time and batches of 12 for more steps: they end about <270>" in said[0]
+    assert fits(300.0, 3000.0, images=160, budget="10m")[0] == (2, 8)  # as small as they get
+    assert fits(60.0, 1.0, images=160, budget="10m")[0] == (60, 48)  # no epoch is cut
 
 
 def test_one_epoch_is_trained_in_any_case(fits):
-    assert fits(700.0, 300.0, budget="10m")[0] == 1
-    assert fits(599.0, 3e6, budget="10m")[0] == 1
+    assert fits(700.0, 300.0, budget="10m")[0] == (1, 8)
+    assert fits(599.0, 3e6, budget="10m")[0] == (1, 8)
 
 
 def test_hours_of_processors_are_time_too(fits):
-    assert fits(300.0, 300.0, budget=f"{600 * 2 / 3600} cpu-hours")[0] == 27
+    assert fits(300.0, 300.0, budget=f"{600 * 2 / 3600} cpu-hours")[0] == (27, 48)
 
 
 def test_without_a_share_or_a_budget_of_time_the_trainings_are_whole(fits):
-    assert fits(300.0, 300.0) == (60, [])
-    assert fits(300.0, 300.0, budget="10m", training_share=0.0) == (60, [])
+    assert fits(300.0, 300.0) == ((60, 48), [])
+    assert fits(300.0, 300.0, budget="10m", training_share=0.0) == ((60, 48), [])
 
 
 def test_the_search_has_the_rest_of_the_budget():
@@ -135,5 +144,5 @@ def test_epochs_that_are_named_later_are_taken_whatever_the_budget(tmp_path, mon
     run = stopped(tmp_path, "search", 1, budget="1h", epochs=1)
     monkeypatch.setattr(retraining, "seconds_of_training", lambda *_, images: 1e9)
     resume_gradient(run, changed={"retrain_epochs": 2})
-    assert json.loads((run / "config.json").read_text())["retraining"] == {"epochs": 2}
+    assert json.loads((run / "config.json").read_text())["retraining"] == {"epochs": 2, "batch_size": 256}
     assert sum(row["kind"] == "retrain_epoch" for row in logged(run)) == 4
