@@ -74,8 +74,12 @@ def load_run(path: Path) -> RunData:
     _read_metrics(run, data)
     if run.genotype_path.is_file():
         data.genotype = read_genotype(run)
-    labels = [label for label in data.results if mistakes_path(run, label).is_file()]
-    data.mistakes = {label: read_mistakes(mistakes_path(run, label)) for label in labels}
+    for label in data.results:
+        mistakes = mistakes_path(run, label)
+        if mistakes.is_file():
+            data.mistakes[label] = read_mistakes(mistakes)
+        else:
+            data.notes.append(f"{mistakes.name} is missing: what {label} got wrong is not shown")
     return data
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from nasfast.errors import RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.metrics import MetricsLog
 from nasfast.training.config import RetrainResult
@@ -14,6 +15,7 @@ from nasfast.training.mistakes import find_mistakes, save_mistakes
 from nasfast.training.model_file import model_path
 from nasfast.training.trainer import Epoch, Trainer, Watcher
 from nasfast.utils.numbers import percent_text
+from nasfast.utils.shown import shown
 
 
 class RunRecord(Watcher):
@@ -25,12 +27,29 @@ class RunRecord(Watcher):
         self.run = run
 
     def begin(self, trainer: Trainer) -> None:
-        """Rows that were logged after the checkpoint go, those of an earlier training of this label too."""
-        if not model_path(self.run, trainer.label).is_file():
+        """Rows that were logged after the checkpoint go, those of an earlier training of this label too.
+
+        Raises:
+            RunError: Rows of before are not there.
+        """
+        logged = self._check_log(trainer)
+        if not logged or not model_path(self.run, trainer.label).is_file():
             trainer.finished = None
         if trainer.finished is None:
             drop_rows(self.run.metrics, trainer.label, trainer.epoch)
         self._epoch_began = trainer.stopwatch.seconds
+
+    def _check_log(self, trainer: Trainer) -> bool:
+        """Whether the log has the result too, beside the epochs that the checkpoint has."""
+        with self.run.metrics.expected_rows():
+            rows = [row for row in self.run.metrics.rows() if row.get("label") == trainer.label]
+            epochs = {row["epoch"] for row in rows if row["kind"] == "retrain_epoch"}
+        if not epochs.issuperset(range(trainer.epoch)):
+            raise RunError(
+                f"{self.run.metrics.path} has not the epochs of {shown(trainer.label)} that {trainer.checkpoint} has; "
+                "restore it from a copy, or delete that file to train again"
+            )
+        return any(row["kind"] == "result" for row in rows)
 
     def end_epoch(self, trainer: Trainer, epoch: Epoch) -> str:
         test_acc, test_loss = evaluate_network(trainer.network, trainer.data)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import shutil
 from dataclasses import replace
 
@@ -116,6 +117,10 @@ def make_oneshot(path, table, monkeypatch):
     run_oneshot(tiny(epochs=1, evaluations=6), path)
 
 
+def make_retrained_oneshot(path, table, monkeypatch):
+    run_oneshot(tiny(epochs=1, evaluations=6, retrain=True), path)
+
+
 def make_table(path, table, monkeypatch):
     run_blackbox(by_table(table), path)
 
@@ -164,8 +169,13 @@ def stop_oneshot(path, table, monkeypatch):
 
 def resume(run):
     own = {"space": SPACE, "estimator": Digits()} if (run / "trials.sqlite").exists() else {}
-    lines = nasfast.resume_run(run, **own).lines()
-    return lines, without_times(list(MetricsLog(run / "metrics.jsonl").rows()))
+    lines = [
+        re.sub(r"^((?:best|derived|random) .*) [\d.]+$", r"\1", line) for line in nasfast.resume_run(run, **own).lines()
+    ]
+    rows = without_times(list(MetricsLog(run / "metrics.jsonl").rows()))
+    # What is trained again, because its weights are gone, is logged again, after the others.
+    trained = sorted((row for row in rows if "label" in row), key=json.dumps)
+    return lines, [row for row in rows if "label" not in row], trained
 
 
 def report(run):
@@ -187,6 +197,7 @@ def outcome(action, run):
 KINDS = {
     "gradient": (make_gradient, [report, evaluate, resume]),
     "oneshot": (make_oneshot, [report, resume]),
+    "oneshot, retrained": (make_retrained_oneshot, [report, evaluate, resume]),
     "table": (make_table, [report, resume]),
     "workers": (make_workers, [report, resume]),
     "study, stopped": (make_study, [resume]),
@@ -222,6 +233,8 @@ def test_damage_never_gives_another_result(kind, table, tmp_path, monkeypatch):
                 lines.append(str(found))
             elif (what, name, action) == ("delete", "genotype.json", report):
                 assert "No genotype was derived yet" in found
+            elif what == "delete" and name.startswith("mistakes-") and action is report:
+                assert f"{name} is missing" in found
             elif found != right:
                 wrong.append(f"{action.__name__} after {what} of {name}: {found!r:.300}")
     assert not wrong, "\n".join(wrong)
