@@ -18,7 +18,7 @@ from nasfast.dropin.trace import Forward, candidate_weights, class_forward, rand
 from nasfast.nn.cells import channel_shuffle
 from nasfast.nn.fused_partial import pass_on
 
-_FRACTIONS = (4, 2, 8)
+_FRACTIONS = (4, 2, 8, *(n for n in range(3, 17) if n not in (4, 8)))
 
 
 class FusedMixed(FusedForward):

@@ -119,7 +119,7 @@ def _read_bank(name: str, module: nn.Module, holder: nn.Module) -> Bank:
             raise Unrecognised(f"candidate {index}: {reason}") from None
     known = [candidate for candidate in read if isinstance(candidate, Candidate)]
     channels = _common("channels", [candidate.channels for candidate in known])
-    if channels is None or len({candidate.primitive for candidate in known}) < 2:
+    if channels is None or (len(known) == len(read) and len({candidate.primitive for candidate in known}) < 2):
         raise Unrecognised("its candidates have no channel count to tell")
     candidates = []
     for index, candidate in enumerate(read):

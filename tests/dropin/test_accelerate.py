@@ -83,8 +83,15 @@ NETWORKS = {
         lambda c: foreign.VectorChoice(foreign.operations(c, 1, affine_norm, pool_norm=False))
     ),
     "a quarter of the channels": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.QuarterChoice(foreign.operations(c // 4, 1), 1), width=8
+        lambda c: foreign.PartChoice(foreign.operations(c // 4, 1), 1), width=8
     ),
+    "a third of the channels": lambda: foreign.ForeignNetwork(
+        lambda c: foreign.PartChoice(foreign.operations(c // 3, 1), 1, 3), width=12
+    ),
+    "a sixth of the channels": lambda: foreign.ForeignNetwork(
+        lambda c: foreign.PartChoice(foreign.operations(c // 6, 1), 1, 6), width=12
+    ),
+    "two candidates": lambda: foreign.ForeignNetwork(lambda c: foreign.TwoWays(foreign.operations(c, 1)), options=2),
     "weights squared inside": lambda: foreign.ForeignNetwork(lambda c: foreign.SquaredChoice(foreign.operations(c, 1))),
     "weights computed inside": lambda: foreign.OneInputNetwork(lambda c: foreign.OwnChoice(foreign.operations(c, 1))),
     "weights with noise": lambda: foreign.OneInputNetwork(lambda c: foreign.NoisyChoice(foreign.operations(c, 1))),
@@ -101,7 +108,9 @@ SINGLES = {
         foreign.VectorChoice(foreign.operations(4, step, cumulative_norm))
     ),
     "inside": lambda step: foreign.OneChoiceNetwork(foreign.OwnChoice(foreign.operations(4, step)), given=False),
-    "quarter": lambda step: foreign.OneChoiceNetwork(foreign.QuarterChoice(foreign.operations(2, step), step), 8),
+    "quarter": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step), 8),
+    "sixth": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step, 6), 12),
+    "two candidates": lambda step: foreign.OneChoiceNetwork(foreign.TwoWays(foreign.operations(4, step)), options=2),
 }
 
 
@@ -129,6 +138,24 @@ def test_single_mixed_operations_are_fused_and_equal(kind, step, graph_calls):
     graph_calls.clear()
     assert_same_step(network, twin, images())
     assert graph_calls == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["a third of the channels", "a sixth of the channels", "two candidates"])
+def test_five_steps_of_a_search_are_those_of_the_plain_network(kind):
+    network = NETWORKS[kind]().double()
+    twin = copy.deepcopy(network)
+    accelerate(network)
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-3) for net in (network, twin)]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        batch, labels = images(), torch.randint(5, (2,))
+        for net, optimizer in zip((network, twin), optimizers, strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(net(batch), labels).backward()
+            optimizer.step()
+    after, expected = network.state_dict(), twin.state_dict()
+    for name in expected:
+        torch.testing.assert_close(after[name], expected[name], rtol=1e-8, atol=1e-10, msg=name)
 
 
 def test_nothing_but_the_forward_changes():

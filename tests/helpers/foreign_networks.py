@@ -160,21 +160,34 @@ class SquaredChoice(VectorChoice):
         return super().forward(tensor, strengths**2)
 
 
-class QuarterChoice(nn.Module):
-    """Mixes a quarter of the channels, in the manner of PC-DARTS."""
+class PartChoice(nn.Module):
+    """Mixes the first of so many equal parts of the channels, in the manner of PC-DARTS."""
 
-    def __init__(self, ops, step):
+    def __init__(self, ops, step, parts=4):
         super().__init__()
         self.options = nn.ModuleList(ops)
         self.step = step
+        self.parts = parts
 
     def forward(self, tensor, strengths):
-        width = tensor.size(1) // 4
-        first, rest = tensor.split([width, 3 * width], 1)
+        width = tensor.size(1) // self.parts
+        first, rest = tensor.split([width, tensor.size(1) - width], 1)
         mixed = sum(strength * option(first) for strength, option in zip(strengths, self.options, strict=True))
         if self.step == 2:
             rest = F.max_pool2d(rest, 2)
-        return nn.functional.channel_shuffle(torch.cat([mixed, rest], 1), 4)
+        return nn.functional.channel_shuffle(torch.cat([mixed, rest], 1), self.parts)
+
+
+class TwoWays(nn.Module):
+    """A convolution and the image itself, as attributes."""
+
+    def __init__(self, ops, step=1):
+        super().__init__()
+        self.deep = ops[0]
+        self.around = ops[1]
+
+    def forward(self, tensor, strengths):
+        return strengths[0] * self.deep(tensor) + strengths[1] * self.around(tensor)
 
 
 class Entry(nn.Module):
