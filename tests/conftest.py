@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tests.helpers.require_cuda import (  # noqa: F401  hooks of pytest
 
 pytest_plugins = ["tests.helpers.properties", "tests.helpers.require", "tests.helpers.slow"]
 require_ops()  # tests call torch.ops.nasfast directly
+gc.freeze()  # what is loaded by now is no garbage: a collection looks at what tests have made
 
 
 def simt_build() -> Any:

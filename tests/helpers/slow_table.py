@@ -38,21 +38,32 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_an_unknown_label_gets_a_suggestion",
         "test_export_writes_a_checked_file",
         "test_full_disk_in_a_real_process",
+        "test_output_that_nobody_reads_any_more_is_no_error",
         "test_run_config_repeats_a_run",
         "test_search_prints_the_derived_network_beside_the_random_one",
     ),
     "tests/compare/test_compare.py": (
+        "test_bench_refuses_a_comparison_that_is_not_finished",
+        "test_bench_writes_what_a_comparison_has_measured",
+        "test_command_line_resumes_a_finished_comparison",
+        "test_errors_name_what_is_wrong",
         "test_every_estimator_has_cost_and_rank",
+        "test_report_draws_and_lists_every_estimator",
         "test_run_that_was_cut_goes_on_to_the_same_estimates",
+        "test_table_is_one_more_estimator",
     ),
     "tests/compat/test_networks.py": (
         "test_second_order_search_in_float32_starts_on_the_public_trajectory",
         "test_second_order_search_takes_the_public_trajectory",
     ),
     "tests/config/test_budget.py": ("test_a_shared_network_has_its_share_of_a_budget",),
-    "tests/csrc/test_build.py": ("test_the_build_links_a_module_that_imports",),
+    "tests/csrc/test_build.py": (
+        "test_no_code_of_one_instruction_set_can_stand_for_another",
+        "test_the_build_links_a_module_that_imports",
+    ),
     "tests/docs/test_examples.py": (
         "test_children",
+        "test_drop_in",
         "test_own_space",
         "test_pages_for_developers",
         "test_quickstart_of_the_command",
@@ -72,6 +83,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_interrupt_saves_and_prints_the_command_to_resume",
         "test_killed_run_resumes_with_the_same_bits",
     ),
+    "tests/estimators/curves/test_ensemble.py": ("test_calibration_on_curves_whose_truth_is_known",),
     "tests/estimators/test_rungs.py": (
         "test_killed_search_on_workers_resumes_with_the_same_bits",
         "test_steps_have_the_bits_of_one_training_that_was_measured_on_its_way",
@@ -92,11 +104,13 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_of_some_tests_the_first_case_is_kept_and_of_long_ones_none",
         "test_slow_and_not_slow_are_all_and_nothing_needs_the_harness",
     ),
+    "tests/kernels/test_flops.py": ("test_a_first_call_within_the_counter_is_counted",),
     "tests/kernels/test_mixed_op.py": ("test_the_environment_forces_an_instruction_set",),
     "tests/kernels/test_registration.py": (
         "test_opcheck_inner_ops_of_mixed_op",
         "test_opcheck_mixed_op",
     ),
+    "tests/kernels/test_supernet.py": ("test_opcheck",),
     "tests/nn/test_fused.py": (
         "test_a_network_saves_a_fifth_of_what_eager_saves",
         "test_batches_of_any_size_share_one_compiled_graph",
@@ -106,8 +120,14 @@ LONG: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/predictors/test_predictors.py": ("test_every_setting_resumes_bit_for_bit_and_beats_random",),
     "tests/properties/test_batched_eval.py": ("test_populations_are_evaluated_as_one_after_the_other",),
-    "tests/properties/test_genotype.py": ("test_any_printed_text_is_a_genotype_or_an_error",),
-    "tests/properties/test_tables.py": ("test_any_csv_is_a_table_or_an_error",),
+    "tests/properties/test_genotype.py": (
+        "test_any_json_is_a_genotype_or_an_error",
+        "test_any_printed_text_is_a_genotype_or_an_error",
+    ),
+    "tests/properties/test_tables.py": (
+        "test_any_csv_is_a_table_or_an_error",
+        "test_any_json_is_a_table_or_an_error",
+    ),
     "tests/properties/test_texts.py": (
         "test_any_text_is_a_budget_or_an_error",
         "test_any_text_is_an_objective_and_a_constraint_or_an_error",
@@ -115,6 +135,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
     "tests/retrain/test_from_run.py": ("test_export_gives_the_outputs_of_the_network_in_the_file",),
     "tests/retrain/test_inherited.py": (
         "test_gates_are_kept_in_the_file_of_the_network",
+        "test_of_several_rungs_the_longest_is_taken_up",
         "test_training_goes_on_from_what_the_search_has_trained",
     ),
     "tests/runs/test_folder.py": ("test_really_full_disk",),
@@ -124,21 +145,29 @@ LONG: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/search/blackbox/test_dashboard.py": ("test_terminal_shows_trials_while_they_run",),
     "tests/search/blackbox/test_extrapolate.py": (
+        "test_a_hopeless_candidate_is_stopped_and_saves_its_flops",
         "test_killed_run_finds_its_trainings_in_their_checkpoints",
+        "test_missing_checkpoint_of_a_finished_training_is_named",
         "test_scores_are_medians_of_extrapolated_curves",
+        "test_second_training_is_stopped_where_the_test_of_the_resume_cuts_it",
         "test_stopped_run_resumes_with_the_same_bits_and_trains_no_step_twice",
         "test_stopper_is_the_same_after_it_was_told",
         "test_workers_extrapolate_the_same",
     ),
     "tests/search/blackbox/test_inherit.py": (
         "test_run_that_lost_what_came_after_a_checkpoint_takes_it_from_the_candidates",
+        "test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice",
     ),
-    "tests/search/blackbox/test_inherit_supernet.py": ("test_workers_start_from_it_too_and_from_no_other",),
+    "tests/search/blackbox/test_inherit_supernet.py": (
+        "test_stopped_run_resumes_with_the_same_bits_and_another_network_is_refused",
+        "test_workers_start_from_it_too_and_from_no_other",
+    ),
     "tests/search/blackbox/test_inherit_workers.py": (
         "test_killed_search_resumes_with_the_same_bits_and_trains_nothing_twice",
         "test_two_workers_give_the_bits_of_one",
     ),
     "tests/search/blackbox/test_joint.py": ("test_workers_find_what_one_process_finds",),
+    "tests/search/blackbox/test_optuna_study.py": ("test_trials_are_those_of_the_search",),
     "tests/search/blackbox/test_parallel.py": (
         "test_a_store_that_cannot_be_written_ends_the_sitting_and_loses_nothing",
         "test_budget_of_hours_counts_every_worker",
@@ -149,6 +178,10 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_worker_processes_give_the_bits_of_one",
         "test_zero_cost_scores_do_not_depend_on_the_workers",
     ),
+    "tests/search/gradient/test_retraining.py": (
+        "test_a_run_that_is_stopped_in_its_training_goes_on_with_the_epochs_it_was_given",
+        "test_a_training_that_has_begun_takes_no_other_settings_and_can_go_on",
+    ),
     "tests/search/gradient/test_search.py": (
         "test_python_interface_in_ten_lines",
         "test_run_stopped_between_stages_resumes",
@@ -157,11 +190,16 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_second_order_search_of_a_space_resumes",
         "test_stopped_and_resumed_search_of_a_space_ends_with_the_same_bits",
     ),
-    "tests/search/oneshot/test_oneshot.py": ("test_a_process_that_is_asked_to_stop_and_one_that_is_killed_go_on",),
+    "tests/search/oneshot/test_oneshot.py": (
+        "test_a_process_that_is_asked_to_stop_and_one_that_is_killed_go_on",
+        "test_command_line_makes_the_same_run",
+    ),
     "tests/search/oneshot/test_ranks.py": (
         "test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on",
         "test_a_silent_rank_is_lost_after_its_time",
+        "test_a_step_takes_the_mean_gradient_and_moves_nothing_else",
         "test_each_rank_keeps_to_its_own_gpu_and_disagreement_is_noticed",
+        "test_paths_and_images_do_not_depend_on_the_number_of_ranks",
         "test_ranks_agree_bit_for_bit",
         "test_stopped_and_resumed_on_as_many_ranks_ends_with_the_same_bits",
         "test_torchrun_searches_and_the_first_rank_reports",
@@ -173,7 +211,9 @@ LONG: Mapping[str, tuple[str, ...]] = {
     "tests/search/workers/test_local_pool.py": (
         "test_a_hung_trial_is_stopped_and_a_slow_one_that_makes_progress_is_not",
         "test_a_worker_killed_from_outside_costs_an_attempt_and_no_trial",
+        "test_a_worker_that_still_imports_ends_with_its_search",
         "test_faults_of_every_kind_are_recorded_retried_once_and_stop_nothing",
+        "test_killing_the_search_loses_only_what_runs_and_leaves_no_worker",
         "test_results_and_failures_of_an_earlier_sitting_are_not_run_again",
         "test_running_trials_say_how_far_they_are",
     ),
@@ -185,11 +225,15 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_trials_of_a_lost_node_run_again_elsewhere",
         "test_workers_that_cannot_make_their_estimator_say_why",
     ),
+    "tests/strategies/gradient/test_steps.py": (
+        "test_second_order_gradient_equals_differentiation_through_the_sgd_step",
+    ),
     "tests/test_imports.py": (
         "test_a_name_loads_what_it_needs",
         "test_a_table_is_searched_and_reported_without_the_extension",
         "test_an_import_changes_no_environment",
     ),
+    "tests/training/test_data_forms.py": ("test_a_run_goes_on_with_another_form_to_the_same_bits",),
     "tests/training/test_predict.py": ("test_batches_are_no_larger_than_the_photos_allow",),
     "tests/training/test_training.py": ("test_kill_and_resume_end_with_the_same_bits",),
 }
@@ -203,6 +247,8 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
     "tests/dropin/test_accelerate.py": (
         "test_a_module_changed_later_runs_its_own_forward",
         "test_cells_of_foreign_networks_are_fused_and_equal",
+        "test_five_steps_of_a_search_are_those_of_the_plain_network",
+        "test_single_mixed_operations_are_fused_and_equal",
     ),
     "tests/dropin/test_later_changes.py": (
         "test_accelerating_draws_nothing",
@@ -210,25 +256,39 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
         "test_so_it_may_in_a_copy",
         "test_what_the_forward_of_a_mixed_operation_reads_may_change",
     ),
-    "tests/dropin/test_transforms.py": ("test_an_exported_network_has_only_what_pytorch_has",),
+    "tests/dropin/test_transforms.py": (
+        "test_an_exported_network_has_only_what_pytorch_has",
+        "test_functions_of_torch_take_the_module_s_own_forward",
+    ),
     "tests/e2e/test_routes.py": ("test_runs_end_to_end",),
+    "tests/estimators/curves/test_families.py": ("test_fit_is_as_good_as_scipy_from_many_starts",),
+    "tests/estimators/test_oneshot.py": ("test_scores_are_those_of_the_loop",),
     "tests/estimators/test_rungs.py": (
         "test_a_run_trains_each_epoch_once",
         "test_a_training_that_is_cut_between_rungs_goes_on_to_the_same_bits",
         "test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice",
     ),
     "tests/estimators/test_train.py": ("test_strategies_propose_descendants_resume_and_grow",),
-    "tests/estimators/test_zero_cost.py": ("test_every_space_is_scored",),
+    "tests/estimators/test_zero_cost.py": (
+        "test_every_space_is_scored",
+        "test_live_part_is_the_same_function",
+    ),
     "tests/helpers/test_require.py": ("test_what_is_not_required_is_skipped",),
     "tests/kernels/test_mixed_op_cuda.py": (
         "test_an_edge_stays_in_its_budget_of_bytes_and_launches",
         "test_the_order_of_blocks_and_threads_changes_no_bit",
         "test_wide_states_take_several_blocks_of_channels",
     ),
+    "tests/kernels/test_registration.py": (
+        "test_opcheck_inner_ops_of_relu_conv_bn",
+        "test_opcheck_relu_conv_bn",
+    ),
+    "tests/kernels/test_supernet.py": ("test_opcheck_inner_ops",),
     "tests/morphism/test_morphism.py": (
         "test_architectures_grow_by_several_decisions_and_again",
         "test_what_is_said_to_keep_the_outputs_does_and_nothing_else",
     ),
+    "tests/nn/test_fused.py": ("test_cells_equal_the_twin_s",),
     "tests/nn/test_fused_contract.py": ("test_a_layer_replaced_before_compilation_is_compiled_after_one_call",),
     "tests/nn/test_fused_partial.py": ("test_cell_equals_its_twin",),
     "tests/properties/test_spaces.py": (
@@ -239,20 +299,15 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/properties/test_strategies.py": ("test_a_strategy_that_was_loaded_goes_on_as_if_it_had_not_been",),
     "tests/report/test_report.py": ("test_nothing_is_cut_off_in_a_browser",),
-    "tests/retrain/test_inherited.py": ("test_of_several_rungs_the_longest_is_taken_up",),
     "tests/search/blackbox/test_blackbox.py": (
         "test_command_runs_every_strategy_and_reports",
         "test_stopped_run_resumes_with_the_same_bits",
     ),
-    "tests/search/blackbox/test_inherit.py": (
-        "test_children_start_from_their_parents_and_train_for_fewer_epochs",
-        "test_stopped_run_resumes_with_the_same_bits_and_trains_nothing_twice",
-    ),
+    "tests/search/blackbox/test_inherit.py": ("test_children_start_from_their_parents_and_train_for_fewer_epochs",),
     "tests/search/blackbox/test_joint.py": ("test_strategies_with_a_smaller_model",),
     "tests/search/blackbox/test_optuna_study.py": (
         "test_a_damaged_file_is_named_before_anything_is_computed",
         "test_an_append_that_was_cut_by_a_kill_is_made_good",
-        "test_trials_are_those_of_the_search",
     ),
     "tests/search/blackbox/test_parallel.py": ("test_every_strategy_has_the_same_bits_in_any_order_and_after_a_stop",),
     "tests/search/blackbox/test_zero_cost.py": ("test_stopped_run_resumes_with_the_same_bits",),
@@ -277,19 +332,24 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/strategies/gradient/test_steps.py": ("test_steps_take_the_public_trajectory",),
     "tests/supernets/test_batched_eval.py": (
+        "test_bits_do_not_depend_on_threads_order_population_or_bound",
         "test_cell_spaces_agree_with_the_loop",
+        "test_memory_stays_within_the_bound",
         "test_the_op_has_all_its_parts",
     ),
     "tests/supernets/test_batched_eval_cuda.py": ("test_launches_grow_with_the_depth_and_not_with_the_population",),
-    "tests/supernets/test_paths.py": ("test_agrees_with_the_loop",),
+    "tests/supernets/test_elastic.py": ("test_batched_evaluation_agrees_with_slices",),
+    "tests/supernets/test_mixture.py": ("test_one_hot_weights_are_the_child_of_the_shared_network",),
+    "tests/supernets/test_paths.py": (
+        "test_a_path_for_every_image",
+        "test_agrees_with_the_loop",
+        "test_spaces_that_wire_their_rows_differently",
+    ),
     "tests/test_imports.py": (
         "test_help_and_wrong_usage_load_nothing_heavy",
         "test_settings_out_of_range_are_refused_before_torch_is_loaded",
     ),
-    "tests/training/test_data_forms.py": (
-        "test_a_run_goes_on_with_another_form_to_the_same_bits",
-        "test_a_run_of_a_folder_is_one_of_its_other_forms",
-    ),
+    "tests/training/test_data_forms.py": ("test_a_run_of_a_folder_is_one_of_its_other_forms",),
     "tests/training/test_training.py": ("test_ctrl_c_saves_the_step_and_resumes_with_the_same_bits",),
 }
 """By file: tests whose cases take three seconds or more together."""
