@@ -94,6 +94,7 @@ def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
     """Cells first; then the mixed operations that no fused cell covers; then what stands beside them."""
     report = AccelerateReport()
     plans, left = _plan_banks(model)
+    report.mixed = len(plans) + len(left)
     covered: set[int] = set()
     beside: dict[str, nn.Module] = {}
     for name, module, mixed in _possible_cells(model, plans):
@@ -108,6 +109,7 @@ def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
             continue
         install(cell)
         covered |= {id(plan.module) for plan in mixed}
+        report.fused_mixed += len(mixed)
         report.fused.append((name, cell.kind))
     for plan in plans:
         if id(plan.module) in covered:
@@ -117,6 +119,7 @@ def _fuse(model: nn.Module, tolerance: float) -> AccelerateReport:
             left[plan.bank.name] = reason
             continue
         install(plan)
+        report.fused_mixed += 1
         report.fused.append((plan.bank.name, plan.kind))
     for name, module in beside.items():
         if name in left or installed(module) is not None:
@@ -167,7 +170,11 @@ def _plan_banks(model: nn.Module) -> tuple[list[FusedMixed], dict[str, str]]:
             with untouched(bank.module):
                 plans.append(FusedMixed(bank))
         except Unrecognised as reason:
-            left[bank.name] = str(reason)
+            if not bank.alike:
+                left[bank.name] = str(reason)
+            continue
+        for other in bank.alike:  # the forward that was understood has no use for the others
+            left.pop(other, None)
     return plans, left
 
 

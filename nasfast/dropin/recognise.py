@@ -8,7 +8,7 @@ What is read here is a hypothesis: `nasfast.dropin.probe` is what decides.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,8 @@ class Candidate:
 class Bank:
     """A module and the candidate operations it holds, all on the same channels and with the same stride.
 
-    `holder` is the list or dictionary that the candidates are in, or the module itself.
+    `holder` is the list or dictionary that the candidates are in, or the module itself. `alike` names all in
+    the module that look like one, where there are several.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Bank:
     candidates: tuple[Candidate, ...]
     channels: int
     stride: int
+    alike: tuple[str, ...] = ()
 
     def leaves(self) -> list[nn.Module]:
         """Convolutions and normalisations of all candidates, in parameter order."""
@@ -76,15 +78,37 @@ def find_banks(model: nn.Module) -> tuple[list[Bank], dict[str, str]]:
     for name, module in model.named_modules():
         if isinstance(module, (*_CONTAINERS, nn.Sequential)):
             continue
+        alike = {path: holder for path, holder in _containers(module, name) if _looks_like_bank(holder)}
         for holder in _possible_holders(module):
             try:
-                banks.append(_read_bank(name, module, holder))
-                left.pop(name, None)
-                break
+                bank = _read_bank(name, module, holder)
             except Unrecognised as reason:
-                if holder is not module and _looks_like_bank(holder):
+                if len(alike) == 1 and holder in alike.values():
                     left[name] = str(reason)
+                continue
+            banks.append(replace(bank, alike=tuple(alike) if len(alike) > 1 else ()))
+            left.pop(name, None)
+            alike = alike if len(alike) > 1 else {}
+            break
+        if name not in left:
+            left |= {path: _several(module, holder) for path, holder in alike.items()}
     return banks, left
+
+
+def _containers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Lists and dictionaries in a module, those in others of them too, by name."""
+    for key, child in module._modules.items():
+        if isinstance(child, _CONTAINERS):
+            path = f"{name}.{key}" if name else key
+            yield path, child
+            yield from _containers(child, path)
+
+
+def _several(module: nn.Module, holder: nn.Module) -> str:
+    return (
+        f"its candidates stand in a {type(holder).__name__} of {type(module).__name__}, whose forward adds up more: "
+        "a module of their own, which holds and adds them up, would be fused"
+    )
 
 
 def _possible_holders(module: nn.Module) -> Iterator[nn.Module]:

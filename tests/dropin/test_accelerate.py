@@ -259,6 +259,37 @@ def test_what_differs_is_left_and_named(case, graph_calls):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_candidates_that_stand_in_containers_of_a_cell_are_named_each():
+    network = foreign.OneChoiceNetwork(foreign.BankCell(4, foreign.operations))
+    report = accelerate(network)
+    assert [name for name, _ in report.left] == [f"choice.edges.{edge}" for edge in range(3)]
+    reasons = {reason for _, reason in report.left}
+    assert reasons == {
+        "its candidates stand in a ModuleList of BankCell, whose forward adds up more: a module of their own, which "
+        "holds and adds them up, would be fused"
+    }
+    assert str(report).startswith(
+        "accelerate: 0 of 3 mixed operations run fused; modules: 0 fused, 3 left as they were\n"
+    )
+
+
+def test_a_list_that_the_forward_does_not_use_is_not_named():
+    choice = foreign.VectorChoice(foreign.operations(4, 1))
+    choice.spare = nn.ModuleList(foreign.operations(4, 1))
+    report = accelerate(foreign.OneChoiceNetwork(choice))
+    assert ([name for name, _ in report.fused], report.left) == (["choice"], [])
+    assert (report.fused_mixed, report.mixed) == (1, 1)
+
+
+def test_mixed_operations_are_counted_within_cells_and_by_themselves():
+    network = NETWORKS["weights as vectors"]()
+    report = accelerate(network)
+    assert (report.fused_mixed, report.mixed) == (10, 10)
+    assert str(report).startswith(
+        "accelerate: 10 of 10 mixed operations run fused; modules: 6 fused, 0 left as they were"
+    )
+
+
 def assert_matches(pattern, text):
     import re
 

@@ -190,6 +190,19 @@ class TwoWays(nn.Module):
         return strengths[0] * self.deep(tensor) + strengths[1] * self.around(tensor)
 
 
+class BankCell(nn.Module):
+    """A cell whose candidates stand in a dictionary of lists, and are added up by the cell itself."""
+
+    def __init__(self, width, ops, edges=3):
+        super().__init__()
+        self.edges = nn.ModuleDict({str(edge): nn.ModuleList(ops(width, 1)) for edge in range(edges)})
+
+    def forward(self, tensor, strengths):
+        for options in self.edges.values():
+            tensor = sum(strength * option(tensor) for strength, option in zip(strengths, options, strict=True))
+        return tensor
+
+
 class Entry(nn.Module):
     def __init__(self, width_in, width, step=1):
         super().__init__()
