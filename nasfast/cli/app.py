@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import click
 
@@ -36,6 +38,8 @@ def main() -> None:
     # OpenMP threads that spin at every barrier keep each other from running where cores are shared. It is read once,
     # when torch loads, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed as they are, UTF-8 or not
     app(prog_name="nasfast")
 
 

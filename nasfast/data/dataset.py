@@ -18,6 +18,7 @@ from nasfast.data.image_file import Size
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress
 from nasfast.utils.seeds import check_seed
+from nasfast.utils.shown import shown
 
 DATA_SETS = ("digits", "cifar10")
 """Data sets that have a name."""
@@ -142,9 +143,10 @@ def load_data(
     augmentation = Augmentation(pad=max(1, min(folder.images.shape[1:3]) // 8), flip=True)
     images, labels = torch.from_numpy(folder.images), torch.tensor(folder.labels)
     n = folder.train_count
-    name = Path(source).resolve().name
+    # Names end up in files that are UTF-8, which names of files need not be.
+    name, classes = shown(Path(source).resolve().name), [shown(name) for name in folder.classes]
     return DataSet(
-        name, images[:n], labels[:n], images[n:], labels[n:], folder.classes, augmentation,
+        name, images[:n], labels[:n], images[n:], labels[n:], classes, augmentation,
         skipped=folder.skipped, test_files=folder.test_files, repeated=folder.repeated, notes=folder.notes,
     )  # fmt: skip
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasfast.dropin.alone import Unrecognised
 from nasfast.dropin.arguments import cell_argument_forms, mixed_arguments
 from nasfast.dropin.cell import FusedCell
 from nasfast.dropin.forward import install, installed, uninstall
 from nasfast.dropin.mixed import FusedMixed
 from nasfast.dropin.preprocess import FusedPreprocess
 from nasfast.dropin.probe import difference, one_thread, untouched
-from nasfast.dropin.recognise import Unrecognised, find_banks, own_children
+from nasfast.dropin.recognise import find_banks, own_children
 from nasfast.dropin.report import AccelerateReport
 from nasfast.errors import ConfigError
 

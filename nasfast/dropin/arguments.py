@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
 from nasfast.dropin.mixed import FusedMixed
 from nasfast.dropin.probe import MakeArguments
-from nasfast.dropin.recognise import PROBE_SIZE, Unrecognised, own_children
+from nasfast.dropin.recognise import own_children
 
 BATCH = 2
 

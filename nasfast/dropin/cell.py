@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.alone import Unrecognised
 from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, partial_stages, run_graph
 from nasfast.dropin.mixed import FusedMixed
 from nasfast.dropin.randomness import Randomness, ShapeBlind
-from nasfast.dropin.recognise import Bank, Unrecognised
+from nasfast.dropin.recognise import Bank
 from nasfast.dropin.trace import Forward, class_forward, random_state_kept, replaced, unit_vectors, vector_of
 from nasfast.nn.fused_partial import PartialStages
 

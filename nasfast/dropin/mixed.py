@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
 from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, run_graph
 from nasfast.dropin.randomness import Randomness, ShapeBlind
 from nasfast.dropin.reads import Reads
-from nasfast.dropin.recognise import PROBE_SIZE, Bank, Unrecognised, own_children
+from nasfast.dropin.recognise import Bank, own_children
 from nasfast.dropin.trace import Forward, candidate_weights, class_forward, random_state_kept, replaced
 from nasfast.nn.cells import channel_shuffle
 from nasfast.nn.fused_partial import pass_on

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
 from nasfast.dropin.call_guard import Guard, fusable_input
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.probe import MakeArguments
 from nasfast.dropin.reads import Reads
-from nasfast.dropin.recognise import PROBE_SIZE, Unrecognised, read_preprocessing
+from nasfast.dropin.recognise import read_preprocessing
 from nasfast.nn.fused import ParamList, run_preprocess
 
 

@@ -10,20 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from nasfast.dropin.alone import PROBE_SIZE, Unrecognised, effect_of, is_convolution, is_identity
 from nasfast.nn.fused import norm_settings
 from nasfast.nn.fused_contract import has_hooks
 
-PROBE_SIZE = 8
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 _KERNELS_SEPARABLE = (3, 5, 7)
 _KERNELS_DILATED = (3, 5)
-
-
-class Unrecognised(Exception):
-    """A module has no fused form; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ def _check_norms(bank: Bank) -> None:
 
 
 class _OpaqueLeaf(Exception):
-    """A single leaf without parameters that has to be run to be told."""
+    """Leaves without parameters, and no others, that have to be run to be told."""
 
 
 def _read_chain(module: nn.Module) -> Candidate:
@@ -190,11 +185,15 @@ def _read_chain(module: nn.Module) -> Candidate:
         if kind != "-":
             kinds += kind
             steps.append(leaf)
-    if kinds == "?":
+    if set(kinds) == {"?"}:
         raise _OpaqueLeaf
     if "?" in kinds:
-        unknown = steps[kinds.index("?")]
-        raise Unrecognised(f"{type(unknown).__name__} has no fused form")
+        convs = [leaf for leaf in steps if isinstance(leaf, nn.Conv2d)]
+        channels = convs[0].in_channels if convs else PROBE_SIZE
+        steps = [
+            leaf for leaf, kind in zip(steps, kinds, strict=True) if kind != "?" or not is_identity(leaf, channels)
+        ]
+        kinds = kinds.replace("?", "")
     if kinds == "" and any(isinstance(leaf, nn.Identity) for leaf in leaves) and len(leaves) == 1:
         return Candidate(module, "skip_connect", "batch", 1, None)
     if kinds in ("p", "pb"):
@@ -223,7 +222,8 @@ def _flatten(module: nn.Module) -> Iterator[nn.Module]:
 
 def _leaf_kind(leaf: nn.Module) -> str:
     """c convolution, b normalisation, p pool, - nothing to compute here, ? unknown without parameters."""
-    if type(leaf) is nn.Conv2d:
+    if type(leaf) is nn.Conv2d or is_convolution(leaf):
+        assert isinstance(leaf, nn.Conv2d)
         if leaf.bias is not None:
             raise Unrecognised("a convolution with bias has no fused form")
         if leaf.padding_mode != "zeros" or isinstance(leaf.padding, str):
@@ -372,28 +372,8 @@ def _is_dense(first: nn.Conv2d, second: nn.Conv2d, channels: int) -> bool:
 def _read_opaque(module: nn.Module, channels: int) -> Candidate:
     """Run a leaf that PyTorch does not define: it may be the identity, or zero of either stride."""
     name = next(type(leaf).__name__ for leaf in _flatten(module) if _leaf_kind(leaf) == "?")
-    modes = [(part, part.training) for part in module.modules()]
-    state = torch.get_rng_state()
-    readings = set()
-    try:
-        for training in (True, False):
-            module.train(training)
-            x = torch.randn(2, channels, PROBE_SIZE, PROBE_SIZE)
-            before = torch.get_rng_state()
-            with torch.no_grad():
-                readings.add(_read_output(x, module(x)))
-            if not torch.equal(before, torch.get_rng_state()):
-                raise Unrecognised(f"{name} is random")
-    except Unrecognised:
-        raise
-    except Exception as error:
-        raise Unrecognised(f"{name} could not be run alone ({type(error).__name__})") from None
-    finally:
-        torch.set_rng_state(state)
-        for part, mode in modes:
-            part.training = mode
-    reading = readings.pop()
-    if readings or reading is None:
+    reading = effect_of(module, name, channels)
+    if reading is None:
         raise Unrecognised(f"{name} has no fused form")
     return Candidate(module, reading[0], "batch", reading[1], None)
 
@@ -414,14 +394,3 @@ def read_preprocessing(module: nn.Module) -> list[nn.Module]:
         raise Unrecognised(f"{_describe(steps)} of this stride has no fused form")
     _norm_kind(steps[-1], sum(conv.out_channels for conv in convs))
     return steps
-
-
-def _read_output(x: Tensor, y: object) -> tuple[str, int] | None:
-    if not isinstance(y, Tensor):
-        return None
-    if y.shape == x.shape and torch.equal(x, y):
-        return "skip_connect", 1
-    for stride in (1, 2):
-        if y.shape == x[:, :, ::stride, ::stride].shape and not y.any():
-            return "none", stride
-    return None

@@ -35,7 +35,8 @@ def render_page(template: str, data: RunData, **content: Any) -> str:
         content: What it shows besides ``data``. All but ``Markup`` is shown as text, whatever stands in it.
     """
     shown = {"data": data, "setting": setting_of(data), "mistakes": mistakes_of(data)}
-    return _environment().get_template(template).render(**shown, **content) + "\n"
+    text = _environment().get_template(template).render(**shown, **content) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be UTF-8
 
 
 def asset(name: str) -> Markup:

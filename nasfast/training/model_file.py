@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 
 from nasfast.errors import NasfastError, RunError
@@ -139,10 +140,10 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
             f"{did_you_mean(label, others)}"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
+        tensors: dict[str, torch.Tensor] = deserialize(content)
+        metadata = _metadata(content)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(f"{path} is truncated or damaged: {error}") from error
     info = _parse_info(path, metadata.get(_KEY), tensors)
     network = info.build(space)
@@ -152,6 +153,13 @@ def load_model(run: RunFolder, label: str = "derived", space: Space | None = Non
     except (RuntimeError, KeyError) as error:
         raise RunError(f"{path}: the weights do not fit the network that the file describes") from error
     return LoadedModel(network.eval().to(memory_format=torch.channels_last), info, images)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file, found whole, says beside its tensors."""
+    length = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return found
 
 
 def _parse_info(path: Path, text: str | None, tensors: Mapping[str, torch.Tensor]) -> ModelInfo | SpaceModelInfo:

@@ -91,6 +91,7 @@ NETWORKS = {
     "a sixth of the channels": lambda: foreign.ForeignNetwork(
         lambda c: foreign.PartChoice(foreign.operations(c // 6, 1), 1, 6), width=12
     ),
+    "wrappers that do nothing": lambda: foreign.ForeignNetwork(lambda c: foreign.VectorChoice(foreign.wrapped(c, 1))),
     "two candidates": lambda: foreign.ForeignNetwork(lambda c: foreign.TwoWays(foreign.operations(c, 1)), options=2),
     "weights squared inside": lambda: foreign.ForeignNetwork(lambda c: foreign.SquaredChoice(foreign.operations(c, 1))),
     "weights computed inside": lambda: foreign.OneInputNetwork(lambda c: foreign.OwnChoice(foreign.operations(c, 1))),
@@ -109,6 +110,10 @@ SINGLES = {
     ),
     "inside": lambda step: foreign.OneChoiceNetwork(foreign.OwnChoice(foreign.operations(4, step)), given=False),
     "quarter": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step), 8),
+    "wrapped": lambda step: foreign.OneChoiceNetwork(foreign.VectorChoice(foreign.wrapped(4, step))),
+    "dropout of nothing": lambda step: foreign.OneChoiceNetwork(
+        foreign.VectorChoice(foreign.wrapped(4, step, last=lambda: nn.Dropout2d(0.0)))
+    ),
     "sixth": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step, 6), 12),
     "two candidates": lambda step: foreign.OneChoiceNetwork(foreign.TwoWays(foreign.operations(4, step)), options=2),
 }
@@ -140,7 +145,9 @@ def test_single_mixed_operations_are_fused_and_equal(kind, step, graph_calls):
     assert graph_calls == [1, 1]
 
 
-@pytest.mark.parametrize("kind", ["a third of the channels", "a sixth of the channels", "two candidates"])
+@pytest.mark.parametrize(
+    "kind", ["a third of the channels", "a sixth of the channels", "two candidates", "wrappers that do nothing"]
+)
 def test_five_steps_of_a_search_are_those_of_the_plain_network(kind):
     network = NETWORKS[kind]().double()
     twin = copy.deepcopy(network)
@@ -156,6 +163,39 @@ def test_five_steps_of_a_search_are_those_of_the_plain_network(kind):
     after, expected = network.state_dict(), twin.state_dict()
     for name in expected:
         torch.testing.assert_close(after[name], expected[name], rtol=1e-8, atol=1e-10, msg=name)
+
+
+def drop_more(wrapper, convolution):
+    wrapper.share = 0.5
+
+
+def raise_the_rank(wrapper, convolution):
+    convolution.rank = 2
+
+
+@pytest.mark.parametrize("change", [drop_more, raise_the_rank])
+def test_what_did_nothing_and_begins_to_do_something_is_seen(change, graph_calls):
+    network = SINGLES["wrapped"](1).double()
+    twin = copy.deepcopy(network)
+    assert [name for name, _ in accelerate(network).fused] == ["choice"]
+    for net in (network, twin):
+        wrapper = net.choice.options[3][1]
+        convolution = next(part for part in net.choice.options[3].modules() if isinstance(part, foreign.LowRank))
+        change(wrapper, convolution)
+    graph_calls.clear()
+    assert_same_step(network, twin, images())
+    assert graph_calls == []
+
+
+def test_a_convolution_that_draws_is_not_taken_for_one():
+    class Noisy(nn.Conv2d):
+        def forward(self, tensor):
+            return super().forward(tensor) + 0 * torch.rand(())
+
+    ops = foreign.operations(4, 1)
+    ops[3][2] = Noisy(4, 4, 1, bias=False)
+    report = accelerate(foreign.OneChoiceNetwork(foreign.VectorChoice(ops)))
+    assert (report.fused, report.left) == ([], [("choice", "candidate 3: Noisy has no fused form")])
 
 
 def test_nothing_but_the_forward_changes():

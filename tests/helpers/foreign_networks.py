@@ -22,6 +22,32 @@ class AsItIs(nn.Module):
         return tensor
 
 
+class DropImages(nn.Module):
+    """Drop path: images that are dropped are zero, the others larger."""
+
+    def __init__(self, share=0.0):
+        super().__init__()
+        self.share = share
+
+    def forward(self, tensor):
+        if not self.training or self.share == 0.0:
+            return tensor
+        kept = torch.rand(len(tensor), 1, 1, 1, dtype=tensor.dtype) >= self.share
+        return tensor * kept / (1 - self.share)
+
+
+class LowRank(nn.Conv2d):
+    """A convolution that may learn a change of low rank beside its weight; of rank 0 none."""
+
+    def __init__(self, *args, rank=0, **settings):
+        super().__init__(*args, **settings)
+        self.rank = rank
+
+    def forward(self, tensor):
+        out = super().forward(tensor)
+        return out if self.rank == 0 else out + self.rank * out.mean(1, keepdim=True)
+
+
 class Shrink(nn.Module):
     """Two strided pointwise convolutions, relu in the forward rather than a module."""
 
@@ -76,6 +102,17 @@ def operations(width, step, norm=plain_norm, pool_norm=True):
         Nothing(step),
         pool(nn.MaxPool2d(3, step, 1)),
     ]
+
+
+def wrapped(width, step, norm=plain_norm, last=DropImages):
+    """The same, where something that does nothing yet follows each but the zero, and convolutions are of a subclass."""
+    ops = operations(width, step, norm)
+    for index in (0, 3):
+        for part in list(ops[index].modules()):
+            for name, child in part.named_children():
+                if type(child) is nn.Conv2d and child.groups == 1:
+                    setattr(part, name, LowRank(width, width, 1, bias=False))
+    return [op if isinstance(op, Nothing) else nn.Sequential(op, last()) for op in ops]
 
 
 class VectorChoice(nn.Module):

@@ -79,6 +79,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_onnx_gives_the_same_outputs",
     ),
     "tests/e2e/test_damage.py": ("test_damage_never_gives_another_result",),
+    "tests/e2e/test_names.py": ("test_commands_print_them",),
     "tests/e2e/test_resume.py": (
         "test_interrupt_saves_and_prints_the_command_to_resume",
         "test_killed_run_resumes_with_the_same_bits",
