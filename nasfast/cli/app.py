@@ -38,7 +38,7 @@ def main() -> None:
     # OpenMP threads that spin at every barrier keep each other from running where cores are shared. It is read once,
     # when torch loads, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed as they are, UTF-8 or not
     app(prog_name="nasfast")
 

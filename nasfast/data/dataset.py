@@ -18,7 +18,7 @@ from nasfast.data.image_file import Size
 from nasfast.errors import DataError
 from nasfast.utils.progress import Progress
 from nasfast.utils.seeds import check_seed
-from nasfast.utils.shown import shown
+from nasfast.utils.shown import as_utf8
 
 DATA_SETS = ("digits", "cifar10")
 """Data sets that have a name."""
@@ -144,7 +144,7 @@ def load_data(
     images, labels = torch.from_numpy(folder.images), torch.tensor(folder.labels)
     n = folder.train_count
     # Names end up in files that are UTF-8, which names of files need not be.
-    name, classes = shown(Path(source).resolve().name), [shown(name) for name in folder.classes]
+    name, classes = as_utf8(Path(source).resolve().name), [as_utf8(name) for name in folder.classes]
     return DataSet(
         name, images[:n], labels[:n], images[n:], labels[n:], classes, augmentation,
         skipped=folder.skipped, test_files=folder.test_files, repeated=folder.repeated, notes=folder.notes,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from nasfast.dropin.randomness import Randomness
+
 PROBE_SIZE = 8
+_ANY_SIZE = ((PROBE_SIZE, PROBE_SIZE), (7, 9))
+_SCALES = (1.0, 1e-3, 1e4)
 Result = TypeVar("Result")
 
 
@@ -18,7 +23,7 @@ class Unrecognised(Exception):
 
 def is_identity(leaf: nn.Module, channels: int) -> bool:
     """True, or Unrecognised where a leaf between others changes what goes through it."""
-    if effect_of(leaf, type(leaf).__name__, channels) != ("skip_connect", 1):
+    if effect_of(leaf, type(leaf).__name__, channels, _ANY_SIZE) != ("skip_connect", 1):
         raise Unrecognised(f"{type(leaf).__name__} has no fused form")
     return True
 
@@ -28,47 +33,52 @@ def is_convolution(leaf: nn.Module) -> bool:
     if not isinstance(leaf, nn.Conv2d) or set(leaf._parameters) != {"weight", "bias"} or leaf._buffers or leaf._modules:
         return False
 
-    def as_it_is(own: nn.Module) -> bool:
-        x = torch.randn(2, leaf.in_channels, PROBE_SIZE, PROBE_SIZE).to(leaf.weight)
-        before = torch.get_rng_state()
+    def as_it_is(own: nn.Module, x: Tensor) -> bool:
+        x = x.to(leaf.weight)
         out, expected = own(x), nn.Conv2d.forward(leaf, x)
-        drawn = not torch.equal(before, torch.get_rng_state())
-        return not drawn and isinstance(out, Tensor) and out.shape == expected.shape and torch.allclose(out, expected)
+        return isinstance(out, Tensor) and out.shape == expected.shape and torch.allclose(out, expected)
 
-    return _in_both_modes(leaf, type(leaf).__name__, as_it_is) == {True}
+    return _always(leaf, type(leaf).__name__, leaf.in_channels, _ANY_SIZE, as_it_is) == {True}
 
 
-def effect_of(module: nn.Module, name: str, channels: int) -> tuple[str, int] | None:
-    """What a module without parameters does to an image of so many channels, if that is known and always the same."""
-
-    def reading(own: nn.Module) -> tuple[str, int] | None:
-        x = torch.randn(2, channels, PROBE_SIZE, PROBE_SIZE)
-        before = torch.get_rng_state()
-        found = _read_output(x, own(x))
-        if not torch.equal(before, torch.get_rng_state()):
-            raise Unrecognised(f"{name} is random")
-        return found
-
-    readings = _in_both_modes(module, name, reading)
+def effect_of(
+    module: nn.Module, name: str, channels: int, sizes: Sequence[tuple[int, int]] = ((PROBE_SIZE, PROBE_SIZE),)
+) -> tuple[str, int] | None:
+    """What a module without parameters does to images of so many channels, if that is known and always the same."""
+    readings = _always(module, name, channels, sizes, lambda own, x: _read_output(x, own(x)))
     return readings.pop() if len(readings) == 1 else None
 
 
-def _in_both_modes(module: nn.Module, name: str, action: Callable[[nn.Module], Result]) -> set[Result]:
-    """What an action on a module gives in train and in eval mode; raises Unrecognised where it fails."""
+def _always(
+    module: nn.Module,
+    name: str,
+    channels: int,
+    sizes: Sequence[tuple[int, int]],
+    action: Callable[[nn.Module, Tensor], Result],
+) -> set[Result]:
+    """What an action gives of a module and images, small and large values, in train and in eval mode.
+
+    Raises:
+        Unrecognised: It fails, or draws random numbers from any generator.
+    """
     modes = [(part, part.training) for part in module.modules()]
-    state = torch.get_rng_state()
+    before = Randomness(torch.device("cpu"))
     found = set()
     try:
-        for training in (True, False):
+        for training, size, scale in itertools.product((True, False), sizes, _SCALES):
             module.train(training)
+            x = scale * torch.randn(2, channels, *size)
+            drawn = Randomness(torch.device("cpu"), module.modules())
             with torch.no_grad():
-                found.add(action(module))
+                found.add(action(module, x))
+            if drawn.used():
+                raise Unrecognised(f"{name} is random")
     except Unrecognised:
         raise
     except Exception as error:
         raise Unrecognised(f"{name} could not be run alone ({type(error).__name__})") from None
     finally:
-        torch.set_rng_state(state)
+        before.rewind()
         for part, mode in modes:
             part.training = mode
     return found

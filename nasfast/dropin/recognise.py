@@ -86,7 +86,7 @@ def find_banks(model: nn.Module) -> tuple[list[Bank], dict[str, str]]:
             alike = alike if len(alike) > 1 else {}
             break
         if name not in left:
-            left |= {path: _several(module, holder) for path, holder in alike.items()}
+            left |= {path: _why_left(name, module, holder) for path, holder in alike.items()}
     return banks, left
 
 
@@ -99,7 +99,11 @@ def _containers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]
             yield from _containers(child, path)
 
 
-def _several(module: nn.Module, holder: nn.Module) -> str:
+def _why_left(name: str, module: nn.Module, holder: nn.Module) -> str:
+    try:
+        _read_bank(name, module, holder)
+    except Unrecognised as reason:
+        return str(reason)
     return (
         f"its candidates stand in a {type(holder).__name__} of {type(module).__name__}, whose forward adds up more: "
         "a module of their own, which holds and adds them up, would be fused"

@@ -17,6 +17,7 @@ from nasfast.report.run_data import RunData
 from nasfast.report.setting import setting_of
 from nasfast.utils.clock import clock
 from nasfast.utils.numbers import number_text
+from nasfast.utils.shown import as_utf8
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def render_page(template: str, data: RunData, **content: Any) -> str:
     """
     shown = {"data": data, "setting": setting_of(data), "mistakes": mistakes_of(data)}
     text = _environment().get_template(template).render(**shown, **content) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be UTF-8
+    return as_utf8(text)  # names of files need not be
 
 
 def asset(name: str) -> Markup:

@@ -17,6 +17,7 @@ from nasfast.errors import ConfigError, RunError
 from nasfast.retrain.inherited import inherited_weights, learned_network
 from nasfast.runs.folder import RunFolder
 from nasfast.runs.genotype import read_genotype
+from nasfast.search.gradient.retraining import LABELS, kept_settings
 from nasfast.search.inputs import check_data_record, load_run_data
 from nasfast.search.kinds import kind_of
 from nasfast.spaces.genotype import Genotype
@@ -48,13 +49,18 @@ class StoredSearch:
         """Of the network that the search is for."""
         return "derived" if isinstance(self.config, SearchConfig) else "best"
 
-    def retrain_config(self) -> RetrainConfig:
-        """How the run trains an architecture from scratch; one that trains none, as a one-shot search does."""
+    def retrain_config(self, label: str) -> RetrainConfig:
+        """How the run trains an architecture from scratch; one that trains none, as a one-shot search does.
+
+        Args:
+            label: Of the training; those of the run itself have what was decided for them after its search.
+        """
         config = self.config
         if isinstance(config, BlackBoxConfig):
             config = OneShotConfig.of({"data": config.data, "seed": config.seed, "device": config.device})
         found = config.retrain_config()
-        return found.plain() if self.space else found
+        found = found.plain() if self.space else found
+        return replace(found, **kept_settings(self.folder)) if label in LABELS else found
 
     def load_data(self, progress: Progress, other: str = "", size: Size | None = None) -> DataSet:
         """The images that the run has learned from, or those of another name or path.
@@ -140,7 +146,7 @@ def retrain_of_space(
     space = make_space(stored.space, settings)
     whole = arch or stored.architecture()
     text, tuned = split_text(whole)
-    config = replace(stored.retrain_config(), **{**tuned, **options})
+    config = replace(stored.retrain_config(label), **{**tuned, **options})
     check_device(config.device)
     row = space.encode(text)
     dataset = stored.load_data(progress)
@@ -210,7 +216,7 @@ def _retrain_cells(
     inherit: bool,
 ) -> RetrainResult:
     given_genotype = given.pop("genotype", None)
-    settings = replace(stored.retrain_config(), **given)
+    settings = replace(stored.retrain_config(label), **given)
     check_device(settings.device)
     cells = read_genotype(run) if given_genotype is None else Genotype.load(given_genotype)
     dataset = stored.load_data(progress)

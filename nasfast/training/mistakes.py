@@ -18,7 +18,6 @@ from nasfast.errors import RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
 from nasfast.utils.sealed import read_sealed, sealed
-from nasfast.utils.shown import shown
 
 _BATCH = 256
 _MOST_WORST = 24
@@ -70,17 +69,16 @@ def mistakes_path(run: RunFolder, label: str) -> Path:
 
 def find_mistakes(network: nn.Module, dataset: DataSet) -> Mistakes:
     """Test a network on the test images; leaves its mode as it was."""
-    probabilities = _probabilities(network, dataset)
+    surest, seen = _seen(network, dataset)
     count, labels = dataset.num_classes, dataset.test_labels.cpu()
-    surest, seen = probabilities.max(1)
-    pairs = torch.bincount(labels * count + seen, minlength=count * count)
-    confusion = tuple((int(at) // count, int(at) % count, int(pairs[at])) for at in pairs.nonzero().flatten())
+    pairs, times = (labels * count + seen).unique(return_counts=True)
+    confusion = tuple((p // count, p % count, t) for p, t in zip(pairs.tolist(), times.tolist(), strict=True))
     wrong = (seen != labels).nonzero().flatten()
     order = wrong[surest[wrong].argsort(descending=True, stable=True)][:_MOST_WORST]
     worst = tuple(
         WorstImage(
             index,
-            shown(dataset.test_files[index]) if dataset.test_files else "",
+            dataset.test_files[index] if dataset.test_files else "",
             int(labels[index]),
             int(seen[index]),
             round(float(surest[index]), 4),
@@ -89,7 +87,7 @@ def find_mistakes(network: nn.Module, dataset: DataSet) -> Mistakes:
         for index in order.tolist()
     )
     trained = torch.bincount(dataset.train_labels.cpu(), minlength=count)
-    return Mistakes(tuple(map(shown, dataset.class_names)), tuple(trained.tolist()), confusion, worst)
+    return Mistakes(tuple(dataset.class_names), tuple(trained.tolist()), confusion, worst)
 
 
 def save_mistakes(run: RunFolder, label: str, mistakes: Mistakes) -> None:
@@ -112,17 +110,19 @@ def read_mistakes(path: Path) -> Mistakes:
     return Mistakes(**values)
 
 
-def _probabilities(network: nn.Module, dataset: DataSet) -> Tensor:
-    """Of every class for every test image, [N, classes], on the CPU."""
+def _seen(network: nn.Module, dataset: DataSet) -> tuple[Tensor, Tensor]:
+    """The class that every test image is taken for, [N], after the probability of it; on the CPU."""
     was_training = network.training
     network.eval()
+    found: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        found = [
-            network(normalize(images, dataset.mean, dataset.std))[0].float().softmax(1).cpu()
-            for images in dataset.test_images.split(_BATCH)
-        ]
+        for images in dataset.test_images.split(_BATCH):
+            logits, _ = network(normalize(images, dataset.mean, dataset.std))
+            surest, seen = logits.float().softmax(1).max(1)
+            found.append((surest.cpu(), seen.cpu()))
     network.train(was_training)
-    return torch.cat(found)
+    surest, seen = map(torch.cat, zip(*found, strict=True))
+    return surest, seen
 
 
 def _png(image: Tensor) -> str:

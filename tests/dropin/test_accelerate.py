@@ -3,6 +3,7 @@
 import copy
 import importlib
 import pickle
+import random
 
 import pytest
 import torch
@@ -187,6 +188,29 @@ def test_what_did_nothing_and_begins_to_do_something_is_seen(change, graph_calls
     assert graph_calls == []
 
 
+class Rarely(nn.Module):
+    """Drops one image in a hundred, by a generator that is not torch's."""
+
+    def forward(self, tensor):
+        return tensor * 0 if self.training and random.random() < 0.01 else tensor
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Rarely(), "Rarely is random"),
+        (nn.Hardtanh(-8, 8), "Hardtanh has no fused form"),  # which no image of a probe reaches
+        (nn.ConstantPad2d((0, 1, 0, 0), 0.0), "ConstantPad2d has no fused form"),
+    ],
+)
+def test_layers_that_do_something_now_and_then_are_not_taken_for_nothing(layer, reason):
+    random.seed(3)
+    ops = foreign.operations(4, 1)
+    ops[3] = nn.Sequential(ops[3], layer)
+    report = accelerate(foreign.OneChoiceNetwork(foreign.VectorChoice(ops)))
+    assert (report.fused, report.left) == ([], [("choice", f"candidate 3: {reason}")])
+
+
 def test_a_convolution_that_draws_is_not_taken_for_one():
     class Noisy(nn.Conv2d):
         def forward(self, tensor):
@@ -195,7 +219,7 @@ def test_a_convolution_that_draws_is_not_taken_for_one():
     ops = foreign.operations(4, 1)
     ops[3][2] = Noisy(4, 4, 1, bias=False)
     report = accelerate(foreign.OneChoiceNetwork(foreign.VectorChoice(ops)))
-    assert (report.fused, report.left) == ([], [("choice", "candidate 3: Noisy has no fused form")])
+    assert (report.fused, report.left) == ([], [("choice", "candidate 3: Noisy is random")])
 
 
 def test_nothing_but_the_forward_changes():
@@ -311,6 +335,15 @@ def test_candidates_that_stand_in_containers_of_a_cell_are_named_each():
     assert str(report).startswith(
         "accelerate: 0 of 3 mixed operations run fused; modules: 0 fused, 3 left as they were\n"
     )
+
+
+def test_candidates_in_containers_that_could_not_be_fused_have_their_own_reason():
+    def ops(width, step):
+        return replace(foreign.operations(width, step), 0, dense())
+
+    report = accelerate(foreign.OneChoiceNetwork(foreign.BankCell(4, ops)))
+    assert len(report.left) == 3
+    assert all("candidate 0: " in reason and "dense 3x3 convolution" in reason for _, reason in report.left)
 
 
 def test_a_list_that_the_forward_does_not_use_is_not_named():

@@ -209,6 +209,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_killed_search_among_children_goes_on_with_the_same_bits",
         "test_workers_get_slices_and_give_the_scores_of_one_process",
     ),
+    "tests/search/workers/test_fork_server.py": ("test_the_folder_that_it_stands_in_has_no_say",),
     "tests/search/workers/test_local_pool.py": (
         "test_a_hung_trial_is_stopped_and_a_slow_one_that_makes_progress_is_not",
         "test_a_worker_killed_from_outside_costs_an_attempt_and_no_trial",

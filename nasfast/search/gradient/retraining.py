@@ -21,14 +21,27 @@ LABELS = ("derived", "random")
 """The networks that are trained after a search."""
 
 _KEY = "retraining"  # in config.json
+_DECIDED = ("epochs", "batch_size")
 _CAUTION = 0.9  # of the time that is left: the networks are tested and written too
 _FEW_STEPS = 300
 _SMALL_BATCH = 8
 
 
-def budget_of_search(config: SearchConfig) -> float:
-    """The share of a budget of time that the search itself may spend."""
-    return 1.0 - config.training_share if config.retrain and not config.table else 1.0
+def plan_of_training(config: SearchConfig) -> dict[str, Any]:
+    """What config.json says of the trainings from the start of a run on: the share of its budget that they have."""
+    timed = config.retrain and not config.table and Budget.parse(config.budget).timed
+    return {_KEY: {"share": config.training_share}} if timed and config.training_share else {}
+
+
+def share_of_search(run: RunFolder) -> float:
+    """The share of a budget of time that the search of a run may spend."""
+    return 1.0 - float(run.read_config().get(_KEY, {}).get("share", 0.0))
+
+
+def kept_settings(run: RunFolder) -> dict[str, Any]:
+    """Settings of the trainings that were decided after the search, over those of the run; none before that."""
+    kept = run.read_config().get(_KEY, {})
+    return {name: kept[name] for name in _DECIDED if name in kept}
 
 
 def retraining_config(
@@ -42,14 +55,11 @@ def retraining_config(
     Args:
         task: One of the trainings; the others take as long.
     """
-    config, budget = loop.config, Budget.parse(loop.config.budget)
-    if not config.retrain or config.table or not config.training_share or not budget.timed:
-        return usual
-    kept = run.read_config()
-    if _KEY not in kept:
-        fitted = _within(loop, budget, task, usual, progress)
-        run.write_config(kept | {_KEY: {"epochs": fitted.epochs, "batch_size": fitted.batch_size}})
-    return replace(usual, **run.read_config()[_KEY])
+    config = run.read_config()
+    if _KEY in config and loop.config.retrain and not kept_settings(run):
+        fitted = _within(loop, Budget.parse(loop.config.budget), task, usual, progress)
+        run.write_config(config | {_KEY: config[_KEY] | {name: getattr(fitted, name) for name in _DECIDED}})
+    return replace(usual, **kept_settings(run))
 
 
 def _within(loop: SearchLoop, budget: Budget, task: Task, usual: RetrainConfig, progress: Progress) -> RetrainConfig:
@@ -80,16 +90,19 @@ def change_retraining(run: RunFolder, config: SearchConfig, changed: Mapping[str
     """Write other settings of the retraining into the run that has not begun it. Epochs that are named are kept.
 
     Raises:
-        RunError: It has begun; nothing is written then.
+        RunError: It has begun with others; nothing is written then.
     """
+    content = run.read_config()
     begun = [label for label in LABELS if (run.path / f"retrain-{label}.pt").exists()]
-    if begun:
+    other = [name for name in changed if name != "retrain" and content["search"].get(name) != getattr(config, name)]
+    if begun and other:
         raise RunError(
             f"run {run.path} has begun its retraining ({begun[0]}), whose settings can no longer be changed, got "
-            f"{', '.join(changed)}; nasfast retrain {run.path} --label NAME trains with others beside it"
+            f"{', '.join(other)}; nasfast retrain {run.path} --label NAME trains with others beside it"
         )
-    content = run.read_config() | {"search": config.to_dict()}
-    content.pop(_KEY, None)
-    if "retrain_epochs" in changed:
-        content[_KEY] = {"epochs": config.retrain_epochs, "batch_size": config.retrain_batch_size}
+    content["search"] = config.to_dict()
+    if _KEY in content and other:
+        content[_KEY] = {"share": content[_KEY]["share"]}
+        if "retrain_epochs" in changed:
+            content[_KEY] |= {name: getattr(config, f"retrain_{name}") for name in _DECIDED}
     run.write_config(content)

@@ -22,7 +22,13 @@ from nasfast.runs.folder import RunFolder
 from nasfast.runs.genotype import read_genotype
 from nasfast.search.gradient.loop import KIND, SearchLoop, fit_batches
 from nasfast.search.gradient.result import SpaceResult, check_table, finish_space, read_result
-from nasfast.search.gradient.retraining import LABELS, budget_of_search, change_retraining, retraining_config
+from nasfast.search.gradient.retraining import (
+    LABELS,
+    change_retraining,
+    plan_of_training,
+    retraining_config,
+    share_of_search,
+)
 from nasfast.search.inputs import absolute_path, keep_data_record, load_run_data, pin_settings
 from nasfast.search.result import RunResult, retraining_table
 from nasfast.spaces.base import Space
@@ -102,7 +108,7 @@ def run_gradient(
         check_retraining(config.retrain_config(), dataset)
     loop = SearchLoop(config, dataset, space or config.searched_space())
     check_table(loop)
-    content = {"search": config.to_dict(), "environment": describe_environment()}
+    content = {"search": config.to_dict(), "environment": describe_environment(), **plan_of_training(config)}
     with RunFolder.create(out, content) as run:
         loop.save(run)
         keep_data_record(run, loop.fingerprint)
@@ -160,7 +166,7 @@ def resume_gradient(
 def _finish(run: RunFolder, loop: SearchLoop, progress: Progress) -> GradientResult:
     """Everything that is left to do."""
     config = loop.config
-    loop.run(run, progress, budget_of_search(config), 0.0 if loop.done() else _seconds_of_training(loop))
+    loop.run(run, progress, share_of_search(run), 0.0 if loop.done() else _seconds_of_training(loop))
     derived = loop.strategy.derive()
     if not isinstance(derived, Genotype):
         assert loop.space is not None

@@ -82,7 +82,7 @@ class LocalPool:
             call = packed(work, self._spec, index, str(log), dict(os.environ))
             process = self._context.Process(target=call_packed, args=(call, its), name=name, daemon=True)
             process.start()
-        except (AttributeError, TypeError, OSError, PicklingError) as error:  # what pickle and fork raise
+        except (AttributeError, TypeError, OSError, EOFError, PicklingError) as error:  # of pickle and of the server
             raise PoolError(f"a worker process cannot be started: {error}") from error
         its.close()
         return _Worker(process, mine, log, name)

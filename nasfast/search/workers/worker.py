@@ -89,6 +89,7 @@ def work(connection: Connection, spec: WorkerSpec, index: int, log: str, environ
     It sends ("ready", None), or ("broken", error) and ends; then for each job that it receives any number of
     ("beat", Heartbeat), and ("finished", numbers) or ("crashed", error).
     """
+    np.random.seed()  # estimators of others may draw from it, and all workers are forked with one state
     os.environ.clear()
     os.environ.update(environment)
     _write_output_to(Path(log))

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+import nasfast
 from nasfast.cli.app import app
 from nasfast.config.budget import Spent
 from nasfast.config.gradient import SearchConfig
 from nasfast.errors import RunError
 from nasfast.runs.folder import RunFolder
 from nasfast.search.gradient import retraining
-from nasfast.search.gradient.retraining import budget_of_search, retraining_config
+from nasfast.search.gradient.retraining import plan_of_training, retraining_config, share_of_search
 from nasfast.search.gradient.runner import resume_gradient, run_gradient
 from nasfast.utils.progress import Progress
 from tests.helpers.runs import TINY, assert_same_runs, logged, tiny_config
@@ -47,12 +48,13 @@ def fits(tmp_path, monkeypatch):
         meter = SimpleNamespace(spent=lambda trials: Spent(0, searched, searched * 2 / 3600))
         loop = SimpleNamespace(config=config, meter=meter, dataset=SimpleNamespace(train_labels=[0] * images))
         heard = Heard()
-        with RunFolder.create(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", {"search": {}}) as run:
+        content = {"search": {}, **plan_of_training(config)}
+        with RunFolder.create(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", content) as run:
             found = retraining_config(run, loop, None, config.retrain_config(), heard)
             whole, before = whole * 100, len(asked)
             assert retraining_config(run, loop, None, config.retrain_config(), heard) == found  # it was kept
             assert len(asked) == before
-            assert bool(asked) == ("retraining" in run.read_config())
+            assert bool(asked) == ("retraining" in run.read_config()) == (share_of_search(run) < 1)
         return (found.epochs, found.batch_size), heard.texts
 
     return epochs
@@ -92,10 +94,20 @@ def test_without_a_share_or_a_budget_of_time_the_trainings_are_whole(fits):
     assert fits(300.0, 300.0, budget="10m", training_share=0.0) == ((60, 48), [])
 
 
-def test_the_search_has_the_rest_of_the_budget():
-    assert budget_of_search(tiny_config(retrain=True, training_share=0.25)) == 0.75
-    assert budget_of_search(tiny_config(retrain=False)) == 1.0
-    assert budget_of_search(tiny_config(retrain=True, training_share=0.0)) == 1.0
+def test_a_share_of_the_budget_is_kept_where_something_is_trained():
+    settings = {"retrain": True, "budget": "1h"}
+    assert plan_of_training(tiny_config(**settings, training_share=0.25)) == {"retraining": {"share": 0.25}}
+    assert plan_of_training(tiny_config(**settings, training_share=0.0)) == {}
+    assert plan_of_training(tiny_config(retrain=False, budget="1h")) == {}
+    assert plan_of_training(tiny_config(retrain=True)) == {}
+
+
+def test_a_training_that_is_asked_for_later_is_whole(tmp_path):
+    with pytest.raises(SystemExit):
+        run_gradient(tiny_config(retrain=False, epochs=1000, budget="2s"), tmp_path / "run", Stopping("search", 1))
+    result = resume_gradient(tmp_path / "run", changed={"retrain": True, "retrain_epochs": 3})
+    assert "the budget is spent" in result.stopped
+    assert {trained.epochs for trained in result.results.values()} == {3}
 
 
 @pytest.mark.parametrize("config", [tiny_config, tiny], ids=["cells", "space"])
@@ -112,6 +124,8 @@ def test_a_run_that_is_stopped_in_its_training_goes_on_with_the_epochs_it_was_gi
     trained = [row for row in logged(tmp_path / "run") if row["kind"] == "retrain_epoch"]
     assert {row["label"]: row["epoch"] for row in trained} == {"derived": kept - 1, "random": kept - 1}
     assert set(result.results) == {"derived", "random"}
+    again = nasfast.retrain_run(tmp_path / "run")  # of the same label: what it has been trained for
+    assert again.epochs == kept
 
 
 def stopped(tmp_path, stage, steps, **settings):
@@ -136,7 +150,7 @@ def test_a_training_that_has_begun_takes_no_other_settings_and_can_go_on(tmp_pat
     ):
         resume_gradient(run, changed={"retrain_epochs": 2})
     assert (run / "config.json").read_bytes() == before
-    resume_gradient(run)
+    resume_gradient(run, changed={"retrain_epochs": 3})  # as it is
     assert_same_runs(tmp_path / "whole", run)
 
 
@@ -144,5 +158,6 @@ def test_epochs_that_are_named_later_are_taken_whatever_the_budget(tmp_path, mon
     run = stopped(tmp_path, "search", 1, budget="1h", epochs=1)
     monkeypatch.setattr(retraining, "seconds_of_training", lambda *_, images: 1e9)
     resume_gradient(run, changed={"retrain_epochs": 2})
-    assert json.loads((run / "config.json").read_text())["retraining"] == {"epochs": 2, "batch_size": 256}
+    kept = json.loads((run / "config.json").read_text())["retraining"]
+    assert kept == {"share": 0.5, "epochs": 2, "batch_size": 256}
     assert sum(row["kind"] == "retrain_epoch" for row in logged(run)) == 4
