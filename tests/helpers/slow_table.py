@@ -76,10 +76,17 @@ LONG: Mapping[str, tuple[str, ...]] = {
     "tests/dropin/test_later_changes.py": ("test_globals_options_and_methods_may_change",),
     "tests/dropin/test_transforms.py": (
         "test_a_compiled_network_still_calls_the_fused_ops",
+        "test_an_exported_network_has_only_what_pytorch_has",
         "test_onnx_gives_the_same_outputs",
     ),
     "tests/e2e/test_damage.py": ("test_damage_never_gives_another_result",),
-    "tests/e2e/test_names.py": ("test_commands_print_them",),
+    "tests/e2e/test_names.py": (
+        "test_commands_print_them",
+        "test_the_network_is_exported",
+        "test_the_network_is_exported_for_pytorch",
+        "test_the_network_is_tested_and_sees_images",
+        "test_the_report_shows_them",
+    ),
     "tests/e2e/test_resume.py": (
         "test_interrupt_saves_and_prints_the_command_to_resume",
         "test_killed_run_resumes_with_the_same_bits",
@@ -139,7 +146,10 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_of_several_rungs_the_longest_is_taken_up",
         "test_training_goes_on_from_what_the_search_has_trained",
     ),
-    "tests/runs/test_folder.py": ("test_really_full_disk",),
+    "tests/runs/test_folder.py": (
+        "test_a_disk_that_is_full_of_numbers_is_one_line",
+        "test_really_full_disk",
+    ),
     "tests/search/blackbox/test_blackbox.py": (
         "test_constraints_on_costs_hold_before_anything_is_estimated",
         "test_killed_command_resumes_with_the_same_bits",
@@ -182,6 +192,9 @@ LONG: Mapping[str, tuple[str, ...]] = {
     "tests/search/gradient/test_retraining.py": (
         "test_a_run_that_is_stopped_in_its_training_goes_on_with_the_epochs_it_was_given",
         "test_a_training_that_has_begun_takes_no_other_settings_and_can_go_on",
+        "test_a_training_that_is_asked_for_later_is_whole",
+        "test_epochs_that_are_named_later_are_taken_whatever_the_budget",
+        "test_other_settings_are_taken_until_a_training_begins",
     ),
     "tests/search/gradient/test_search.py": (
         "test_python_interface_in_ten_lines",
@@ -212,6 +225,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
     "tests/search/workers/test_fork_server.py": ("test_the_folder_that_it_stands_in_has_no_say",),
     "tests/search/workers/test_local_pool.py": (
         "test_a_hung_trial_is_stopped_and_a_slow_one_that_makes_progress_is_not",
+        "test_a_slice_that_crashes_is_tried_again_row_by_row",
         "test_a_worker_killed_from_outside_costs_an_attempt_and_no_trial",
         "test_a_worker_that_still_imports_ends_with_its_search",
         "test_faults_of_every_kind_are_recorded_retried_once_and_stop_nothing",
@@ -229,7 +243,9 @@ LONG: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/strategies/gradient/test_steps.py": (
         "test_second_order_gradient_equals_differentiation_through_the_sgd_step",
+        "test_steps_take_the_public_trajectory",
     ),
+    "tests/test_api.py": ("test_a_retraining_takes_other_settings_until_it_begins",),
     "tests/test_imports.py": (
         "test_a_name_loads_what_it_needs",
         "test_a_table_is_searched_and_reported_without_the_extension",
@@ -258,10 +274,7 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
         "test_so_it_may_in_a_copy",
         "test_what_the_forward_of_a_mixed_operation_reads_may_change",
     ),
-    "tests/dropin/test_transforms.py": (
-        "test_an_exported_network_has_only_what_pytorch_has",
-        "test_functions_of_torch_take_the_module_s_own_forward",
-    ),
+    "tests/dropin/test_transforms.py": ("test_functions_of_torch_take_the_module_s_own_forward",),
     "tests/e2e/test_routes.py": ("test_runs_end_to_end",),
     "tests/estimators/curves/test_families.py": ("test_fit_is_as_good_as_scipy_from_many_starts",),
     "tests/estimators/test_oneshot.py": ("test_scores_are_those_of_the_loop",),
@@ -332,7 +345,6 @@ FIRST_CASE: Mapping[str, tuple[str, ...]] = {
         "test_same_seed_same_search_and_another_seed_another",
         "test_state_goes_through_json_and_resumes_bit_for_bit",
     ),
-    "tests/strategies/gradient/test_steps.py": ("test_steps_take_the_public_trajectory",),
     "tests/supernets/test_batched_eval.py": (
         "test_bits_do_not_depend_on_threads_order_population_or_bound",
         "test_cell_spaces_agree_with_the_loop",
