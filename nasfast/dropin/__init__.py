@@ -34,8 +34,9 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
     pointwise convolutions and BatchNorm, stands beside the mixed operations. All are recognised by structure. A module
     is changed only after its fused forward gave the same outputs, gradients and statistics as its own on random
     input, in train and in eval mode. Parameters, buffers, names and state_dict stay the objects they are. Everything
-    else runs as it was, and so does a fused module at a call that does not fit (another dtype, autocast, a hook or
-    a candidate that was changed later).
+    else runs as it was, and so does a fused module at a call that does not fit (another dtype, a hook or a candidate
+    that was changed later). Under autocast to bfloat16 the kernels read images in bfloat16 and keep parameters and
+    statistics in float32; a module of which PyTorch would make float32 there runs as it was.
 
     Results are channels_last. Where a network draws dropout masks on them, a seed gives other masks than on contiguous
     tensors: PyTorch fills a mask in the order of the memory.

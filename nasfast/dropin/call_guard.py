@@ -65,11 +65,34 @@ def kernels_take(x: Tensor) -> bool:
 
 
 def fusable_input(x: object) -> bool:
-    """Whether the fused kernels take this tensor."""
-    return (
-        isinstance(x, Tensor)
-        and x.dim() == 4
-        and kernels_take(x)
-        and x.numel() > 0
-        and not torch.is_autocast_enabled(x.device.type)
+    """Whether the fused kernels take this tensor as an image.
+
+    Under autocast to bfloat16 they read what is not float64 in it; there are none for other casts.
+    """
+    return isinstance(x, Tensor) and x.dim() == 4 and kernels_take(x) and x.numel() > 0 and _fusable_autocast(x)
+
+
+def fusable_state(x: object) -> bool:
+    """Whether they take it as a state of a mixture.
+
+    Candidates that copy or pool keep a state's dtype under autocast, and those that convolve do not: all give what the
+    kernels give where it is autocast's own.
+    """
+    return fusable_input(x) and isinstance(x, Tensor) and x.dtype == autocast_dtype(x, x.dtype)
+
+
+def autocast_dtype(x: Tensor, otherwise: torch.dtype) -> torch.dtype:
+    """What autocast casts to on the device of `x`, or `otherwise` where it is off."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else otherwise
+
+
+def _fusable_autocast(x: Tensor) -> bool:
+    return not torch.is_autocast_enabled(x.device.type) or (
+        autocast_dtype(x, x.dtype) == torch.bfloat16 and x.dtype != torch.float64
     )
+
+
+def signature(values: Sequence[object]) -> tuple[object, ...]:
+    """What of a call's values decides the dtype of its result."""
+    return tuple((value.dtype, value.dim()) if isinstance(value, Tensor) else type(value) for value in values)

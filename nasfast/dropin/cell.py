@@ -7,7 +7,7 @@ it counts. The images then go through one fused graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.dropin.alone import Unrecognised
-from nasfast.dropin.call_guard import Guard, fusable_input
+from nasfast.dropin.call_guard import Guard, autocast_dtype, fusable_input, fusable_state, signature
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, partial_stages, run_graph
 from nasfast.dropin.mixed import FusedMixed
@@ -30,7 +30,7 @@ class Trace:
     """One run of a cell's forward with unit vectors for edges; edges are numbered as they were called.
 
     `sources[e]` is an index into `states`, or -1 - r for row r of `rows`: a sum over earlier edges. The last rows are
-    the blocks of the output.
+    the blocks of the output, whose dtype is `dtype`.
     """
 
     order: list[int] = field(default_factory=list)
@@ -39,6 +39,7 @@ class Trace:
     rows: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
     blocks: int = 0
+    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class FusedCell(FusedForward):
         else:
             self.stages = partial_stages(self.wiring.inputs, self.wiring.nodes, edges, self.fraction)
         self.draws = ShapeBlind()
+        self._autocast: dict[tuple[object, ...], bool] = {}
         self.kind = f"cell of {len(self.mixed)} mixed operations"
 
     def holds(self) -> bool:
@@ -109,6 +111,8 @@ class FusedCell(FusedForward):
                 for buffer, value in zip(buffers, saved, strict=True):
                     buffer.copy_(value)
 
+        if not self._keeps_autocast(args, kwargs, undo):
+            return None
         try:
             trace = self.draws.run(lambda size: self._run(args, kwargs, size), randomness, undo)
         except Unrecognised:
@@ -118,10 +122,32 @@ class FusedCell(FusedForward):
             return None
         return self._compute(trace)
 
-    def _run(self, args: Sequence[Any], kwargs: dict[str, Any], size: int = 1) -> Trace:
+    def _keeps_autocast(self, args: Sequence[Any], kwargs: dict[str, Any], undo: Callable[[], None]) -> bool:
+        """Whether its own forward gives autocast's dtype where its mixed operations do, or no autocast is on.
+
+        Scales of float32 with dimensions of their own would make a float32 image of it, numbers do not.
+        """
+        dtype = autocast_dtype(args[0], args[0].dtype)
+        if not torch.is_autocast_enabled(args[0].device.type):
+            return True
+        key = signature((*args, *kwargs.values()))
+        if key not in self._autocast:
+            with torch.no_grad():
+                try:
+                    self._autocast[key] = self._run(args, kwargs, dtype=dtype).dtype == dtype
+                except Unrecognised:
+                    self._autocast[key] = False
+            undo()
+        return self._autocast[key]
+
+    def _run(
+        self, args: Sequence[Any], kwargs: dict[str, Any], size: int = 1, dtype: torch.dtype | None = None
+    ) -> Trace:
+        """`dtype` is that of the unit vectors, else that of the first argument, or float32 under autocast."""
         trace = Trace()
+        dtype = dtype or (torch.float32 if torch.is_autocast_enabled(args[0].device.type) else args[0].dtype)
         count = len(self.mixed)
-        units = unit_vectors(count, args[0], size)
+        units = unit_vectors(count, args[0].new_zeros(0, dtype=dtype), size)
 
         def stub(index: int) -> Forward:
             def forward(*own: Any, **own_kwargs: Any) -> Tensor:
@@ -135,6 +161,7 @@ class FusedCell(FusedForward):
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
         if (out.shape[0], *out.shape[2:]) != (size, size, size):
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
+        trace.dtype = out.dtype
         blocks = list(vector_of(out).reshape(-1, count))
         trace.blocks = len(blocks)
         trace.rows += blocks
@@ -144,7 +171,7 @@ class FusedCell(FusedForward):
         wiring = self.wiring
         if tuple(trace.order) != wiring.order or tuple(trace.sources) != wiring.sources:
             return False
-        if len(trace.rows) != len(wiring.pattern) or any(not fusable_input(state) for state in trace.states):
+        if len(trace.rows) != len(wiring.pattern) or any(not fusable_state(state) for state in trace.states):
             return False
         rows = torch.stack([row.detach() for row in trace.rows])
         return torch.equal(rows != 0, wiring.pattern.to(rows.device))
@@ -184,7 +211,7 @@ def _note_call(
         trace.sources.append(known)
     like = trace.states[0] if trace.states else x
     weights = plan.weights(like, args, kwargs)
-    if weights is None:
+    if weights is None or not plan.keeps_autocast(like, args, kwargs):
         raise Unrecognised("the weights of a mixed operation could not be told")
     trace.weights.append(weights)
     return units[len(trace.order) - 1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
-from nasfast.dropin.call_guard import Guard, fusable_input
+from nasfast.dropin.call_guard import Guard, autocast_dtype, fusable_state, signature
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, run_graph
 from nasfast.dropin.randomness import Randomness, ShapeBlind
@@ -43,6 +43,7 @@ class FusedMixed(FusedForward):
         self.guard = Guard([bank.module, bank.holder], self.layers, bank.norms())
         self.reads = Reads(bank.module)
         self.draws = ShapeBlind()
+        self._autocast: dict[tuple[object, ...], bool] = {}
         self.graph = FusedGraph(1, 1, [Edge(bank, 0, 0)])
         self.convention, self.fraction, self.given = _read_convention(self)
         self.kind = f"mixed operation of {len(self.children)} candidates"
@@ -54,11 +55,15 @@ class FusedMixed(FusedForward):
 
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         x = args[0] if args else None
-        if not self.holds() or not fusable_input(x):
+        if not self.holds() or not fusable_state(x):
             return None
         assert isinstance(x, Tensor)
         weights = self.weights(x, args, kwargs)
-        if weights is None or x.shape[1] != self.bank.channels * self.fraction:
+        if (
+            weights is None
+            or not self.keeps_autocast(x, args, kwargs)
+            or x.shape[1] != self.bank.channels * self.fraction
+        ):
             return None
         taken = x[:, : self.bank.channels]
         out = run_graph(self.graph, [taken], weights.view(1, -1))
@@ -73,6 +78,8 @@ class FusedMixed(FusedForward):
         What a call brings is taken as it is for as long as the forward reads what it read when that was found out, and
         does not decide by it; else the forward itself says what it makes of it.
         """
+        if torch.is_autocast_enabled(like.device.type):
+            like = like.float()  # as a number that multiplies a bfloat16 image does, they count in float32
         given = args[1] if len(args) == 2 and not kwargs and self.reads.same() else None
         vector = self._vector(given, like)
         if self.fraction > 1:
@@ -90,11 +97,24 @@ class FusedMixed(FusedForward):
             randomness.rewind()
         return weights
 
+    def keeps_autocast(self, like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether its own forward gives autocast's dtype where its candidates do, or no autocast is on.
+
+        Weights of float32 with dimensions of their own would make a float32 image of it, numbers do not.
+        """
+        dtype = autocast_dtype(like, like.dtype)
+        if not torch.is_autocast_enabled(like.device.type):
+            return True
+        key = signature((*args[1:], *kwargs.values()))
+        if key not in self._autocast:
+            self._autocast[key] = _result_dtype(self, like.device, dtype, args, kwargs) == dtype
+        return self._autocast[key]
+
     def _vector(self, given: Any, like: Tensor) -> Tensor | None:
         """Weights [K] that are given in the form that was found."""
         count = len(self.children)
         if self.convention == "vector" and isinstance(given, Tensor) and given.shape == (count,):
-            return given
+            return given.to(like.dtype) if torch.is_autocast_enabled(like.device.type) else given
         if self.convention == "list" and isinstance(given, (list, tuple)) and len(given) == count:
             return as_vector(given, like)
         return None
@@ -149,6 +169,16 @@ def _like(module: nn.Module) -> Tensor:
 
 
 def _mixes_a_fraction(plan: FusedMixed, x: Tensor, extra: tuple[Any, ...]) -> bool:
+    try:
+        out, called = _with_blank_candidates(plan, (x, *extra), {})
+    except Exception:
+        return False
+    expected = x[:, :, :: plan.bank.stride, :: plan.bank.stride].shape
+    return called == list(range(len(plan.children))) and isinstance(out, Tensor) and out.shape == expected
+
+
+def _with_blank_candidates(plan: FusedMixed, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[int]]:
+    """What the module's own forward gives where its candidates give zeros, and which of them it called."""
     called: list[int] = []
 
     def stub(k: int) -> Forward:
@@ -160,10 +190,23 @@ def _mixes_a_fraction(plan: FusedMixed, x: Tensor, extra: tuple[Any, ...]) -> bo
 
         return forward
 
-    try:
-        with replaced(plan.children, [stub(k) for k in range(len(plan.children))]):
-            out = class_forward(plan.module, (x, *extra), {})
-    except Exception:
-        return False
-    expected = x[:, :, :: plan.bank.stride, :: plan.bank.stride].shape
-    return called == list(range(len(plan.children))) and isinstance(out, Tensor) and out.shape == expected
+    with replaced(plan.children, [stub(k) for k in range(len(plan.children))]):
+        return class_forward(plan.module, args, kwargs), called
+
+
+def _result_dtype(
+    plan: FusedMixed, device: torch.device, dtype: torch.dtype, args: Sequence[Any], kwargs: dict[str, Any]
+) -> torch.dtype | None:
+    """The dtype of the module's own result from a state and candidates of `dtype`, None where it cannot be told."""
+    if any(True for layer in plan.layers[len(plan.children) :] for _ in layer.buffers()):
+        return None  # they would take the zeros for images
+    size = (2, plan.bank.channels * plan.fraction, PROBE_SIZE, PROBE_SIZE)
+    x = torch.zeros(size, dtype=dtype, device=device)
+    with random_state_kept(device) as rewind, torch.no_grad():
+        try:
+            out, _ = _with_blank_candidates(plan, (x, *args[1:]), kwargs)
+        except Exception:
+            return None
+        finally:
+            rewind()
+    return out.dtype if isinstance(out, Tensor) else None

@@ -474,13 +474,85 @@ def test_dropout_switched_on_later_runs_as_it_was_and_counts_once(graph_calls):
     assert graph_calls == [5, 5, 5], "both blocks in eval mode, one in train mode"
 
 
-def test_autocast_runs_as_it_was(graph_calls):
-    network = NETWORKS["weights as vectors"]()
+def under_autocast(network, x, dtype=torch.bfloat16, enabled=True):
+    """Output, gradients and statistics of a step from one seed, on a copy."""
+    network = copy.deepcopy(network)
+    torch.manual_seed(5)
+    with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+        out = network(x)
+    out.float().square().sum().backward()
+    floats = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    return [out], [p.grad for p in network.parameters()], floats
+
+
+def same_kind(one, other):
+    """Whether there are the same tensors, in the same dtypes."""
+    kinds = [[None if t is None else t.dtype for group in results for t in group] for results in (one, other)]
+    return kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_autocast_is_fused_and_as_near_to_float32_as_the_twin_s(name, graph_calls):
+    torch.manual_seed(0)
+    twin = NETWORKS[name]().float()
+    network = copy.deepcopy(twin)
     accelerate(network)
+    x = torch.randn(8, 3, 8, 8)
+    exact, theirs = under_autocast(twin, x, enabled=False), under_autocast(twin, x)
     graph_calls.clear()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        network(torch.randn(2, 3, 8, 8))
+    ours = under_autocast(network, x)
+    assert graph_calls
+    assert same_kind(ours, theirs)
+    for groups in zip(ours, theirs, exact, strict=True):
+        a, b, c = (torch.cat([t.float().flatten() for t in group if t is not None]) for group in groups)
+        assert (a - c).norm() <= 2 * (b - c).norm() + 2**-8 * c.norm()
+
+
+class WideWeights(foreign.VectorChoice):
+    """Weights with the dimensions of an image, which make float32 of bfloat16."""
+
+    def forward(self, x, weights):
+        return sum(w.view(1, 1, 1, 1) * option(x) for w, option in zip(weights, self.options, strict=True))
+
+
+class WideScale(foreign.TwoInputBlock):
+    """A cell that does the same to its sums."""
+
+    def forward(self, a, b, strengths):
+        return super().forward(a, b, strengths) * torch.ones(1, 1, 1, 1)
+
+
+def test_a_cell_that_autocast_makes_float32_of_does_not_become_bfloat16(graph_calls, monkeypatch):
+    monkeypatch.setattr(foreign, "TwoInputBlock", WideScale)
+    twin = NETWORKS["weights as vectors"]()
+    network = copy.deepcopy(twin)
+    accelerate(network)
+    x = torch.randn(2, 3, 8, 8)
+    graph_calls.clear()
+    assert same_kind(under_autocast(network, x), under_autocast(twin, x))
+    assert set(graph_calls) <= {1}, "mixed operations alone"
+    graph_calls.clear()
+    network(x)
+    assert graph_calls == [5, 5]
+
+
+@pytest.mark.parametrize("case", ["wide weights", "float16", "float64"])
+def test_what_autocast_would_make_another_dtype_of_runs_as_it_was(case, graph_calls):
+    network = NETWORKS["weights as vectors"]()
+    if case == "wide weights":
+        network = foreign.ForeignNetwork(lambda c: WideWeights(foreign.operations(c, 1)))
+    x = torch.randn(2, 3, 8, 8)
+    if case == "float64":
+        network, x = network.double(), x.double()
+    twin = copy.deepcopy(network)
+    accelerate(network)
+    dtype = torch.float16 if case == "float16" else torch.bfloat16
+    graph_calls.clear()
+    ours, theirs = under_autocast(network, x, dtype), under_autocast(twin, x, dtype)
     assert graph_calls == []
+    assert same_kind(ours, theirs)
+    if case != "wide weights":  # where pre-processing is fused
+        assert torch.equal(ours[0][0], theirs[0][0])
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
