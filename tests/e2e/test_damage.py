@@ -125,9 +125,18 @@ def make_table(path, table, monkeypatch):
     run_blackbox(by_table(table), path)
 
 
-def make_workers(path, table, monkeypatch):
+def by_worker():
     settings = {"space": "nasbench-macro", "evaluations": 6, "workers": "1", "threads": 1, "estimator": "train"}
-    run_blackbox(replace(BlackBoxConfig.of(settings), space_set=()), path, space=SPACE, estimator=Digits())
+    return replace(BlackBoxConfig.of(settings | {"checkpoint_seconds": 0}), space_set=())
+
+
+def make_workers(path, table, monkeypatch):
+    run_blackbox(by_worker(), path, space=SPACE, estimator=Digits())
+
+
+def stop_workers(path, table, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run_blackbox(by_worker(), path, Interrupted(5), space=SPACE, estimator=Digits())
 
 
 def make_study(path, table, monkeypatch):
@@ -160,6 +169,13 @@ def stop_a_lookup(config, path, monkeypatch):
 def stop_gradient(path, table, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_gradient(tiny_config(epochs=2, retrain=False), path, Interrupted(8))
+
+
+def stop_retraining(path, table, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run_gradient(tiny_config(epochs=1, retrain_epochs=2), path, Interrupted(14))
+    assert (path / "genotype.json").is_file()
+    assert (path / "retrain-derived.pt").is_file()
 
 
 def stop_oneshot(path, table, monkeypatch):
@@ -204,7 +220,11 @@ KINDS = {
     "table, stopped": (stop_table, [resume]),
     "gradient, stopped": (stop_gradient, [resume]),
     "oneshot, stopped": (stop_oneshot, [resume]),
+    "workers, stopped": (stop_workers, [resume]),
+    "training, stopped": (stop_retraining, [resume]),
 }
+ONLY = {"training, stopped": "retrain-"}
+"""The files whose damage is a kind's own matter: that of the others is the same in a kind whose runs are shorter."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,6 +245,7 @@ def test_damage_never_gives_another_result(kind, table, tmp_path, monkeypatch):
     assert not any(isinstance(found, NasfastError) for found in expected), expected
     names = sorted(path.name for path in kept.iterdir() if path.is_file() and path.name not in UNREAD)
     assert {"config.json", "metrics.jsonl", "metrics.jsonl.end", "checkpoint.pt"} <= set(names)
+    names = [name for name in names if name.startswith(ONLY.get(kind, ""))]
     refused, lines, wrong = set(), [], []
     for name, (what, damage) in itertools.product(names, (DAMAGES | FLIPS).items()):
         for action, found, right in zip(actions, after(damage, name), expected, strict=True):
@@ -239,4 +260,5 @@ def test_damage_never_gives_another_result(kind, table, tmp_path, monkeypatch):
                 wrong.append(f"{action.__name__} after {what} of {name}: {found!r:.300}")
     assert not wrong, "\n".join(wrong)
     assert not [line for line in lines if "\n" in line]
-    assert {"config.json", "metrics.jsonl"} <= refused
+    assert refused >= {"config.json", "metrics.jsonl"} & set(names)
+    assert refused
