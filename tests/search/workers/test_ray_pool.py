@@ -16,6 +16,7 @@ from tests.helpers.runs import search_state
 from tests.helpers.trial_workers import (
     FINE,
     HANGS,
+    HOLD,
     KILLED,
     NOT_FINITE,
     ONCE,
@@ -143,11 +144,13 @@ def test_trials_of_a_lost_node_run_again_elsewhere(cluster, tmp_path):
     other = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     rows = [(SLOW, number) for number in range(4)]
+    (tmp_path / HOLD).touch()
     with closing(open_ray(tmp_path, size=4)) as runner:
         runner.submit([(row, None) for row in rows])
         while len(list((tmp_path / "begun").iterdir())) < 4:
             assert runner.wait((rows[0], None), 0.1) is None
         cluster.remove_node(other, allow_graceful=False)
+        (tmp_path / HOLD).unlink()
         scores = [wait_for(runner, (row, None), 120)["score"] for row in rows]
         tried = states(runner)
     assert scores == [sum(row) for row in rows]
