@@ -36,7 +36,8 @@ def accelerate(model: nn.Module, *, verbose: bool = False, tolerance: float = 1e
     input, in train and in eval mode. Parameters, buffers, names and state_dict stay the objects they are. Everything
     else runs as it was, and so does a fused module at a call that does not fit (another dtype, a hook or a candidate
     that was changed later). Under autocast to bfloat16 the kernels read images in bfloat16 and keep parameters and
-    statistics in float32; a module of which PyTorch would make float32 there runs as it was.
+    statistics in float32. Calls are fused there in the forms that were tried, which gave the dtype that the module's
+    own forward gives; a module that reads an attribute that was changed since runs as it was.
 
     Results are channels_last. Where a network draws dropout masks on them, a seed gives other masks than on contiguous
     tensors: PyTorch fills a mask in the order of the memory.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,26 +73,30 @@ def fusable_input(x: object) -> bool:
 
 
 def fusable_state(x: object) -> bool:
-    """Whether they take it as a state of a mixture.
-
-    Candidates that copy or pool keep a state's dtype under autocast, and those that convolve do not: all give what the
-    kernels give where it is autocast's own.
-    """
-    return fusable_input(x) and isinstance(x, Tensor) and x.dtype == autocast_dtype(x, x.dtype)
+    """Whether they take it as a state of a mixture: under autocast its candidates have to agree on a dtype."""
+    if not isinstance(x, Tensor) or not fusable_input(x):
+        return False
+    return not in_autocast(x) or x.dtype == torch.get_autocast_dtype(x.device.type)
 
 
-def autocast_dtype(x: Tensor, otherwise: torch.dtype) -> torch.dtype:
-    """What autocast casts to on the device of `x`, or `otherwise` where it is off."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else otherwise
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast is on where `x` is."""
+    return torch.is_autocast_enabled(x.device.type)
 
 
 def _fusable_autocast(x: Tensor) -> bool:
-    return not torch.is_autocast_enabled(x.device.type) or (
-        autocast_dtype(x, x.dtype) == torch.bfloat16 and x.dtype != torch.float64
-    )
+    casts = not in_autocast(x) or torch.get_autocast_dtype(x.device.type) == torch.bfloat16
+    return casts and not (in_autocast(x) and x.dtype == torch.float64)
 
 
-def signature(values: Sequence[object]) -> tuple[object, ...]:
-    """What of a call's values decides the dtype of its result."""
-    return tuple((value.dtype, value.dim()) if isinstance(value, Tensor) else type(value) for value in values)
+def call_signature(args: Sequence[object], kwargs: Mapping[str, object]) -> object:
+    """What of a call's values decides the dtypes within it."""
+    return _signature(args), tuple((name, _signature(value)) for name, value in sorted(kwargs.items()))
+
+
+def _signature(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.dtype, value.dim()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_signature, value))
+    return type(value).__qualname__

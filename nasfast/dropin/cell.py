@@ -7,7 +7,7 @@ it counts. The images then go through one fused graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.dropin.alone import Unrecognised
-from nasfast.dropin.call_guard import Guard, autocast_dtype, fusable_input, fusable_state, signature
+from nasfast.dropin.auxiliary import edge_rows
+from nasfast.dropin.call_guard import Guard, fusable_input, fusable_state, in_autocast
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, partial_stages, run_graph
 from nasfast.dropin.mixed import FusedMixed
 from nasfast.dropin.randomness import Randomness, ShapeBlind
+from nasfast.dropin.reads import Reads
 from nasfast.dropin.recognise import Bank
 from nasfast.dropin.trace import Forward, class_forward, random_state_kept, replaced, unit_vectors, vector_of
 from nasfast.nn.fused_partial import PartialStages
@@ -30,7 +32,7 @@ class Trace:
     """One run of a cell's forward with unit vectors for edges; edges are numbered as they were called.
 
     `sources[e]` is an index into `states`, or -1 - r for row r of `rows`: a sum over earlier edges. The last rows are
-    the blocks of the output, whose dtype is `dtype`.
+    the blocks of the output.
     """
 
     order: list[int] = field(default_factory=list)
@@ -39,7 +41,6 @@ class Trace:
     rows: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
     blocks: int = 0
-    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class FusedCell(FusedForward):
         self.guard = Guard(
             [holder for plan in mixed for holder in (plan.module, plan.bank.holder)],
             [layer for plan in mixed for layer in plan.layers],
-            [norm for plan in mixed for norm in plan.bank.norms()],
+            [norm for plan in mixed for norm in plan.norms()],
             heard=[plan.module for plan in mixed],
         )
         inside = {id(part) for plan in mixed for part in plan.module.modules()}
@@ -82,8 +83,10 @@ class FusedCell(FusedForward):
             trace = self._run(args, {})
             rewind()
         self.wiring = _read_wiring(trace, len(self.mixed))
-        banks = [self.mixed[index].bank for index in self.wiring.order]
-        edges = _edges(self.wiring, banks)
+        edges = _edges(self.wiring, [self.mixed[index].bank for index in self.wiring.order])
+        skips = [plan.auxiliary.bank for index in self.wiring.order if (plan := self.mixed[index]).auxiliary]
+        if skips:
+            edges += _edges(self.wiring, skips)
         self.graph: FusedGraph | None = None
         self.stages: PartialStages | None = None
         if self.fraction == 1:
@@ -91,14 +94,17 @@ class FusedCell(FusedForward):
         else:
             self.stages = partial_stages(self.wiring.inputs, self.wiring.nodes, edges, self.fraction)
         self.draws = ShapeBlind()
-        self._autocast: dict[tuple[object, ...], bool] = {}
+        self.reads = Reads(module)
         self.kind = f"cell of {len(self.mixed)} mixed operations"
 
     def holds(self) -> bool:
         return self.guard.holds()
 
+    def same_reads(self) -> bool:
+        return self.reads.same() and all(plan.same_reads() for plan in self.mixed)
+
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        if not self.holds() or not args or not fusable_input(args[0]):
+        if not self.holds() or not args or not fusable_input(args[0]) or not self.fits_autocast(args[0], args, kwargs):
             return None
         # Pre-processing runs in the trace. Should the trace turn out of no use, its own run must be the only one.
         buffers = [buffer for part in self.outside for buffer in part._buffers.values() if buffer is not None]
@@ -111,8 +117,6 @@ class FusedCell(FusedForward):
                 for buffer, value in zip(buffers, saved, strict=True):
                     buffer.copy_(value)
 
-        if not self._keeps_autocast(args, kwargs, undo):
-            return None
         try:
             trace = self.draws.run(lambda size: self._run(args, kwargs, size), randomness, undo)
         except Unrecognised:
@@ -122,30 +126,9 @@ class FusedCell(FusedForward):
             return None
         return self._compute(trace)
 
-    def _keeps_autocast(self, args: Sequence[Any], kwargs: dict[str, Any], undo: Callable[[], None]) -> bool:
-        """Whether its own forward gives autocast's dtype where its mixed operations do, or no autocast is on.
-
-        Scales of float32 with dimensions of their own would make a float32 image of it, numbers do not.
-        """
-        dtype = autocast_dtype(args[0], args[0].dtype)
-        if not torch.is_autocast_enabled(args[0].device.type):
-            return True
-        key = signature((*args, *kwargs.values()))
-        if key not in self._autocast:
-            with torch.no_grad():
-                try:
-                    self._autocast[key] = self._run(args, kwargs, dtype=dtype).dtype == dtype
-                except Unrecognised:
-                    self._autocast[key] = False
-            undo()
-        return self._autocast[key]
-
-    def _run(
-        self, args: Sequence[Any], kwargs: dict[str, Any], size: int = 1, dtype: torch.dtype | None = None
-    ) -> Trace:
-        """`dtype` is that of the unit vectors, else that of the first argument, or float32 under autocast."""
+    def _run(self, args: Sequence[Any], kwargs: dict[str, Any], size: int = 1) -> Trace:
         trace = Trace()
-        dtype = dtype or (torch.float32 if torch.is_autocast_enabled(args[0].device.type) else args[0].dtype)
+        dtype = torch.float32 if in_autocast(args[0]) else args[0].dtype
         count = len(self.mixed)
         units = unit_vectors(count, args[0].new_zeros(0, dtype=dtype), size)
 
@@ -161,7 +144,6 @@ class FusedCell(FusedForward):
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
         if (out.shape[0], *out.shape[2:]) != (size, size, size):
             raise Unrecognised("its output is no concatenation of sums over its mixed operations")
-        trace.dtype = out.dtype
         blocks = list(vector_of(out).reshape(-1, count))
         trace.blocks = len(blocks)
         trace.rows += blocks
@@ -186,6 +168,8 @@ class FusedCell(FusedForward):
         if self.graph is not None:
             if scale is not None:
                 weights = weights * scale.unsqueeze(1)
+            if self.mixed[0].auxiliary:
+                weights = edge_rows(weights)
             nodes = run_graph(self.graph, trace.states, weights)
         else:
             assert self.stages is not None
@@ -211,7 +195,7 @@ def _note_call(
         trace.sources.append(known)
     like = trace.states[0] if trace.states else x
     weights = plan.weights(like, args, kwargs)
-    if weights is None or not plan.keeps_autocast(like, args, kwargs):
+    if weights is None:
         raise Unrecognised("the weights of a mixed operation could not be told")
     trace.weights.append(weights)
     return units[len(trace.order) - 1]
@@ -221,6 +205,7 @@ def _check_alike(mixed: Sequence[FusedMixed]) -> None:
     settings: dict[str, set[Any]] = {
         "channels": {plan.bank.channels for plan in mixed},
         "candidate counts": {len(plan.children) for plan in mixed},
+        "skips beside the mixture": {plan.auxiliary is None for plan in mixed},
         "shares of channels": {plan.fraction for plan in mixed},
         "settings of normalisation": {values for plan in mixed for values in plan.guard.settings},
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable, without the seconds that its import takes
 
+from nasfast.dropin.call_guard import call_signature, in_autocast
 from nasfast.dropin.trace import class_forward
 
 
@@ -22,6 +24,8 @@ class FusedForward(ABC):
     module: nn.Module
     kind: str
     """What it is, for the report."""
+    autocast_calls: frozenset[object] = frozenset()
+    """Signatures of the calls that gave what the module's own forward gives, dtype and all, under autocast."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _is_transformed():
@@ -44,6 +48,14 @@ class FusedForward(ABC):
     @abstractmethod
     def holds(self) -> bool:
         """Whether the module still is what was fused."""
+
+    @abstractmethod
+    def same_reads(self) -> bool:
+        """Whether all that was fused reads what it read then, beside its arguments and parameters."""
+
+    def fits_autocast(self, x: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether no autocast is on where `x` is, or this call was tried under it and nothing has changed since."""
+        return not in_autocast(x) or (call_signature(args, kwargs) in self.autocast_calls and self.same_reads())
 
     @abstractmethod
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:

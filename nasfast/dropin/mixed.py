@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
-from nasfast.dropin.call_guard import Guard, autocast_dtype, fusable_state, signature
+from nasfast.dropin.auxiliary import Auxiliary, check_norms, edge_rows, possible_auxiliaries
+from nasfast.dropin.call_guard import Guard, fusable_state, in_autocast
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, run_graph
 from nasfast.dropin.randomness import Randomness, ShapeBlind
@@ -32,7 +33,11 @@ class FusedMixed(FusedForward):
         given: whether a call brings anything beside the image.
         fraction: 1, or n where only the first of n equal parts of the channels is mixed, the rest passed on
             (2x2 max pool at stride 2), and the result shuffled in n groups.
+        auxiliary: the skip that is added beside the mixture, None without one. Its weight follows those of the
+            candidates.
     """
+
+    auxiliary: Auxiliary | None = None
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -40,47 +45,61 @@ class FusedMixed(FusedForward):
         self.children = [candidate.module for candidate in bank.candidates]
         mixed = {id(bank.holder), *map(id, self.children)}
         self.layers = [*self.children, *(child for child in own_children(bank.module) if id(child) not in mixed)]
-        self.guard = Guard([bank.module, bank.holder], self.layers, bank.norms())
         self.reads = Reads(bank.module)
         self.draws = ShapeBlind()
-        self._autocast: dict[tuple[object, ...], bool] = {}
-        self.graph = FusedGraph(1, 1, [Edge(bank, 0, 0)])
         self.convention, self.fraction, self.given = _read_convention(self)
+        self.guard = Guard([bank.module, bank.holder], self.layers, self.norms())
+        banks = [bank, self.auxiliary.bank] if self.auxiliary else [bank]
+        self.graph = FusedGraph(1, 1, [Edge(each, 0, 0) for each in banks])
         self.kind = f"mixed operation of {len(self.children)} candidates"
+        if self.auxiliary:
+            self.kind += " and a skip beside them"
         if self.fraction > 1:
             self.kind += f" on 1/{self.fraction} of the channels"
 
+    def norms(self) -> list[nn.BatchNorm2d]:
+        """Those of the candidates and of the skip beside them."""
+        return [*self.bank.norms(), *(self.auxiliary.norms() if self.auxiliary else ())]
+
+    def parts(self) -> list[nn.Module]:
+        """The modules whose results its forward adds up."""
+        beside = self.auxiliary.module if self.auxiliary else None
+        return self.children if beside is None else [*self.children, beside]
+
     def holds(self) -> bool:
         return self.guard.holds()
+
+    def same_reads(self) -> bool:
+        return self.reads.same()
 
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         x = args[0] if args else None
         if not self.holds() or not fusable_state(x):
             return None
         assert isinstance(x, Tensor)
+        if x.shape[1] != self.bank.channels * self.fraction or not self.fits_autocast(x, args, kwargs):
+            return None
         weights = self.weights(x, args, kwargs)
-        if (
-            weights is None
-            or not self.keeps_autocast(x, args, kwargs)
-            or x.shape[1] != self.bank.channels * self.fraction
-        ):
+        if weights is None:
             return None
         taken = x[:, : self.bank.channels]
-        out = run_graph(self.graph, [taken], weights.view(1, -1))
+        rows = weights.view(1, -1)
+        out = run_graph(self.graph, [taken], edge_rows(rows) if self.auxiliary else rows)
         if self.fraction == 1:
             return out
         passed = pass_on(x, self.bank.channels, self.bank.stride)
         return channel_shuffle(torch.cat([out, passed], dim=1), self.fraction)
 
     def weights(self, like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-        """The weights [K] of this call, None where they cannot be told.
+        """The weights [K] of this call, [K + 1] with a skip beside the mixture; None where they cannot be told.
 
         What a call brings is taken as it is for as long as the forward reads what it read when that was found out, and
         does not decide by it; else the forward itself says what it makes of it.
         """
-        if torch.is_autocast_enabled(like.device.type):
-            like = like.float()  # as a number that multiplies a bfloat16 image does, they count in float32
-        given = args[1] if len(args) == 2 and not kwargs and self.reads.same() else None
+        if in_autocast(like):  # a number that multiplies a bfloat16 image does so in float32
+            like = like.new_empty(0, dtype=torch.float32)
+        known = len(args) == 2 and not kwargs and not self.auxiliary and self.reads.same()
+        given = args[1] if known else None
         vector = self._vector(given, like)
         if self.fraction > 1:
             # It may pass over candidates of weight 0.
@@ -90,31 +109,27 @@ class FusedMixed(FusedForward):
         randomness = Randomness(like.device, [self.module])
 
         def trace(size: int) -> Tensor | None:
-            return candidate_weights(self.module, self.children, like, args, kwargs, size)[0]
+            return self._trace(like, args, kwargs, size)
 
         weights = self.draws.run(trace, randomness, randomness.rewind)
         if weights is None:
             randomness.rewind()
         return weights
 
-    def keeps_autocast(self, like: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-        """Whether its own forward gives autocast's dtype where its candidates do, or no autocast is on.
-
-        Weights of float32 with dimensions of their own would make a float32 image of it, numbers do not.
-        """
-        dtype = autocast_dtype(like, like.dtype)
-        if not torch.is_autocast_enabled(like.device.type):
-            return True
-        key = signature((*args[1:], *kwargs.values()))
-        if key not in self._autocast:
-            self._autocast[key] = _result_dtype(self, like.device, dtype, args, kwargs) == dtype
-        return self._autocast[key]
+    def _trace(self, like: Tensor, args: Sequence[Any], kwargs: dict[str, Any], size: int) -> Tensor | None:
+        image = self.auxiliary is not None and self.auxiliary.module is None
+        try:
+            return candidate_weights(self.module, self.parts(), like, args, kwargs, size, image)[0]
+        except Exception:
+            if image:  # what its forward does with images, it need not do with vectors
+                return None
+            raise
 
     def _vector(self, given: Any, like: Tensor) -> Tensor | None:
         """Weights [K] that are given in the form that was found."""
         count = len(self.children)
         if self.convention == "vector" and isinstance(given, Tensor) and given.shape == (count,):
-            return given.to(like.dtype) if torch.is_autocast_enabled(like.device.type) else given
+            return given
         if self.convention == "list" and isinstance(given, (list, tuple)) and len(given) == count:
             return as_vector(given, like)
         return None
@@ -153,6 +168,19 @@ def _read_convention(plan: FusedMixed) -> tuple[str, int, bool]:
                 return (convention if same else "inside"), 1, bool(extra)
             if 0 < len(set(called)) < count:
                 partly = called
+        for auxiliary in possible_auxiliaries(bank, plan.layers[count:]):
+            parts = plan.children if auxiliary.module is None else [*plan.children, auxiliary.module]
+            for _, extra in forms:
+                rewind()
+                try:
+                    found = candidate_weights(module, parts, like, (x, *extra), {}, 1, auxiliary.module is None)[0]
+                except Exception:
+                    continue
+                if found is not None:
+                    check_norms(bank, auxiliary)
+                    plan.auxiliary = auxiliary
+                    rewind()
+                    return "inside", 1, bool(extra)
         for fraction in _FRACTIONS:
             for convention, extra in forms[:2]:
                 if _mixes_a_fraction(plan, x.repeat(1, fraction, 1, 1), extra):
@@ -169,16 +197,6 @@ def _like(module: nn.Module) -> Tensor:
 
 
 def _mixes_a_fraction(plan: FusedMixed, x: Tensor, extra: tuple[Any, ...]) -> bool:
-    try:
-        out, called = _with_blank_candidates(plan, (x, *extra), {})
-    except Exception:
-        return False
-    expected = x[:, :, :: plan.bank.stride, :: plan.bank.stride].shape
-    return called == list(range(len(plan.children))) and isinstance(out, Tensor) and out.shape == expected
-
-
-def _with_blank_candidates(plan: FusedMixed, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[int]]:
-    """What the module's own forward gives where its candidates give zeros, and which of them it called."""
     called: list[int] = []
 
     def stub(k: int) -> Forward:
@@ -190,23 +208,10 @@ def _with_blank_candidates(plan: FusedMixed, args: Sequence[Any], kwargs: dict[s
 
         return forward
 
-    with replaced(plan.children, [stub(k) for k in range(len(plan.children))]):
-        return class_forward(plan.module, args, kwargs), called
-
-
-def _result_dtype(
-    plan: FusedMixed, device: torch.device, dtype: torch.dtype, args: Sequence[Any], kwargs: dict[str, Any]
-) -> torch.dtype | None:
-    """The dtype of the module's own result from a state and candidates of `dtype`, None where it cannot be told."""
-    if any(True for layer in plan.layers[len(plan.children) :] for _ in layer.buffers()):
-        return None  # they would take the zeros for images
-    size = (2, plan.bank.channels * plan.fraction, PROBE_SIZE, PROBE_SIZE)
-    x = torch.zeros(size, dtype=dtype, device=device)
-    with random_state_kept(device) as rewind, torch.no_grad():
-        try:
-            out, _ = _with_blank_candidates(plan, (x, *args[1:]), kwargs)
-        except Exception:
-            return None
-        finally:
-            rewind()
-    return out.dtype if isinstance(out, Tensor) else None
+    try:
+        with replaced(plan.children, [stub(k) for k in range(len(plan.children))]):
+            out = class_forward(plan.module, (x, *extra), {})
+    except Exception:
+        return False
+    expected = x[:, :, :: plan.bank.stride, :: plan.bank.stride].shape
+    return called == list(range(len(plan.children))) and isinstance(out, Tensor) and out.shape == expected

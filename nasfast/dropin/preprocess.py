@@ -36,12 +36,17 @@ class FusedPreprocess(FusedForward):
     def holds(self) -> bool:
         return self.guard.holds() and self.reads.same()
 
+    def same_reads(self) -> bool:
+        return self.reads.same()
+
     def fused(self, *args: Any, **kwargs: Any) -> Tensor | None:
         x = args[0] if len(args) == 1 and not kwargs else None
         if not self.holds() or not fusable_input(x):
             return None
         assert isinstance(x, Tensor)
         if x.shape[1] != self.channels or (self.halves and (x.shape[2] % 2 or x.shape[3] % 2)):
+            return None
+        if not self.fits_autocast(x, args, kwargs):
             return None
         return run_preprocess(self.layers, x, recompute=False)
 

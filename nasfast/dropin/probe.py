@@ -8,6 +8,7 @@ by rounding and equal means equal; the outputs are then compared in the module's
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasfast.dropin.call_guard import kernels_take
+from nasfast.dropin.call_guard import call_signature, kernels_take
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.trace import random_state_kept
 
@@ -79,12 +80,54 @@ def difference(plan: FusedForward, arguments: MakeArguments, tolerance: float) -
             reason = _compare(plan, arguments(own), training, _tolerance(own.dtype, tolerance), gradients=False)
             if reason is not None:
                 return reason
+        plan.autocast_calls = _signatures_in_autocast(plan, arguments, own)
         _to_double(module)
         for training in (True, False):
             reason = _compare(plan, arguments(own.double()), training, EXACT_TOLERANCE, gradients=True)
             if reason is not None:
                 return reason
     return None
+
+
+def _signatures_in_autocast(plan: FusedForward, arguments: MakeArguments, own: Tensor) -> frozenset[object]:
+    """The calls, by the dtypes of their images, that give the same under autocast to bfloat16 in both modes."""
+    if own.dtype != torch.float32:
+        return frozenset()
+    args = arguments(own)
+    images = [index for index, value in enumerate(args) if isinstance(value, Tensor) and value.dim() == 4]
+    found = set()
+    for dtypes in itertools.product((torch.float32, torch.bfloat16), repeat=len(images)):
+        cast = list(args)
+        for index, dtype in zip(images, dtypes, strict=True):
+            cast[index] = args[index].detach().to(dtype)
+        signature = call_signature(cast, {})
+        plan.autocast_calls = frozenset({signature})  # or it would not try
+        if all(_same_in_autocast(plan, tuple(cast), training) for training in (True, False)):
+            found.add(signature)
+    return frozenset(found)
+
+
+def _same_in_autocast(plan: FusedForward, args: tuple[Any, ...], training: bool) -> bool:
+    plan.module.train(training)
+    try:
+        with torch.autocast(args[0].device.type, torch.bfloat16):
+            own = _Run(plan.module, plan.original, args, gradients=False)
+            fused = _Run(plan.module, plan.fused, args, gradients=False)
+    except Exception:
+        return False
+    pairs = [(own.output, fused.output)]
+    pairs += [(mine, theirs) for (_, mine), (_, theirs) in zip(own.buffers, fused.buffers, strict=True)]
+    return all(
+        isinstance(mine, Tensor) and isinstance(theirs, Tensor) and _alike(mine, theirs) for mine, theirs in pairs
+    )
+
+
+def _alike(own: Tensor, fused: Tensor) -> bool:
+    """Of one dtype, and as near as what is rounded at every step can be."""
+    if own.dtype != fused.dtype or own.shape != fused.shape:
+        return False
+    own, fused = own.double(), fused.double()
+    return bool((own - fused).norm() <= LOW_PRECISION_TOLERANCE * own.norm())
 
 
 def _tolerance(dtype: torch.dtype, asked: float) -> float:

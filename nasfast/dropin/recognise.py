@@ -382,6 +382,19 @@ def _read_opaque(module: nn.Module, channels: int) -> Candidate:
     return Candidate(module, reading[0], "batch", reading[1], None)
 
 
+def read_skip(module: nn.Module, channels: int, stride: int) -> Candidate | None:
+    """The skip connection that a module is, identity or factorized reduction; None where it is none of this size."""
+    try:
+        try:
+            candidate = _read_chain(module)
+        except _OpaqueLeaf:
+            candidate = _read_opaque(module, channels)
+    except Unrecognised:
+        return None
+    fits = candidate.channels in (None, channels) and (candidate.stride or 1) == stride
+    return candidate if candidate.primitive == "skip_connect" and fits else None
+
+
 def read_preprocessing(module: nn.Module) -> list[nn.Module]:
     """Its convolutions, one or two pointwise ones, and its normalisation.
 

@@ -63,13 +63,18 @@ def candidate_weights(
     args: Sequence[Any],
     kwargs: dict[str, Any],
     size: int = 1,
+    image: bool = False,
 ) -> tuple[Tensor | None, list[int]]:
     """The weights [K] that this call of `module` gives its candidates, and which of them it called.
 
     The weights are None where its forward is not a sum over candidates that all were called once. `size` is that of the
-    unit vectors, which changes no weight.
+    unit vectors, which changes no weight. With `image`, the first argument is taken for one more candidate, the last:
+    it has its unit vector in other multiples at each pixel, which tells a multiple of it from another function of it.
     """
-    units = unit_vectors(len(candidates), like, size)
+    units = unit_vectors(len(candidates) + image, like, 2 * size if image else size)
+    pattern = _pattern(units[0][:, 0])
+    if image:
+        args = (units[-1] * pattern.unsqueeze(1), *args[1:])
     called: list[int] = []
 
     def stub(k: int) -> Forward:
@@ -84,4 +89,16 @@ def candidate_weights(
     whole = sorted(called) == list(range(len(candidates)))
     if not whole or not isinstance(out, Tensor) or out.shape != units[0].shape:
         return None, called
-    return vector_of(out), called
+    weights = vector_of(out)
+    if image:
+        expected = weights.detach().view(1, -1, 1, 1).repeat(len(out), 1, *out.shape[2:])
+        expected[:, -1] *= pattern
+        if not torch.equal(out.detach(), expected):
+            return None, called
+    return weights, called
+
+
+def _pattern(like: Tensor) -> Tensor:
+    """Powers of -2 in the shape of `like`, so that products with them are exact; the first is 1."""
+    exponents = torch.arange(like.numel(), dtype=like.dtype, device=like.device) % 7
+    return torch.pow(-2.0, exponents).to(like.dtype).view(like.shape)

@@ -1,7 +1,6 @@
 """accelerate: what it fuses equals what was there, what it cannot vouch for stays as it was."""
 
 import copy
-import importlib
 import pickle
 import random
 
@@ -14,110 +13,16 @@ from torch.nn.utils import parametrizations, prune
 from nasfast.compat import darts, pcdarts
 from nasfast.dropin import accelerate
 from nasfast.errors import ConfigError
-from nasfast.nn import fused as modules
 from tests.helpers import foreign_networks as foreign
-
-
-@pytest.fixture
-def graph_calls(monkeypatch):
-    """Counts calls of the fused kernels while passing them on."""
-    calls = []
-    real = modules.run_mixed
-
-    def counted(graph, *args, **kwargs):
-        calls.append(len(graph.edges))
-        return real(graph, *args, **kwargs)
-
-    for module in ("dropin.fused_graph", "nn.fused_partial"):
-        monkeypatch.setattr(importlib.import_module(f"nasfast.{module}"), "run_mixed", counted)
-    return calls
-
-
-def run(network, images, seed=3):
-    """Everything one step gives: output, gradients, buffers."""
-    torch.manual_seed(seed)
-    images = images.clone().requires_grad_()
-    out = network(images)
-    gradients = torch.autograd.grad(out.square().sum(), [images, *network.parameters()], allow_unused=True)
-    return [out, *gradients, *(buffer.clone() for buffer in network.buffers())]
-
-
-def assert_same_step(network, twin, images):
-    for training in (True, False):
-        network.train(training)
-        twin.train(training)
-        for a, b in zip(run(network, images), run(twin, images), strict=True):
-            if a is None or b is None:
-                assert a is b
-            else:
-                torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
-
-
-ENTRIES = [f"blocks.{block}.{name}" for block in (0, 1) for name in ("adapt_a", "adapt_b")]
-
-
-def images(size=8):
-    return torch.randn(2, 3, size, size, dtype=torch.float64)
-
-
-def affine_norm(width):
-    norm = nn.BatchNorm2d(width, eps=1e-3, momentum=0.3)
-    nn.init.uniform_(norm.weight)
-    nn.init.uniform_(norm.bias)
-    return norm
-
-
-def untracked_norm(width):
-    return nn.BatchNorm2d(width, track_running_stats=False)
-
-
-def cumulative_norm(width):
-    return nn.BatchNorm2d(width, momentum=None)
-
-
-NETWORKS = {
-    "weights as vectors": lambda: foreign.ForeignNetwork(lambda c: foreign.VectorChoice(foreign.operations(c, 1))),
-    "weights as lists": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.ListChoice(foreign.operations(c, 1)), as_list=True
-    ),
-    "affine, pools without normalisation": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.VectorChoice(foreign.operations(c, 1, affine_norm, pool_norm=False))
-    ),
-    "a quarter of the channels": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.PartChoice(foreign.operations(c // 4, 1), 1), width=8
-    ),
-    "a third of the channels": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.PartChoice(foreign.operations(c // 3, 1), 1, 3), width=12
-    ),
-    "a sixth of the channels": lambda: foreign.ForeignNetwork(
-        lambda c: foreign.PartChoice(foreign.operations(c // 6, 1), 1, 6), width=12
-    ),
-    "wrappers that do nothing": lambda: foreign.ForeignNetwork(lambda c: foreign.VectorChoice(foreign.wrapped(c, 1))),
-    "two candidates": lambda: foreign.ForeignNetwork(lambda c: foreign.TwoWays(foreign.operations(c, 1)), options=2),
-    "weights squared inside": lambda: foreign.ForeignNetwork(lambda c: foreign.SquaredChoice(foreign.operations(c, 1))),
-    "weights computed inside": lambda: foreign.OneInputNetwork(lambda c: foreign.OwnChoice(foreign.operations(c, 1))),
-    "weights with noise": lambda: foreign.OneInputNetwork(lambda c: foreign.NoisyChoice(foreign.operations(c, 1))),
-}
-SINGLES = {
-    "vector": lambda step: foreign.OneChoiceNetwork(foreign.VectorChoice(foreign.operations(4, step))),
-    "vector, affine": lambda step: foreign.OneChoiceNetwork(
-        foreign.VectorChoice(foreign.operations(4, step, affine_norm, pool_norm=False))
-    ),
-    "untracked statistics": lambda step: foreign.OneChoiceNetwork(
-        foreign.VectorChoice(foreign.operations(4, step, untracked_norm))
-    ),
-    "cumulative statistics": lambda step: foreign.OneChoiceNetwork(
-        foreign.VectorChoice(foreign.operations(4, step, cumulative_norm))
-    ),
-    "inside": lambda step: foreign.OneChoiceNetwork(foreign.OwnChoice(foreign.operations(4, step)), given=False),
-    "quarter": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step), 8),
-    "wrapped": lambda step: foreign.OneChoiceNetwork(foreign.VectorChoice(foreign.wrapped(4, step))),
-    "dropout of nothing": lambda step: foreign.OneChoiceNetwork(
-        foreign.VectorChoice(foreign.wrapped(4, step, last=lambda: nn.Dropout2d(0.0)))
-    ),
-    "sixth": lambda step: foreign.OneChoiceNetwork(foreign.PartChoice(foreign.operations(2, step), step, 6), 12),
-    "two candidates": lambda step: foreign.OneChoiceNetwork(foreign.TwoWays(foreign.operations(4, step)), options=2),
-}
+from tests.helpers.foreign_cases import (
+    BESIDE,
+    ENTRIES,
+    NETWORKS,
+    SINGLES,
+    assert_same_step,
+    images,
+    run,
+)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -131,7 +36,7 @@ def test_cells_of_foreign_networks_are_fused_and_equal(kind, graph_calls):
     graph_calls.clear()
     assert_same_step(network, twin, images())
     edges = 6 if hasattr(network, "block") else 10
-    assert sum(graph_calls) == 2 * edges
+    assert sum(graph_calls) == 2 * edges * (2 if kind in BESIDE else 1)
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -143,11 +48,12 @@ def test_single_mixed_operations_are_fused_and_equal(kind, step, graph_calls):
     assert [name for name, _ in report.fused] == ["choice"]
     graph_calls.clear()
     assert_same_step(network, twin, images())
-    assert graph_calls == [1, 1]
+    assert graph_calls == ([2, 2] if "beside" in kind else [1, 1])
 
 
 @pytest.mark.parametrize(
-    "kind", ["a third of the channels", "a sixth of the channels", "two candidates", "wrappers that do nothing"]
+    "kind",
+    ["a third of the channels", "a sixth of the channels", "two candidates", "wrappers that do nothing", *BESIDE],
 )
 def test_five_steps_of_a_search_are_those_of_the_plain_network(kind):
     network = NETWORKS[kind]().double()
@@ -297,7 +203,6 @@ LEFT = {
         "candidate 1: Dropout is random",
     ),
     "a bias of zero": (foreign.BiasedChoice, "differs in train mode"),
-    "a residual": (foreign.ResidualChoice, "no weighted sum"),
     "a hook": (lambda o: vector(with_hook(o)), "candidate 0: Conv2d has hooks"),
     "two momenta": (
         lambda o: vector(foreign.operations(4, 1, mixed_norms())),
@@ -472,87 +377,6 @@ def test_dropout_switched_on_later_runs_as_it_was_and_counts_once(graph_calls):
     graph_calls.clear()
     assert_same_step(network, twin, images())
     assert graph_calls == [5, 5, 5], "both blocks in eval mode, one in train mode"
-
-
-def under_autocast(network, x, dtype=torch.bfloat16, enabled=True):
-    """Output, gradients and statistics of a step from one seed, on a copy."""
-    network = copy.deepcopy(network)
-    torch.manual_seed(5)
-    with torch.autocast("cpu", dtype=dtype, enabled=enabled):
-        out = network(x)
-    out.float().square().sum().backward()
-    floats = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-    return [out], [p.grad for p in network.parameters()], floats
-
-
-def same_kind(one, other):
-    """Whether there are the same tensors, in the same dtypes."""
-    kinds = [[None if t is None else t.dtype for group in results for t in group] for results in (one, other)]
-    return kinds[0] == kinds[1]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_autocast_is_fused_and_as_near_to_float32_as_the_twin_s(name, graph_calls):
-    torch.manual_seed(0)
-    twin = NETWORKS[name]().float()
-    network = copy.deepcopy(twin)
-    accelerate(network)
-    x = torch.randn(8, 3, 8, 8)
-    exact, theirs = under_autocast(twin, x, enabled=False), under_autocast(twin, x)
-    graph_calls.clear()
-    ours = under_autocast(network, x)
-    assert graph_calls
-    assert same_kind(ours, theirs)
-    for groups in zip(ours, theirs, exact, strict=True):
-        a, b, c = (torch.cat([t.float().flatten() for t in group if t is not None]) for group in groups)
-        assert (a - c).norm() <= 2 * (b - c).norm() + 2**-8 * c.norm()
-
-
-class WideWeights(foreign.VectorChoice):
-    """Weights with the dimensions of an image, which make float32 of bfloat16."""
-
-    def forward(self, x, weights):
-        return sum(w.view(1, 1, 1, 1) * option(x) for w, option in zip(weights, self.options, strict=True))
-
-
-class WideScale(foreign.TwoInputBlock):
-    """A cell that does the same to its sums."""
-
-    def forward(self, a, b, strengths):
-        return super().forward(a, b, strengths) * torch.ones(1, 1, 1, 1)
-
-
-def test_a_cell_that_autocast_makes_float32_of_does_not_become_bfloat16(graph_calls, monkeypatch):
-    monkeypatch.setattr(foreign, "TwoInputBlock", WideScale)
-    twin = NETWORKS["weights as vectors"]()
-    network = copy.deepcopy(twin)
-    accelerate(network)
-    x = torch.randn(2, 3, 8, 8)
-    graph_calls.clear()
-    assert same_kind(under_autocast(network, x), under_autocast(twin, x))
-    assert set(graph_calls) <= {1}, "mixed operations alone"
-    graph_calls.clear()
-    network(x)
-    assert graph_calls == [5, 5]
-
-
-@pytest.mark.parametrize("case", ["wide weights", "float16", "float64"])
-def test_what_autocast_would_make_another_dtype_of_runs_as_it_was(case, graph_calls):
-    network = NETWORKS["weights as vectors"]()
-    if case == "wide weights":
-        network = foreign.ForeignNetwork(lambda c: WideWeights(foreign.operations(c, 1)))
-    x = torch.randn(2, 3, 8, 8)
-    if case == "float64":
-        network, x = network.double(), x.double()
-    twin = copy.deepcopy(network)
-    accelerate(network)
-    dtype = torch.float16 if case == "float16" else torch.bfloat16
-    graph_calls.clear()
-    ours, theirs = under_autocast(network, x, dtype), under_autocast(twin, x, dtype)
-    assert graph_calls == []
-    assert same_kind(ours, theirs)
-    if case != "wide weights":  # where pre-processing is fused
-        assert torch.equal(ours[0][0], theirs[0][0])
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])

@@ -190,6 +190,31 @@ class ResidualChoice(VectorChoice):
         return tensor + super().forward(tensor, strengths)
 
 
+class BesideChoice(VectorChoice):
+    """Adds a skip beside the mixture, with a weight that is turned down as the search goes on, as DARTS- does."""
+
+    def __init__(self, ops, width, step=1, norm=plain_norm):
+        super().__init__(ops)
+        self.around = AsItIs() if step == 1 else Shrink(width, norm)
+        self.share = 0.7
+
+    def forward(self, tensor, strengths):
+        return super().forward(tensor, strengths) + self.share * self.around(tensor)
+
+
+class OwnBesideChoice(OwnChoice):
+    """The image itself beside a mixture whose weights, and that of the image, are parameters of the module."""
+
+    def __init__(self, ops):
+        super().__init__(ops)
+        self.share = nn.Parameter(torch.tensor(0.3))
+        self.change = None
+
+    def forward(self, tensor):
+        beside = tensor if self.change is None else self.change(tensor)
+        return super().forward(tensor) + beside * self.share
+
+
 class SquaredChoice(VectorChoice):
     """Squares its weights: a weighted sum still, but not of the weights that are given."""
 
@@ -278,6 +303,15 @@ class TwoInputBlock(nn.Module):
         return torch.cat(states[-self.keep :], 1)
 
 
+class HalvingBlock(TwoInputBlock):
+    """The same, where edges from the inputs halve the size: `choice(width, step)`."""
+
+    def __init__(self, width, choice):
+        super().__init__(width, width, lambda width: nn.Identity())
+        for name in self.edges:
+            self.edges[name] = choice(width, 2 if int(name[0]) < 2 else 1)
+
+
 class OneInputBlock(nn.Module):
     """A cell in the shape of NAS-Bench-201: every node reads all earlier ones, the last is the output."""
 
@@ -324,6 +358,21 @@ class OneInputNetwork(nn.Module):
 
     def forward(self, images):
         return self.head(self.block(self.start(images)).mean((2, 3)))
+
+
+class HalvingNetwork(nn.Module):
+    """A halving block between a stem and a head."""
+
+    def __init__(self, choice, width=4, options=6):
+        super().__init__()
+        self.start = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.block = HalvingBlock(width, choice)
+        self.head = nn.Linear(2 * width, 5)
+        self.preference = nn.Parameter(torch.randn(5, options))
+
+    def forward(self, images):
+        first = self.start(images)
+        return self.head(self.block(first, first, torch.softmax(self.preference, 1)).mean((2, 3)))
 
 
 class OneChoiceNetwork(nn.Module):
