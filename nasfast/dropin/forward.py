@@ -24,6 +24,8 @@ class FusedForward(ABC):
     module: nn.Module
     kind: str
     """What it is, for the report."""
+    autocast_images: tuple[torch.dtype, ...] = (torch.bfloat16,)
+    """The dtypes of images to try under autocast: behind a convolution or a normalisation they are bfloat16."""
     autocast_calls: frozenset[object] = frozenset()
     """Signatures of the calls that gave what the module's own forward gives, dtype and all, under autocast."""
 

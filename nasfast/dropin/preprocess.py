@@ -19,6 +19,8 @@ from nasfast.nn.fused import ParamList, run_preprocess
 class FusedPreprocess(FusedForward):
     """Stands for `forward` of a module that a cell sends an input through before its mixed operations."""
 
+    autocast_images = (torch.float32, torch.bfloat16)
+
     def __init__(self, module: nn.Module) -> None:
         if "forward" in module.__dict__:
             raise Unrecognised("it has a forward of its own on the instance")

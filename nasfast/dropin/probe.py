@@ -8,7 +8,6 @@ by rounding and equal means equal; the outputs are then compared in the module's
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,16 +89,14 @@ def difference(plan: FusedForward, arguments: MakeArguments, tolerance: float) -
 
 
 def _signatures_in_autocast(plan: FusedForward, arguments: MakeArguments, own: Tensor) -> frozenset[object]:
-    """The calls, by the dtypes of their images, that give the same under autocast to bfloat16 in both modes."""
+    """The calls, by the dtype of their images, that give the same under autocast to bfloat16 in both modes."""
     if own.dtype != torch.float32:
         return frozenset()
     args = arguments(own)
     images = [index for index, value in enumerate(args) if isinstance(value, Tensor) and value.dim() == 4]
     found = set()
-    for dtypes in itertools.product((torch.float32, torch.bfloat16), repeat=len(images)):
-        cast = list(args)
-        for index, dtype in zip(images, dtypes, strict=True):
-            cast[index] = args[index].detach().to(dtype)
+    for dtype in plan.autocast_images:
+        cast = [value.detach().to(dtype) if index in images else value for index, value in enumerate(args)]
         signature = call_signature(cast, {})
         plan.autocast_calls = frozenset({signature})  # or it would not try
         if all(_same_in_autocast(plan, tuple(cast), training) for training in (True, False)):

@@ -162,7 +162,7 @@ def test_weights_in_another_form_than_was_tried_run_as_they_did_under_autocast(g
     network = copy.deepcopy(twin)
     accelerate(network)
     graph_calls.clear()
-    first = torch.randn(2, 4, 8, 8)
+    first = torch.randn(2, 4, 8, 8, dtype=torch.bfloat16)
     for shape, edges in ((), 5), ((1,), 0), ((), 5):
         rows = [[torch.rand(shape) for _ in range(6)] for _ in range(5)]
         graph_calls.clear()
