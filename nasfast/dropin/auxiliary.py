@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasfast.dropin.alone import Unrecognised
-from nasfast.dropin.recognise import Bank, Candidate, read_skip
-from nasfast.nn.fused import norm_settings
+from nasfast.dropin.recognise import Bank, Candidate, check_norms, read_skip
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,9 @@ def _auxiliary(bank: Bank, candidate: Candidate, module: nn.Module | None) -> Au
     return Auxiliary(module, replace(bank, holder=module or bank.module, candidates=(candidate, *zeros)))
 
 
-def check_norms(bank: Bank, auxiliary: Auxiliary) -> None:
-    """Raise Unrecognised where one graph cannot normalise as both do."""
-    settings = {norm_settings(norm)[1:] for norm in (*bank.norms(), *auxiliary.norms())}
-    if len(settings) > 1:
-        raise Unrecognised("the skip beside its mixture differs in eps, momentum or the tracking of statistics")
+def check_together(bank: Bank, auxiliary: Auxiliary) -> None:
+    """Raise Unrecognised where one graph cannot take both."""
+    check_norms(replace(bank, candidates=(*bank.candidates, auxiliary.bank.candidates[0])))
 
 
 def edge_rows(weights: Tensor) -> Tensor:

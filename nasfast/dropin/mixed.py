@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasfast.dropin.alone import PROBE_SIZE, Unrecognised
-from nasfast.dropin.auxiliary import Auxiliary, check_norms, edge_rows, possible_auxiliaries
+from nasfast.dropin.auxiliary import Auxiliary, check_together, edge_rows, possible_auxiliaries
 from nasfast.dropin.call_guard import Guard, fusable_state, in_autocast
 from nasfast.dropin.forward import FusedForward
 from nasfast.dropin.fused_graph import Edge, FusedGraph, run_graph
@@ -177,7 +177,7 @@ def _read_convention(plan: FusedMixed) -> tuple[str, int, bool]:
                 except Exception:
                     continue
                 if found is not None:
-                    check_norms(bank, auxiliary)
+                    check_together(bank, auxiliary)
                     plan.auxiliary = auxiliary
                     rewind()
                     return "inside", 1, bool(extra)

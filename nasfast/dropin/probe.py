@@ -112,15 +112,14 @@ def _same_in_autocast(plan: FusedForward, args: tuple[Any, ...], training: bool)
             fused = _Run(plan.module, plan.fused, args, gradients=False)
     except Exception:
         return False
-    pairs = [(own.output, fused.output)]
-    pairs += [(mine, theirs) for (_, mine), (_, theirs) in zip(own.buffers, fused.buffers, strict=True)]
-    return all(
-        isinstance(mine, Tensor) and isinstance(theirs, Tensor) and _alike(mine, theirs) for mine, theirs in pairs
-    )
+    buffers = zip(own.buffers, fused.buffers, strict=True)
+    return _alike(own.output, fused.output) and all(_alike(mine, theirs) for (_, mine), (_, theirs) in buffers)
 
 
-def _alike(own: Tensor, fused: Tensor) -> bool:
-    """Of one dtype, and as near as what is rounded at every step can be."""
+def _alike(own: object, fused: object) -> bool:
+    """Tensors of one dtype, and as near as what is rounded at every step can be."""
+    if not isinstance(own, Tensor) or not isinstance(fused, Tensor):
+        return False
     if own.dtype != fused.dtype or own.shape != fused.shape:
         return False
     own, fused = own.double(), fused.double()

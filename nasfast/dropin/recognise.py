@@ -156,7 +156,7 @@ def _read_bank(name: str, module: nn.Module, holder: nn.Module) -> Bank:
     if sum(candidate.primitive == "skip_connect" for candidate in candidates) > 1:
         raise Unrecognised("it holds more than one skip connection")
     bank = Bank(name, module, holder, tuple(candidates), channels, stride)
-    _check_norms(bank)
+    check_norms(bank)
     return bank
 
 
@@ -167,7 +167,8 @@ def _common(what: str, values: list[int | None]) -> int | None:
     return next(iter(found), None)
 
 
-def _check_norms(bank: Bank) -> None:
+def check_norms(bank: Bank) -> None:
+    """Raise Unrecognised where one graph cannot normalise as all its candidates do."""
     leaves = bank.leaves()
     if len({id(leaf) for leaf in leaves}) < len(leaves):
         raise Unrecognised("two of its candidates share a module")

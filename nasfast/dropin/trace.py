@@ -72,9 +72,8 @@ def candidate_weights(
     it has its unit vector in other multiples at each pixel, which tells a multiple of it from another function of it.
     """
     units = unit_vectors(len(candidates) + image, like, 2 * size if image else size)
-    pattern = _pattern(units[0][:, 0])
     if image:
-        args = (units[-1] * pattern.unsqueeze(1), *args[1:])
+        args = (units[-1] * _pattern(units[-1][:, -1]).unsqueeze(1), *args[1:])
     called: list[int] = []
 
     def stub(k: int) -> Forward:
@@ -92,7 +91,7 @@ def candidate_weights(
     weights = vector_of(out)
     if image:
         expected = weights.detach().view(1, -1, 1, 1).repeat(len(out), 1, *out.shape[2:])
-        expected[:, -1] *= pattern
+        expected[:, -1] *= _pattern(expected[:, -1])
         if not torch.equal(out.detach(), expected):
             return None, called
     return weights, called

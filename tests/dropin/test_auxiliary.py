@@ -53,5 +53,13 @@ def test_what_becomes_of_the_image_beside_a_mixture_is_seen(change, graph_calls)
 def test_a_skip_whose_statistics_go_another_way_stays_as_it_was():
     choice = foreign.BesideChoice(foreign.operations(4, 2, affine_norm), 4, 2, foreign.plain_norm)
     report = accelerate(foreign.OneChoiceNetwork(choice))
-    reason = "the skip beside its mixture differs in eps, momentum or the tracking of statistics"
+    reason = "its batch normalisations differ in eps, momentum or the tracking of statistics"
     assert (report.fused, report.left) == ([], [("choice", reason)])
+
+
+def test_a_skip_that_shares_its_statistics_with_a_candidate_stays_as_it_was():
+    ops = foreign.operations(4, 2)
+    choice = foreign.BesideChoice(ops, 4, 2)
+    choice.around.norm = ops[1].norm
+    report = accelerate(foreign.OneChoiceNetwork(choice))
+    assert (report.fused, report.left) == ([], [("choice", "two of its candidates share a module")])
