@@ -7,22 +7,26 @@ All functions raise subclasses of :class:`nasfast.errors.NasfastError`, whose me
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from nasfast.compare.kind import COMPARISON
 from nasfast.config.base import option_name
-from nasfast.errors import ConfigError, NasfastError
+from nasfast.errors import ConfigError, NasfastError, RunError
 from nasfast.search.kinds import SEARCHES, Kind, kind_of, load
 from nasfast.search.routing import kind_for_own, route_settings
 from nasfast.utils.progress import Progress
 from nasfast.utils.suggest import must_be_one_of
 
 if TYPE_CHECKING:
+    from nasfast.automl.fit import FitResult
     from nasfast.compare.runner import CompareResult
     from nasfast.estimators.base import Estimator
     from nasfast.search.result import RunResult
@@ -143,7 +147,10 @@ def start_run(
 
 def free_folder(name: str) -> Path:
     """``runs/NAME``, with a number where that exists."""
-    base = Path("runs") / name
+    return _free(Path("runs") / name)
+
+
+def _free(base: Path) -> Path:
     number = 1
     folder = base
     while folder.exists():
@@ -313,6 +320,119 @@ def predict_images(
 
 
 @python_names
+def fit_model(
+    data: PathLike | Sequence[PathLike] | Any,
+    *,
+    target: str,
+    budget: str = "5m",
+    out: PathLike | None = None,
+    task: str = "auto",
+    metric: str | None = None,
+    types: str | Mapping[str, str] = "",
+    group: str | None = None,
+    time: str | None = None,
+    weight: str | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    replay: PathLike | None = None,
+    start: float | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Fit a model to a table within a budget: networks, boosted trees and a linear model, weighed out of fold.
+
+    Args:
+        data: A file (CSV, TSV, Parquet, Feather, JSON lines, ARFF), several of one table, or a table in memory (pandas,
+            polars, pyarrow, NumPy, a dict of columns).
+        target: The column to predict.
+        budget: Of time ("30s", "10m"), from ``start`` to the written model, or of candidates ("20 trials").
+        out: Folder to make. Default: ``models/NAME``, with a number where that exists.
+        task: "auto", "binary", "multiclass" or "regression".
+        metric: By name, see :data:`nasfast.automl.metrics.METRICS`. Default: that of the task.
+        types: Kinds of columns where the guess is wrong: ``"zip=category"`` or a mapping.
+        group: Column whose equal values are never on both sides of a split.
+        time: Column; judged is what is later than what was trained on.
+        weight: Column of how much a row counts.
+        threads: CPU threads. Default: those of torch.
+        replay: Model of an earlier fit: try what it tried, and make the same model.
+        start: When the time began, on the clock of ``time.monotonic``. Default: now.
+        progress: As for :func:`run_search`.
+
+    Returns:
+        The model, the candidates and the estimate; its text is what the command prints.
+
+    Raises:
+        DataError: The table or its target cannot be used.
+        ConfigError: A setting does not go with the table.
+        RunError: The folder exists already, or cannot be written.
+    """
+    from nasfast.automl.fit import FitSettings, fit_table
+    from nasfast.automl.folder import load_model
+    from nasfast.automl.trials import Trial
+    from nasfast.config.budget import Budget
+    from nasfast.tables import parse_types, read_table
+
+    begun = monotonic() if start is None else start
+    limits = Budget.parse(budget)
+    if (limits.seconds is None) == (limits.trials is None) or limits.cpu_hours or limits.gpu_hours:
+        raise ConfigError(f"--budget of a fit must be a time or a number of trials, got {budget!r}")
+    kinds = parse_types([types] if types else []) if isinstance(types, str) else dict(types)
+    settings = FitSettings(target, limits, task, metric, kinds, group, time, weight, seed=seed, threads=threads)
+    folder = Path(out) if out is not None else free_model_folder(data)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists; choose another --out")
+    tried = [Trial.from_json(t) for t in load_model(replay).about["trials"]] if replay is not None else ()
+    return fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+
+
+def free_model_folder(data: Any) -> Path:
+    """``models/NAME`` of a file's name, with a number where that exists."""
+    first = data if isinstance(data, str | os.PathLike) or not isinstance(data, Sequence) else data[0]
+    name = Path(first).name.split(".")[0] if isinstance(first, str | os.PathLike) else "table"
+    return _free(Path("models") / (name or "table"))
+
+
+def is_model(folder: PathLike) -> bool:
+    """Whether a folder holds a model of :func:`fit_model`."""
+    from nasfast.automl.folder import is_model
+
+    return is_model(Path(folder))
+
+
+@python_names
+def predict_table(
+    model: PathLike,
+    data: PathLike | Sequence[PathLike],
+    *,
+    out: PathLike | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write the predictions of every row of a table, in order, as CSV: ``prediction``, and ``p_CLASS`` per class.
+
+    Args:
+        model: Folder of :func:`fit_model`.
+        data: A file, or several; they are read part by part, so that they may be larger than the memory.
+        out: File to write. Default: standard output.
+
+    Returns:
+        How many rows there were.
+
+    Raises:
+        RunError: The model cannot be read, or the file not be written.
+        DataError: The table cannot be read, or has none of the columns of the model.
+    """
+    from nasfast.automl.folder import load_model
+    from nasfast.automl.predict import write_predictions, write_stream
+    from nasfast.tables import open_batches
+
+    fitted = load_model(model)
+    files = [data] if isinstance(data, str | os.PathLike) else data
+    batches = itertools.chain.from_iterable(open_batches(file) for file in files)
+    if out is None:
+        return write_stream(fitted, batches, sys.stdout.buffer)
+    return write_predictions(fitted, batches, Path(out))
+
+
+@python_names
 def export_model(
     run: PathLike, *, format: str = "onnx", out: PathLike | None = None, label: str | None = None, force: bool = False
 ) -> Path:
@@ -414,7 +534,10 @@ __all__ = [
     "build_report",
     "evaluate_model",
     "export_model",
+    "fit_model",
     "make_estimator",
+    "predict_images",
+    "predict_table",
     "resume_run",
     "retrain_run",
     "run_compare",

@@ -14,11 +14,12 @@ from nasfast.utils.suggest import did_you_mean
 
 COMMANDS = {
     "search": "Search cells on images, or with --space an architecture of that space; write the report.",
+    "fit": "Fit a model to a table: networks are searched for it, and weighed with trees and a linear model.",
     "compare": "Compare estimators: how well each ranks architectures as the full training does, and what that costs.",
     "retrain": "Train the network that a search has found; goes on where an earlier training of this label was "
     "stopped.",
     "evaluate": "Test a retrained network on the test images of its run.",
-    "predict": "Say what a retrained network sees in images.",
+    "predict": "Predict each row of a table, or say what a retrained network sees in images.",
     "export": "Export a retrained network, checked to give the same outputs before it is written.",
     "report": "Write the report of a run, as far as it has come.",
     "info": "Show versions, the extension's build and instruction set, threads, and the GPU or why there is none.",

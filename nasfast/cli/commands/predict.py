@@ -7,43 +7,54 @@ from pathlib import Path
 
 import click
 
-from nasfast.cli.arguments import PATH, device_option, label_option, quiet_option, run_argument
+from nasfast.cli.arguments import PATH, device_option, label_option, quiet_option
 from nasfast.cli.errors import one_line_errors
 from nasfast.cli.help import Argument, Command
 
 
 @click.command(cls=Command)
-@run_argument
 @click.argument(
-    "images",
+    "model", cls=Argument, type=PATH, metavar="MODEL", help="Model of `nasfast fit`, or run folder of a search."
+)
+@click.argument(
+    "inputs",
     cls=Argument,
     type=PATH,
     nargs=-1,
     required=True,
-    metavar="IMAGES...",
-    help="Image files, folders or archives, or tables of them.",
+    metavar="INPUT...",
+    help="Tables, for a model that was fitted to one; else image files, folders or archives, or tables of them.",
 )
-@click.option("--out", "-o", type=PATH, help="CSV file to write: file, prediction, and a column per class.")
+@click.option("--out", "-o", type=PATH, help="CSV file to write: prediction, and a column p_CLASS per class.")
 @label_option
 @device_option
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @quiet_option
 @one_line_errors
 def predict(
-    run: Path,
-    images: tuple[Path, ...],
+    model: Path,
+    inputs: tuple[Path, ...],
     out: Path | None,
     label: str | None,
     device: str,
     skip_bad: bool,
     quiet: bool,
 ) -> None:
-    """Say what a retrained network sees in images."""
+    """Predict each row of a table, or say what a retrained network sees in images."""
     from nasfast import api
     from nasfast.utils.progress import Progress
 
+    progress = Progress(quiet=quiet)
+    if api.is_model(model):
+        given = [name for name, value in (("--label", label), ("--skip-bad", skip_bad)) if value]
+        if given:
+            raise click.BadParameter(f"{given[0]} is for images; {model} was fitted to a table")
+        rows = inspect.unwrap(api.predict_table)(model, inputs, out=out, progress=progress)
+        if out is not None:
+            print(f"wrote {out}: {rows} row{'s' * (rows != 1)}")
+        return
     call = inspect.unwrap(api.predict_images)
-    found = call(run, images, label=label, device=device, skip_bad=skip_bad, progress=Progress(quiet=quiet))
+    found = call(model, inputs, label=label, device=device, skip_bad=skip_bad, progress=progress)
     if out is not None:
         found.to_csv(out)
         print(f"wrote {out}: {len(found.files)} image{'s' * (len(found.files) != 1)}")

@@ -1,0 +1,221 @@
+"""A table in, a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from nasfast.automl.clock import Deadline
+from nasfast.automl.describe import describe
+from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
+from nasfast.automl.folder import save_model
+from nasfast.automl.members.base import Candidate, Problem
+from nasfast.automl.metrics import Metric, metric_for
+from nasfast.automl.model import FittedModel
+from nasfast.automl.prepare import Preparation
+from nasfast.automl.search import Found, Search
+from nasfast.automl.splits import make_folds
+from nasfast.automl.summary import summary
+from nasfast.automl.task import task_of
+from nasfast.automl.trials import Trial
+from nasfast.automl.work import Work
+from nasfast.config.budget import Budget
+from nasfast.errors import DataError
+from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
+from nasfast.utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit is asked for.
+
+    Attributes:
+        target: The column to predict.
+        budget: Of time from the start of the process, or of trials.
+        task: "auto", "binary", "multiclass" or "regression".
+        metric: By name; None: the usual one of the task.
+        types: Kinds of columns, where they are not to be guessed.
+        group: Column whose equal values stay in one fold.
+        time: Column by which folds are judged by what is later.
+        weight: Column of weights of rows.
+        threads: Of the CPU; None: those that torch takes.
+    """
+
+    target: str
+    budget: Budget
+    task: str = "auto"
+    metric: str | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    seed: int = 0
+    threads: int | None = None
+
+    def roles(self) -> dict[str, str | None]:
+        """Columns that are neither features nor the target, by what they are."""
+        return {"group": self.group, "time": self.time, "weight": self.weight}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit made.
+
+    Attributes:
+        model: As it was written.
+        found: Every candidate.
+        estimate: Of the ensemble, out of fold.
+        folder: Where it lies.
+    """
+
+    model: FittedModel
+    found: Found
+    metric: Metric
+    estimate: Estimate
+    problem: Problem
+    folder: Path | None
+
+    def __str__(self) -> str:
+        return summary(self.model.about, self.model.task.kind, self.model.target.name, str(self.folder))
+
+
+def fit_table(
+    source: TableData,
+    settings: FitSettings,
+    folder: Path | None,
+    start: float,
+    progress: Progress,
+    replay: Sequence[Trial] = (),
+    resume: bool = False,
+) -> FitResult:
+    """Fit a table and write the model into a folder, early and again whenever it got better.
+
+    Args:
+        source: As `nasfast.tables.read_table` gives it.
+        folder: For the model; it is made. None: it stays in memory.
+        start: When the time of the budget began, on the clock of `time.monotonic`.
+        replay: Trials of an earlier fit, to make the same model again.
+        resume: Go on after the trials that lie in the folder, with what is left of the budget.
+
+    Raises:
+        DataError: The table or its target cannot be used.
+        ConfigError: The settings do not go with it.
+        RunError: The model cannot be written.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    table = source.data
+    target = read_target(table, settings.target, settings.task)
+    table = table if not target.dropped else table.take(pa.array(target.rows))
+    schema = infer_schema(table, settings.target, settings.roles(), settings.types)
+    problem, preparation = make_problem(table, target, schema, settings)
+    metric = metric_for(problem.task, settings.metric)
+    progress.say(
+        f"task       {problem.task.kind}: {target.reason}; {len(problem.y)} rows, {len(preparation.names())} features"
+    )
+
+    work = Work(folder) if folder is not None else None
+    before, spent = work.load(problem) if work is not None and resume else ([], 0.0)
+    deadline = Deadline(start - spent, settings.budget.seconds)
+
+    def done(trial: Trial, candidate: Candidate | None) -> None:
+        if work is not None:
+            work.add(len(search.found.trials), trial, candidate, deadline.spent())
+
+    def write(found: Found) -> None:
+        if folder is not None:
+            save_model(make_model(found, schema, preparation, target.spec, {}), folder)
+
+    with progress.stage("fit", 1000, unit="permille") as stage:
+        shown = 0
+
+        def tell(trial: Trial, found: Found) -> None:
+            nonlocal shown
+            part = (
+                deadline.spent() / deadline.seconds
+                if deadline.seconds
+                else len(found.trials) / (settings.budget.trials or 1)
+            )
+            stage.advance(max(min(int(1000 * part), 1000) - shown, 0), f"{trial.name}, {_best_so_far(found, metric)}")
+            shown = max(shown, min(int(1000 * part), 1000))
+
+        search = Search(problem, metric, preparation, deadline, settings.budget.trials, tell, done, write)
+        search.restore(before)
+        found = search.run(replay)
+    estimate = _estimate(search, problem, metric, settings.seed)
+    about = describe(found, metric, estimate, problem, target.reason, deadline)
+    model = make_model(found, schema, preparation, target.spec, about)
+    if folder is not None:
+        save_model(model, folder)
+    if work is not None:
+        work.remove()
+    return FitResult(model, found, metric, estimate, problem, folder)
+
+
+def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitSettings) -> tuple[Problem, Preparation]:
+    """What members train on: rows of a table that have a target."""
+    columns = convert(table, schema)
+    preparation = Preparation.of(columns, schema)
+    if not preparation.names():
+        raise DataError(f"no column but {settings.target!r} can be used: `nasfast check` says why; see --types")
+    task = task_of(target.spec)
+    groups = _numbered(table, settings.group)
+    time = _values(table, settings.time, "time", None) if settings.time is not None else None
+    y = target.y.astype(np.float64)
+    folds = make_folds(y, task, settings.seed, groups=groups, time=time)
+    weight = _weights(table, settings.weight)
+    threads = torch.get_num_threads()
+    prepared = preparation.apply(columns, table.num_rows)
+    return Problem(task, prepared, y, weight, tuple(folds), settings.seed, threads), preparation
+
+
+def make_model(
+    found: Found, schema: Schema, preparation: Preparation, target: TargetSpec, about: Mapping[str, Any]
+) -> FittedModel:
+    """The members that have a weight."""
+    members = tuple((c.name, float(w), c.model) for c, w in zip(found.candidates, found.weights, strict=True) if w > 0)
+    return FittedModel(schema, preparation, target, members, found.temperature, about)
+
+
+def _estimate(search: Search, problem: Problem, metric: Metric, seed: int) -> Estimate:
+    judged = problem.judged()
+    y, p = problem.y[judged], search.out_of_fold()
+    predictions = [c.oof[judged] for c in search.found.candidates]
+    return Estimate(
+        metric.loss(y, p), standard_error(y, p, metric, seed), choice_optimism(predictions, y, metric, seed)
+    )
+
+
+def _best_so_far(found: Found, metric: Metric) -> str:
+    return f"{metric.name} {metric.shown(found.loss):.4f}" if found.candidates else ""
+
+
+def _values(table: pa.Table, name: str, role: str, kind: str | None) -> Any:
+    """A column of numbers or dates, float64 [N]."""
+    alone = infer_schema(table.select([name]), overrides={} if kind is None else {name: kind})
+    values = convert(table.select([name]), alone).get(name)
+    if not isinstance(values, np.ndarray) or not np.isfinite(values).all():
+        raise DataError(f"--{role} {name!r} must hold {kind or 'a number or a date'}s in every row")
+    return values
+
+
+def _numbered(table: pa.Table, name: str | None) -> Any:
+    if name is None:
+        return None
+    encoded = table.column(name).combine_chunks().dictionary_encode(null_encoding="encode")
+    return np.asarray(encoded.indices).astype(np.int64)
+
+
+def _weights(table: pa.Table, name: str | None) -> Any:
+    if name is None:
+        return np.ones(table.num_rows)
+    values = _values(table, name, "weight", "number")
+    if (values < 0).any() or not values.sum() > 0:
+        raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them 0")
+    return values / values.mean()

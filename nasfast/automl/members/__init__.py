@@ -1,0 +1,1 @@
+"""Members of a model: each predicts on its own, the ensemble weighs them."""

@@ -1,0 +1,80 @@
+"""What every member of an ensemble has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasfast.automl.prepare import Prepared
+from nasfast.automl.splits import Fold
+from nasfast.automl.task import Task
+
+Array = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+
+
+class Model(Protocol):
+    """Trained members of all folds."""
+
+    kind: str
+
+    def predict(self, prepared: Prepared) -> Array:
+        """Probabilities [N, classes], or numbers [N, 1]: the mean of the folds."""
+
+    def to_arrays(self) -> Arrays:
+        """Everything that it learned."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """The rest, as JSON."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A member that was tried.
+
+    Attributes:
+        name: For the leaderboard.
+        family: "constant", "linear", "boosting" or "network".
+        model: Of all folds.
+        oof: Out-of-fold predictions [N, outputs]; NaN rows were never held out.
+        seconds: It took to train.
+    """
+
+    name: str
+    family: str
+    model: Model
+    oof: Array
+    seconds: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What members train on.
+
+    Attributes:
+        prepared: Rows with a target.
+        y: Their targets [N]: a class's number, or a number.
+        weight: Of each row [N], mean 1.
+        threads: Of the CPU.
+    """
+
+    task: Task
+    prepared: Prepared
+    y: Array
+    weight: Array
+    folds: tuple[Fold, ...]
+    seed: int
+    threads: int
+
+    def empty_oof(self) -> Array:
+        """Room for out-of-fold predictions."""
+        return np.full((len(self.y), self.task.outputs), np.nan)
+
+    def judged(self) -> NDArray[np.int64]:
+        """Rows that are held out in some fold, in order."""
+        return np.unique(np.concatenate([fold.valid for fold in self.folds]))

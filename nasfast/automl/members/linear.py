@@ -1,0 +1,170 @@
+"""Linear members: logistic or ridge regression on standardised numbers and one-hot categories."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from nasfast.automl.members.base import Array, Arrays, Candidate, Problem
+from nasfast.automl.metrics import Metric
+from nasfast.automl.prepare import Prepared
+from nasfast.automl.task import Task, probabilities
+from nasfast.errors import RunError
+
+_CLIP = 4.0
+_STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+_ITERATIONS = 200
+_MOST_ROWS = 30_000  # of a fold; more change little and take long
+
+
+@dataclass(frozen=True)
+class Design:
+    """From a prepared table to the columns of a linear model.
+
+    Attributes:
+        center: Median of each number [Fn].
+        scale: Its spread [Fn]; 1 where it has none.
+        missing: Numbers with missing values in training [Fn]: they have an indicator.
+        codes: How many codes each category has.
+    """
+
+    center: Array
+    scale: Array
+    missing: NDArray[np.bool_]
+    codes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Design:
+        """What suits these rows."""
+        numbers = np.where(np.isfinite(prepared.numbers), prepared.numbers.astype(np.float64), np.nan)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of columns without a value
+            center, spread = np.nan_to_num(np.nanmedian(numbers, axis=0)), np.nan_to_num(np.nanstd(numbers, axis=0))
+            low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0) if len(numbers) else (center, center)
+        scale = np.nan_to_num(high - low) / 1.35
+        scale = np.where(scale > 1e-12 * np.maximum(spread, 1e-30), scale, spread)
+        codes = tuple(int(c) + 1 for c in prepared.codes.max(axis=0, initial=1))
+        return cls(center, np.where(scale > 0, scale, 1.0), np.isnan(numbers).any(axis=0), codes)
+
+    @property
+    def width(self) -> int:
+        return len(self.center) + int(self.missing.sum()) + sum(self.codes)
+
+    def apply(self, prepared: Prepared) -> Array:
+        """The columns [N, width]: numbers, indicators of missing ones, categories."""
+        numbers = prepared.numbers.astype(np.float64)
+        unknown = np.isnan(numbers)
+        x = np.clip((np.where(unknown, self.center, numbers) - self.center) / self.scale, -1e6, 1e6)
+        x = x / np.sqrt(1 + (x / _CLIP) ** 2)
+        parts = [x, unknown[:, self.missing].astype(np.float64)]
+        for i, count in enumerate(self.codes):
+            code = np.where(prepared.codes[:, i] < count, prepared.codes[:, i], 1)
+            parts.append(np.eye(count)[code])
+        return np.concatenate(parts, axis=1)
+
+
+class Linear:
+    """The mean of linear models, one per fold.
+
+    Args:
+        weights: [folds, width, logits].
+        bias: [folds, logits].
+    """
+
+    kind = "linear"
+
+    def __init__(self, task: Task, design: Design, weights: Array, bias: Array) -> None:
+        self.task, self.design, self.weights, self.bias = task, design, weights, bias
+
+    def predict(self, prepared: Prepared) -> Array:
+        x = self.design.apply(prepared)
+        parts = [probabilities(x @ w + b, self.task) for w, b in zip(self.weights, self.bias, strict=True)]
+        return np.mean(parts, axis=0)
+
+    def to_arrays(self) -> Arrays:
+        d = self.design
+        codes = np.array(d.codes, np.int64)
+        return {"center": d.center, "scale": d.scale, "missing": d.missing.astype(np.uint8), "codes": codes} | {
+            "weights": self.weights,
+            "bias": self.bias,
+        }
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, settings: Mapping[str, Any], task: Task) -> Linear:
+        """The one that was stored.
+
+        Raises:
+            RunError: The arrays are not of such a member.
+        """
+        try:
+            codes = tuple(int(c) for c in arrays["codes"])
+            design = Design(arrays["center"], arrays["scale"], arrays["missing"].astype(bool), codes)
+            weights, bias = arrays["weights"], arrays["bias"]
+            numbers = len(design.center)
+            fits = design.scale.shape == design.missing.shape == (numbers,) and min(codes, default=1) > 0
+            if not fits or weights.shape[1:] != (design.width, task.logits) or bias.shape != weights.shape[::2]:
+                raise ValueError(f"weights {weights.shape} do not go with {design.width} columns")
+        except (KeyError, ValueError, IndexError) as error:
+            raise RunError(f"linear member: {error}") from error
+        return cls(task, design, weights, bias)
+
+
+def _solve(task: Task, x: Array, y: Array, weight: Array, strength: float) -> tuple[Array, Array]:
+    if task.kind == "regression":
+        spread = float(y.std()) or 1.0
+        ridge = Ridge(alpha=1 / strength).fit(x, (y - y.mean()) / spread, sample_weight=weight)
+        return ridge.coef_.reshape(-1, 1) * spread, np.atleast_1d(ridge.intercept_) * spread + y.mean()
+    model = LogisticRegression(C=strength, max_iter=_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what it has reached by then is judged like any other
+        model.fit(x, y.astype(np.int64), sample_weight=weight)
+    if task.kind == "binary":
+        return model.coef_.T, model.intercept_
+    # A class that has no row in this fold is never predicted.
+    weights, bias = np.zeros((x.shape[1], task.outputs)), np.full(task.outputs, -30.0)
+    if len(model.classes_) == 2:
+        weights[:, model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
+    else:
+        weights[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
+    return weights, bias
+
+
+def fit_linear(problem: Problem, metric: Metric, strengths: Sequence[float] = _STRENGTHS) -> Candidate:
+    """The strength of regularisation that is best out of fold."""
+    start = perf_counter()
+    task = problem.task
+    designs = Design.of(problem.prepared)
+    x = designs.apply(problem.prepared)
+    judged = problem.judged()
+    best: tuple[float, Array, Array, Array, float] | None = None
+    for strength in strengths:
+        oof = problem.empty_oof()
+        weights, biases = [], []
+        rng = np.random.default_rng([problem.seed, 3])
+        for fold in problem.folds:
+            y, weight = problem.y[fold.train], problem.weight[fold.train]
+            if task.kind != "regression" and len(np.unique(y)) < 2:
+                w, b = np.zeros((x.shape[1], task.logits)), np.zeros(task.logits)
+            else:
+                rows = rng.permutation(len(y))[:_MOST_ROWS]
+                w, b = _solve(task, x[fold.train[rows]], y[rows], weight[rows], strength)
+            weights.append(w)
+            biases.append(b)
+            oof[fold.valid] = probabilities(x[fold.valid] @ w + b, task)
+        loss = metric.loss(problem.y[judged], oof[judged])
+        if best is None or loss < best[0]:
+            best = loss, oof, np.stack(weights), np.stack(biases), strength
+    assert best is not None
+    model = Linear(task, designs, best[2], best[3])
+    return Candidate("linear", "linear", model, best[1], perf_counter() - start, {"C": best[4]})

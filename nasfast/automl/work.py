@@ -1,0 +1,87 @@
+"""What a fit has tried so far, on disk, so that one that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from nasfast.automl.folder import checksum, read_arrays
+from nasfast.automl.members.base import Candidate, Problem
+from nasfast.automl.members.load import load_member
+from nasfast.automl.trials import Trial
+from nasfast.errors import RunError
+from nasfast.utils.files import atomic_write
+from nasfast.utils.sealed import read_sealed, sealed
+
+_FOLDER, _OOF, _MEMBER = "work", "oof", "member/"
+
+
+class Work:
+    """The candidates of a fit that is not over, in the folder of its model.
+
+    Args:
+        folder: Of the model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / _FOLDER
+
+    def add(self, number: int, trial: Trial, candidate: Candidate | None, spent: float) -> None:
+        """Keep a trial and what came of it.
+
+        Args:
+            spent: Seconds of the budget until now.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        described: dict[str, Any] = {"trial": trial.to_json(), "spent": spent, "candidate": None}
+        if candidate is not None:
+            member = candidate.model.to_arrays()
+            arrays = {_OOF: candidate.oof} | {f"{_MEMBER}{k}": np.ascontiguousarray(a) for k, a in member.items()}
+            content = save(arrays)
+            atomic_write(self._folder / f"{number}.safetensors", content)
+            described["candidate"] = {
+                "kind": candidate.model.kind,
+                "settings": dict(candidate.model.settings()),
+                "seconds": candidate.seconds,
+                "notes": dict(candidate.notes),
+                "arrays": checksum(content),
+            }
+        atomic_write(self._folder / f"{number}.json", json.dumps(sealed(described)))
+
+    def load(self, problem: Problem) -> tuple[list[tuple[Trial, Candidate | None]], float]:
+        """The trials in their order, and the seconds that they had spent.
+
+        Raises:
+            RunError: A file is damaged, or of other rows.
+        """
+        found: list[tuple[Trial, Candidate | None]] = []
+        spent = 0.0
+        while (path := self._folder / f"{len(found)}.json").is_file():
+            content = read_sealed(path, "a trial of `nasfast fit`", RunError)
+            trial, spent = Trial.from_json(content["trial"]), float(content["spent"])
+            found.append((trial, self._candidate(len(found), trial, content["candidate"], problem)))
+        return found, spent
+
+    def _candidate(self, number: int, trial: Trial, described: Any, problem: Problem) -> Candidate | None:
+        if described is None:
+            return None
+        path = self._folder / f"{number}.safetensors"
+        arrays = read_arrays(path, described["arrays"])
+        oof = arrays.pop(_OOF)
+        if oof.shape != (len(problem.y), problem.task.outputs):
+            raise RunError(f"{path} is of a table of {len(oof)} rows with a target, this one has {len(problem.y)}")
+        member = {key.removeprefix(_MEMBER): a for key, a in arrays.items()}
+        model = load_member(described["kind"], member, described["settings"], problem.task)
+        return Candidate(trial.name, trial.family, model, oof, described["seconds"], described["notes"])
+
+    def remove(self) -> None:
+        """When the fit is over."""
+        shutil.rmtree(self._folder, ignore_errors=True)

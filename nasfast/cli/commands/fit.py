@@ -1,0 +1,75 @@
+"""``nasfast fit``."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import signal
+from pathlib import Path
+
+import click
+
+from nasfast.cli.arguments import PATH, quiet_option
+from nasfast.cli.errors import INTERRUPTED, fail, one_line_errors
+from nasfast.cli.help import Argument, Command
+
+
+@click.command(cls=Command)
+@click.argument(
+    "data",
+    cls=Argument,
+    type=PATH,
+    nargs=-1,
+    required=True,
+    metavar="DATA...",
+    help="A table: CSV, TSV, Parquet, Feather, JSON lines or ARFF, or several files of one.",
+)
+@click.option("--target", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option(
+    "--budget",
+    default="5m",
+    metavar="TEXT",
+    help="What it may cost, from the start to the written model: '30s', '10m', '1h 30m', or '20 trials'. Default: 5m.",
+)
+@click.option("--out", type=PATH, metavar="MODEL", help="Folder for the model. Default: models/DATA.")
+@click.option(
+    "--task",
+    default="auto",
+    type=click.Choice(["auto", "binary", "multiclass", "regression"]),
+    help="What the target is. Default: as its values say.",
+)
+@click.option("--metric", help="What is to be good: roc_auc, log_loss, accuracy, f1_macro, rmse, mae ...")
+@click.option(
+    "--types",
+    default="",
+    metavar="COL=KIND,...",
+    help="Kinds of columns, where the guess is wrong: number, category, date, text or ignored.",
+)
+@click.option("--group", metavar="COLUMN", help="Rows with one value of it are never on both sides of a split.")
+@click.option("--time", metavar="COLUMN", help="Judge by rows that are later than those trained on.")
+@click.option("--weight", metavar="COLUMN", help="How much each row counts.")
+@click.option("--seed", type=int, default=0, help="Of everything random. Default: 0.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as many as there are cores.")
+@click.option(
+    "--replay", type=PATH, metavar="MODEL", help="Try what the fit of this model tried, and make the same model again."
+)
+@quiet_option
+@one_line_errors
+def fit(data: tuple[Path, ...], out: Path | None, quiet: bool, **given: object) -> None:
+    """Fit a model to a table: networks are searched for it, and weighed with trees and a linear model."""
+    from nasfast import api
+    from nasfast.automl.clock import process_start
+    from nasfast.utils.progress import Progress
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = out or api.free_model_folder(data[0])
+    call = inspect.unwrap(api.fit_model)
+    try:
+        result = call(data, out=folder, start=process_start(), progress=Progress(quiet=quiet), **given)
+    except KeyboardInterrupt as error:
+        if not api.is_model(folder):
+            raise fail("interrupted before there was a model; nothing was written", INTERRUPTED) from error
+        again = shlex.join(["nasfast", "predict", str(folder), str(data[0])])
+        raise fail(f"interrupted; the best model so far is there: {again}", INTERRUPTED) from error
+    print(result)
+    print(f"predict    {shlex.join(['nasfast', 'predict', str(folder), 'TABLE', '--out', 'predictions.csv'])}")
