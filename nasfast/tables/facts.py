@@ -1,0 +1,110 @@
+"""The distinct values of a column and how many rows have each: what its kind is told from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nasfast.tables.canonical import flat, to_text
+from nasfast.tables.missing import is_marker, trim
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """A column of text.
+
+    Attributes:
+        name: Of the column.
+        rows: In all.
+        values: Distinct texts without blanks around them, but missing ones.
+        counts: Rows of each.
+        markers: Texts that stand for a missing value, most frequent first; the empty one among them.
+        kept: Markers that are values here.
+    """
+
+    name: str
+    rows: int
+    values: Any
+    counts: np.ndarray[Any, Any]
+    markers: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def present(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def missing(self) -> int:
+        return self.rows - self.present
+
+    @property
+    def distinct(self) -> int:
+        return len(self.values)
+
+
+def text_facts(name: str, values: Any) -> TextFacts:
+    """The facts of a column."""
+    texts = trim(to_text(flat(values)))
+    counted = pc.value_counts(texts.drop_null())
+    levels, counts = counted.field(0), counted.field(1).to_numpy(zero_copy_only=False)
+    marker = is_marker(levels).to_numpy(zero_copy_only=False).astype(bool)
+    found = dict(zip(levels.filter(pa.array(marker)).to_pylist(), counts[marker].tolist(), strict=True))
+    kept: tuple[str, ...] = ()
+    if "-" in found and set(levels.filter(pa.array(~marker)).to_pylist()) <= {"+"}:
+        kept = ("-",)
+        marker &= ~pc.equal(levels, "-").to_numpy(zero_copy_only=False)
+        del found["-"]
+    markers = tuple(sorted(found, key=lambda text: (-found[text], text)))
+    keep = ~marker
+    return TextFacts(name, len(texts), levels.filter(pa.array(keep)), counts[keep], markers, kept)
+
+
+@dataclass(frozen=True)
+class NumberFacts:
+    """A column of numbers.
+
+    Attributes:
+        name: Of the column.
+        rows: In all.
+        values: Distinct finite numbers, ascending.
+        counts: Rows of each.
+        infinite: Rows with an infinite value.
+    """
+
+    name: str
+    rows: int
+    values: np.ndarray[Any, Any]
+    counts: np.ndarray[Any, Any]
+    infinite: int = 0
+
+    @property
+    def present(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def missing(self) -> int:
+        return self.rows - self.present
+
+    @property
+    def distinct(self) -> int:
+        return len(self.values)
+
+    @property
+    def whole(self) -> bool:
+        return bool(np.all(np.trunc(self.values) == self.values))
+
+
+def number_facts(
+    name: str, numbers: np.ndarray[Any, Any], counts: np.ndarray[Any, Any] | None, rows: int
+) -> NumberFacts:
+    """The facts of float64 values, NaN for missing; ``counts`` has the rows of each, or each is a row."""
+    weights = np.ones(len(numbers), np.int64) if counts is None else counts
+    infinite = int(weights[np.isinf(numbers)].sum())
+    finite = np.isfinite(numbers)
+    values, where = np.unique(numbers[finite], return_inverse=True)
+    total = np.bincount(where, weights[finite], len(values)).astype(np.int64)
+    return NumberFacts(name, rows, values, total, infinite)
