@@ -151,14 +151,18 @@ class Search:
         if candidate is None:
             return False
         y = self._problem.y[self._judged]
-        self.found.candidates.append(candidate)
-        self.found.losses.append(self._metric.loss(y, candidate.oof[self._judged]))
-        predictions = [c.oof[self._judged] for c in self.found.candidates]
-        weights, loss = greedy_weights(predictions, y, self._metric)
-        better = loss < self.found.loss
-        self.found.weights, self.found.loss = weights, loss
+        found = self.found
+        found.candidates.append(candidate)
+        found.losses.append(self._metric.loss(y, candidate.oof[self._judged]))
+        predictions = [c.oof[self._judged] for c in found.candidates]
+        # A constant is there to be beaten: its shares of classes differ between folds, which would pass for knowledge.
+        weighed = [i for i, c in enumerate(found.candidates) if c.family != "constant"] or [0]
+        chosen, loss = greedy_weights([predictions[i] for i in weighed], y, self._metric)
+        better = loss < found.loss
+        found.weights, found.loss = np.zeros(len(predictions)), loss
+        found.weights[weighed] = chosen
         if self._problem.task.classes:
-            self.found.temperature = best_temperature(blend(predictions, weights), y)
+            found.temperature = best_temperature(blend(predictions, found.weights), y)
         return better
 
     def out_of_fold(self) -> Array:

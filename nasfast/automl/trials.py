@@ -37,7 +37,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """As an object of JSON."""
-        return asdict(self)
+        return asdict(self) | {"size": None if self.size is None else list(self.size)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trial:

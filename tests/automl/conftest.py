@@ -5,13 +5,24 @@ from time import monotonic
 import pytest
 
 from nasfast.automl.fit import FitSettings, fit_table
+from nasfast.automl.portfolio import FIRST
+from nasfast.automl.trials import Trial
 from nasfast.config.budget import Budget
 from nasfast.tables import read_table
 from nasfast.utils.progress import Progress
 from tests.helpers.real_tables import diabetes, mixed_rows, tumours, wines
 
 
-def fit(data, target, folder=None, budget="4 trials", replay=(), **settings):
+SMALL = {"members": 2, "width": 16, "bins": 8, "depth": 1}
+QUICK = (
+    *FIRST,
+    Trial("boosting 1", "boosting", {}, size=(22,)),
+    Trial("network 1", "network", SMALL, seed=1, size=(120, 120)),
+)
+"""A candidate of every family, small enough for a test."""
+
+
+def fit(data, target, folder=None, budget="1h", replay=QUICK, **settings):
     made = FitSettings(target, Budget.parse(budget), threads=1, **settings)
     return fit_table(read_table(data), made, folder, monotonic(), Progress(quiet=True), replay)
 

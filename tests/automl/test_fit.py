@@ -71,7 +71,7 @@ def test_a_network_s_folds_see_no_row_that_judges_them(binary_fit):
 
 def test_trials_give_the_same_bits_and_a_replay_too(tmp_path):
     path = tumours(tmp_path, rows=200)
-    one, two = (fit([path], "target", tmp_path / name, "5 trials") for name in ("a", "b"))
+    one, two = (fit([path], "target", tmp_path / name, "3 trials", replay=()) for name in ("a", "b"))
     prepared = one.problem.prepared
     expected = one.model.predict_prepared(prepared)
     assert (two.model.predict_prepared(prepared) == expected).all()
@@ -82,7 +82,7 @@ def test_trials_give_the_same_bits_and_a_replay_too(tmp_path):
 
 def test_a_timed_fit_is_replayed_bit_for_bit(tmp_path):
     path = tumours(tmp_path, rows=200)
-    timed = fit([path], "target", tmp_path / "a", "8s")
+    timed = fit([path], "target", tmp_path / "a", "8s", replay=())
     again = fit(
         [path], "target", tmp_path / "b", "8s", replay=[Trial.from_json(t) for t in timed.model.about["trials"]]
     )
@@ -116,7 +116,7 @@ def test_groups_and_weights_are_used(tmp_path):
     rows = mixed_rows(300)
     rows["who"] = [f"person {i % 40}" for i in range(300)]
     rows["count"] = ["1" if i % 2 else "3" for i in range(300)]
-    result = fit(rows, "bought", tmp_path / "m", "3 trials", group="who", weight="count")
+    result = fit(rows, "bought", tmp_path / "m", group="who", weight="count")
     assert not {"who", "count"} & {c.name for c in result.model.schema.columns}
     who = np.array([i % 40 for i in range(300)])
     for fold in result.problem.folds:

@@ -76,10 +76,10 @@ def test_temperature_undoes_what_sharpened():
 
 
 def test_the_standard_error_is_that_of_a_mean():
-    y = np.zeros(5000)
-    p = RNG.normal(size=(5000, 1))
-    error = standard_error(y, np.abs(p), METRICS["mae"], seed=0)
-    assert error == pytest.approx(np.abs(p).std() / np.sqrt(5000), rel=0.25)
+    y = RNG.normal(size=5000)
+    wrong = RNG.normal(size=5000)
+    error = standard_error(y, (y + wrong)[:, None], METRICS["mae"], seed=0)
+    assert error == pytest.approx(np.abs(wrong).std() / np.sqrt(5000), rel=0.25)
 
 
 def test_choosing_among_noise_is_optimistic_and_one_member_is_not():

@@ -189,7 +189,7 @@ def fit_boosting(
         for fold, rows in zip(folds, problem.folds, strict=True):
             oof[rows.valid] = fold.grow(size)
         loss = metric.loss(problem.y[judged], oof[judged])
-        reached = before = size
+        before = size
         if best is None or loss < best[0]:
             best = loss, size, oof
         elif reached is None and size > _PATIENCE * best[1] + 20:

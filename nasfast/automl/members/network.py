@@ -77,7 +77,7 @@ class Network:
             network.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in arrays.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"network member: {str(error).splitlines()[0]}") from error
-        return cls(task, form, encoding, network.eval(), float(target[0]), float(target[1]))
+        return cls(task, form, encoding, network, float(target[0]), float(target[1]))
 
 
 def fit_network(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.kernels.table import TableLayout, table_embedding
 
@@ -54,18 +55,22 @@ class TableNetwork(nn.Module):
         self.head = same(uniform(members, width, outputs, fan_in=width))
         self.head_bias = same(nn.Parameter(torch.zeros(members, 1, outputs)))
 
-    def forward(self, bins: Tensor, fractions: Tensor, rows: Tensor | None) -> Tensor:
-        """Outputs [groups, members, B, outputs] of the rows int64 [groups, B] of an encoded table, or of all rows."""
+    def forward(self, bins: Tensor, fractions: Tensor, rows: Tensor | None, masks: MaskPool | None = None) -> Tensor:
+        """Outputs [groups, members, B, outputs] of the rows int64 [groups, B] of an encoded table, or of all rows.
+
+        Args:
+            masks: Of dropout, while training.
+        """
         s = self.settings
         activation = _ACTIVATIONS[s.activation]
         h = table_embedding(self.embedding, bins, fractions, self.scales, self.layout, rows) + self.bias
         groups, batch, members, width = h.shape
-        h = activation(h).view(groups, batch * members, width)
+        h = activation(h).reshape(groups, batch * members, width)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = F.dropout(h, s.dropout, self.training)
+            x = h if masks is None else masks.apply(h)
             x = activation(torch.baddbmm(bias, x, weight))
             h = h + x if s.block == "resnet" else x
-        h = F.dropout(h, s.dropout, self.training)
+        h = h if masks is None else masks.apply(h)
         h = h.view(groups, batch, members, width).transpose(1, 2).reshape(groups * members, batch, width)
         out = torch.bmm(h, self.head.view(groups * members, width, -1))
         return out.view(groups, members, batch, -1) + self.head_bias

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nasfast.automl.members.base import Array, Problem
 from nasfast.automl.metrics import Metric
+from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.encoding import Encoding
 from nasfast.automl.network.network import TableNetwork
 from nasfast.automl.network.settings import NetworkSettings
@@ -26,6 +27,7 @@ _BETAS = (0.9, 0.98)
 _MOST_EVALUATIONS = 30
 _EVALUATION_SHARE = 1.15  # what evaluations add to the time of a step
 _USUAL = 1000
+_STEPS_AN_EPOCH, _LEAST_BATCH = 10, 32
 _EVALUATED = 2048  # rows at a time
 
 
@@ -117,13 +119,13 @@ class NetworkTraining:
         self._target = Target.of(problem)
         self._weight = torch.from_numpy(problem.weight.astype(np.float32))
         self._generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)  # dropout draws from the generator of the process
+        self._masks = MaskPool(settings.dropout, self._generator)
         groups = len(problem.folds)
         self.network = TableNetwork(encoding.layout, problem.task.logits, groups, settings, self._generator)
         self._optimizer = self._make_optimizer()
         self._train = [torch.from_numpy(fold.train) for fold in problem.folds]
         fewest = min(len(rows) for rows in self._train)
-        self._batch = min(settings.batch, fewest)
+        self._batch = _batch_size(settings.batch, fewest)
         self.steps_per_epoch = max(fewest // self._batch, 1)
         self._queue: list[Tensor] = []
 
@@ -151,11 +153,10 @@ class NetworkTraining:
         return self._queue.pop().contiguous()
 
     def _step(self, rate: float) -> None:
-        self.network.train()
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.rate * rate * group["factor"]
         rows = self._batch_rows()
-        out = self.network(self._bins, self._fractions, rows)
+        out = self.network(self._bins, self._fractions, rows, self._masks)
         loss = _loss(out, self._target.y[rows], self._weight[rows], self._problem.task)
         self._optimizer.zero_grad()
         loss.backward()
@@ -163,7 +164,6 @@ class NetworkTraining:
 
     @torch.no_grad()
     def _out_of_fold(self) -> Array:
-        self.network.eval()
         oof = self._problem.empty_oof()
         longest = max(len(fold.valid) for fold in self._problem.folds)
         padded = np.stack([np.resize(fold.valid, longest) for fold in self._problem.folds])
@@ -218,7 +218,7 @@ class NetworkTraining:
         assert best is not None
         assert planned is not None
         self.network.load_state_dict(best[3])
-        return Trained(self.network.eval(), best[2], best[1], planned, done, tuple(curve), self._target)
+        return Trained(self.network, best[2], best[1], planned, done, tuple(curve), self._target)
 
 
 class _Clock:
@@ -247,6 +247,12 @@ class _Clock:
     def is_late(self) -> bool:
         """Whether the time is over, by more than a little."""
         return self._seconds is not None and perf_counter() - self._start > self._seconds * 1.1
+
+
+def _batch_size(most: int, rows: int) -> int:
+    """A power of two with ten steps an epoch or more, where there are rows for it."""
+    fits = 1 << max(rows // _STEPS_AN_EPOCH, 1).bit_length() - 1
+    return min(most, max(fits, _LEAST_BATCH), rows)
 
 
 def _rate(done: int, planned: int | None) -> float:
