@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from nasfast.automl.members.base import Array
+from nasfast.automl.problem import Array
 
 _SMALLEST = 1e-12
 

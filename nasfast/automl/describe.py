@@ -6,8 +6,8 @@ from typing import Any
 
 from nasfast.automl.clock import Deadline
 from nasfast.automl.estimate import Estimate
-from nasfast.automl.members.base import Problem
 from nasfast.automl.metrics import Metric
+from nasfast.automl.problem import Problem
 from nasfast.automl.search import Found
 
 

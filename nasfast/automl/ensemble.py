@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nasfast.automl.members.base import Array
 from nasfast.automl.metrics import Metric
+from nasfast.automl.problem import Array
 
 _PICKS = 40
 _MEMBERS = 12  # the best ones; what is behind them has never been picked

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasfast.automl.ensemble import blend, greedy_weights
-from nasfast.automl.members.base import Array
 from nasfast.automl.metrics import Metric
+from nasfast.automl.problem import Array
 
 _RESAMPLES = 50
 _HALVES = 3

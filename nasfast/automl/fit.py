@@ -15,10 +15,11 @@ from nasfast.automl.clock import Deadline
 from nasfast.automl.describe import describe
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
 from nasfast.automl.folder import save_model
-from nasfast.automl.members.base import Candidate, Problem
+from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
 from nasfast.automl.model import FittedModel
 from nasfast.automl.prepare import Preparation
+from nasfast.automl.problem import Problem
 from nasfast.automl.search import Found, Search
 from nasfast.automl.splits import make_folds
 from nasfast.automl.summary import summary

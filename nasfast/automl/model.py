@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from nasfast.automl.calibrate import sharpen
 from nasfast.automl.ensemble import blend
-from nasfast.automl.members.base import Array, Model
+from nasfast.automl.members.base import Model
 from nasfast.automl.prepare import Preparation, Prepared
+from nasfast.automl.problem import Array
 from nasfast.automl.task import Task, task_of
 from nasfast.tables import Schema, TargetSpec, convert
 

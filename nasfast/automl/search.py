@@ -10,10 +10,11 @@ import numpy as np
 from nasfast.automl.calibrate import best_temperature, sharpen
 from nasfast.automl.clock import Deadline
 from nasfast.automl.ensemble import blend, greedy_weights
-from nasfast.automl.members.base import Array, Candidate, Problem
+from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric
 from nasfast.automl.portfolio import FIRST, boosting_trials, network_trials
 from nasfast.automl.prepare import Preparation
+from nasfast.automl.problem import Array, Problem
 from nasfast.automl.trials import Trial, run_trial
 
 _NETWORK_SHARE = 0.7  # of the time, before anything is known

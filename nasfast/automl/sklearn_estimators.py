@@ -115,7 +115,7 @@ class _TableEstimator(BaseEstimator):
         save_model(self.model_, Path(folder))
 
 
-class TableClassifier(ClassifierMixin, _TableEstimator):  # type: ignore[misc]
+class TableClassifier(ClassifierMixin, _TableEstimator):
     """A classifier of rows: networks, boosted trees and a linear model, weighed out of fold."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, budget: str | None = None) -> Self:
@@ -161,7 +161,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):  # type: ignore[misc]
         return made
 
 
-class TableRegressor(RegressorMixin, _TableEstimator):  # type: ignore[misc]
+class TableRegressor(RegressorMixin, _TableEstimator):
     """A regressor of rows: networks, boosted trees and a linear model, weighed out of fold."""
 
     _task = "regression"

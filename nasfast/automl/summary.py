@@ -24,7 +24,7 @@ def summary(about: Mapping[str, Any], task: str, target: str, folder: str) -> st
     judged = f"out of {about['folds']} folds" if about["folds"] > 1 else "on rows held out"
     lines = [
         f"task       {task} of {target!r}: {about['task_reason']}",
-        f"score      {metric} {about['score']:.4f} ± {error:.4f}, {judged}; of it {optimism:.4f} may be luck of choosing",
+        f"score      {metric} {about['score']:.4f} ± {error:.4f}, {judged}; {optimism:.4f} of that may be luck",
     ]
     best: dict[str, float] = {}
     for row in board:

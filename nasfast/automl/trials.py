@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nasfast.automl.members.base import Candidate, Problem
+from nasfast.automl.members.base import Candidate
 from nasfast.automl.members.boosting import BoostingSettings, fit_boosting
 from nasfast.automl.members.constant import fit_constant
 from nasfast.automl.members.linear import fit_linear
@@ -14,6 +14,7 @@ from nasfast.automl.members.network import fit_network
 from nasfast.automl.metrics import Metric
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.automl.prepare import Preparation
+from nasfast.automl.problem import Problem
 from nasfast.errors import RunError
 
 FAMILIES = ("constant", "linear", "boosting", "network")

@@ -11,8 +11,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from nasfast.automl.folder import checksum, read_arrays
-from nasfast.automl.members.base import Candidate, Problem
+from nasfast.automl.members.base import Candidate
 from nasfast.automl.members.load import load_member
+from nasfast.automl.problem import Problem
 from nasfast.automl.trials import Trial
 from nasfast.errors import RunError
 from nasfast.utils.files import atomic_write

@@ -12,7 +12,6 @@ from nasfast.tables import read_table
 from nasfast.utils.progress import Progress
 from tests.helpers.real_tables import diabetes, mixed_rows, tumours, wines
 
-
 SMALL = {"members": 2, "width": 16, "bins": 8, "depth": 1}
 QUICK = (
     *FIRST,

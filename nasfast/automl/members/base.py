@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nasfast.automl.prepare import Prepared
-from nasfast.automl.splits import Fold
-from nasfast.automl.task import Task
+from nasfast.automl.problem import Array
 
-Array = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -50,31 +47,3 @@ class Candidate:
     oof: Array
     seconds: float
     notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What members train on.
-
-    Attributes:
-        prepared: Rows with a target.
-        y: Their targets [N]: a class's number, or a number.
-        weight: Of each row [N], mean 1.
-        threads: Of the CPU.
-    """
-
-    task: Task
-    prepared: Prepared
-    y: Array
-    weight: Array
-    folds: tuple[Fold, ...]
-    seed: int
-    threads: int
-
-    def empty_oof(self) -> Array:
-        """Room for out-of-fold predictions."""
-        return np.full((len(self.y), self.task.outputs), np.nan)
-
-    def judged(self) -> NDArray[np.int64]:
-        """Rows that are held out in some fold, in order."""
-        return np.unique(np.concatenate([fold.valid for fold in self.folds]))

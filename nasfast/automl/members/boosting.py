@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from nasfast.automl.members.base import Array, Arrays, Candidate, Problem
+from nasfast.automl.members.base import Arrays, Candidate
 from nasfast.automl.metrics import Metric
 from nasfast.automl.prepare import Prepared
+from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task, probabilities
 from nasfast.automl.trees import Trees
 from nasfast.errors import RunError

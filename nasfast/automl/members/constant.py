@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.automl.members.base import Array, Arrays, Candidate, Problem
+from nasfast.automl.members.base import Arrays, Candidate
 from nasfast.automl.prepare import Prepared
+from nasfast.automl.problem import Array, Problem
 from nasfast.errors import RunError
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from nasfast.automl.members.base import Array, Arrays, Candidate, Problem
+from nasfast.automl.members.base import Arrays, Candidate
 from nasfast.automl.metrics import Metric
 from nasfast.automl.prepare import Prepared
+from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task, probabilities
 from nasfast.errors import RunError
 
@@ -52,7 +53,7 @@ class Design:
         scale = np.nan_to_num(high - low) / 1.35
         scale = np.where(scale > 1e-12 * np.maximum(spread, 1e-30), scale, spread)
         codes = tuple(int(c) + 1 for c in prepared.codes.max(axis=0, initial=1))
-        return cls(center, np.where(scale > 0, scale, 1.0), np.isnan(numbers).any(axis=0), codes)
+        return cls(center, np.where(scale > 0, scale, 1.0), np.asarray(np.isnan(numbers).any(axis=0)), codes)
 
     @property
     def width(self) -> int:
@@ -92,7 +93,11 @@ class Linear:
     def to_arrays(self) -> Arrays:
         d = self.design
         codes = np.array(d.codes, np.int64)
-        return {"center": d.center, "scale": d.scale, "missing": d.missing.astype(np.uint8), "codes": codes} | {
+        return {
+            "center": d.center,
+            "scale": d.scale,
+            "missing": d.missing.astype(np.uint8),
+            "codes": codes,
             "weights": self.weights,
             "bias": self.bias,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nasfast.automl.members.base import Arrays, Model
@@ -22,6 +22,7 @@ def load_member(kind: str, arrays: Arrays, settings: Mapping[str, Any], task: Ta
     """
     if kind == "constant":
         return Constant.from_arrays(arrays, settings, task.outputs)
+    loaders: dict[str, Callable[[Arrays, Mapping[str, Any], Task], Model]]
     loaders = {"linear": Linear.from_arrays, "boosting": Boosting.from_arrays, "network": Network.from_arrays}
     if kind not in loaders:
         raise RunError(f"member of kind {kind!r} is not known: this model is of another nasfast")

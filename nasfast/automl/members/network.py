@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasfast.automl.members.base import Array, Arrays, Candidate, Problem
+from nasfast.automl.members.base import Arrays, Candidate
 from nasfast.automl.metrics import Metric
 from nasfast.automl.network.encoding import Encoding
 from nasfast.automl.network.network import TableNetwork
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.automl.network.training import NetworkTraining, predict_rows
 from nasfast.automl.prepare import Preparation, Prepared
+from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task
 from nasfast.errors import RunError
 

@@ -7,6 +7,7 @@ piecewise linearly ("On embeddings for numerical features", Gorishniy et al. 202
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.kernels.table import TableLayout, table_embedding
 
-_ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
 
 
 class TableNetwork(nn.Module):

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasfast.automl.members.base import Array, Problem
 from nasfast.automl.metrics import Metric
 from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.encoding import Encoding
 from nasfast.automl.network.network import TableNetwork
 from nasfast.automl.network.settings import NetworkSettings
+from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task
 
 _WARM = 0.03  # of all steps: the rate rises
