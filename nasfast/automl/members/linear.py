@@ -49,7 +49,7 @@ class Design:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of columns without a value
             center, spread = np.nan_to_num(np.nanmedian(numbers, axis=0)), np.nan_to_num(np.nanstd(numbers, axis=0))
-            low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0) if len(numbers) else (center, center)
+            low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0) if numbers.size else (center, center)
         scale = np.nan_to_num(high - low) / 1.35
         scale = np.where(scale > 1e-12 * np.maximum(spread, 1e-30), scale, spread)
         codes = tuple(int(c) + 1 for c in prepared.codes.max(axis=0, initial=1))
