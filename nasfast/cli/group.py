@@ -13,6 +13,7 @@ from nasfast.cli.help import write_tables
 from nasfast.utils.suggest import did_you_mean
 
 COMMANDS = {
+    "check": "Look at a table before anything is trained on it: kinds of columns, leaks, duplicates, drift, guesses.",
     "search": "Search cells on images, or with --space an architecture of that space; write the report.",
     "compare": "Compare estimators: how well each ranks architectures as the full training does, and what that costs.",
     "retrain": "Train the network that a search has found; goes on where an earlier training of this label was "

@@ -15,6 +15,7 @@ from nasfast.tables.data import arrow_of
 from nasfast.tables.date_text import NUMERIC, ORDERS, parse_dates
 from nasfast.tables.facts import TextFacts, text_facts
 from nasfast.tables.number_kind import number_kind
+from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.overrides import check_overrides
 from nasfast.tables.schema import Column, Schema
 from nasfast.tables.text_kind import Hints, find_order, is_either_order, read_numbers, text_kind
@@ -37,7 +38,8 @@ def infer_schema(
         target: The column, or columns, that are to be predicted.
         roles: By role (group, time, split, weight), a column that is no feature for it.
         overrides: By column, the kind that it has whatever its values look like: number, category, date, date:dmy (or
-            another of :data:`nasfast.tables.date_text.ORDERS`), text, ignored.
+            another of :data:`nasfast.tables.date_text.ORDERS`), number:comma or number:point (of decimals), text,
+            ignored.
 
     Raises:
         DataError: There is no such column, or the values do not allow a kind that is given.
@@ -92,7 +94,7 @@ def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Colum
     if kind == "ignored":
         return Column(name, "ignored", "given as ignored")
     if kind == "number":
-        return _given_number(name, values, hints)
+        return _given_number(name, values, hints, order)
     if kind == "date":
         return _given_date(name, values, order)
     facts = text_facts(name, values)
@@ -103,7 +105,7 @@ def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Colum
     return Column(name, kind, reason, kept=facts.kept, truth=truth)  # type: ignore[arg-type]
 
 
-def _given_number(name: str, values: Any, hints: Hints) -> Column:
+def _given_number(name: str, values: Any, hints: Hints, mark: str) -> Column:
     if not is_text(values.type):
         if is_number(values.type) or is_clock(values.type):
             return typed_kind(name, values, given=True)
@@ -111,7 +113,7 @@ def _given_number(name: str, values: Any, hints: Hints) -> Column:
             f"column {shown(name)!r} is given as number, but is of the type {values.type}: expected numbers"
         )
     facts = text_facts(name, values)
-    found = read_numbers(facts, hints)
+    found = read_numbers(facts, hints, NumberStyle.given(mark) if mark else None)
     if facts.present and not found.share:
         raise _not_readable(facts, "number", "a number")
     return found.described(number_kind(found.facts, facts.markers, given=True))
@@ -123,7 +125,8 @@ def _given_date(name: str, values: Any, order: str) -> Column:
     if not is_text(values.type) and not is_number(values.type):
         raise DataError(f"column {shown(name)!r} is given as date, but is of the type {values.type}: expected dates")
     facts = text_facts(name, values)
-    found = order or (find_order(facts) or ("", ""))[0] or _most_read(facts)
+    told = find_order(facts)
+    found = order or (told[0] if told else _most_read(facts))
     if facts.present and np.isnan(parse_dates(facts.values, found)).all():
         raise _not_readable(facts, "date", "a date such as 2024-01-31")
     lost = int(facts.counts[np.isnan(parse_dates(facts.values, found))].sum())

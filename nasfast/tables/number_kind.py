@@ -13,7 +13,11 @@ from nasfast.tables.facts import NumberFacts
 from nasfast.tables.schema import Column
 from nasfast.utils.numbers import number_text
 
-ENOUGH = 20  # rows from which on a value of its own in each says something
+ENOUGH = 20
+"""Rows from which on a value of its own in each says something."""
+UNIQUE = 0.95
+"""Share of the rows with a value of their own, of an identifier."""
+
 _ID_WORDS = frozenset(
     {"id", "ids", "uid", "uuid", "guid", "pid", "key", "index", "idx", "nr", "no", "number", "num", "row", "rowid"}
 )
@@ -49,15 +53,21 @@ def number_kind(facts: NumberFacts, markers: tuple[str, ...] = (), given: bool =
         return _two_valued(facts, missing)
     if _is_compact_date(facts):
         return Column(name, "date", f"dates as year, month and day in digits{missing}", order="compact")
-    if is_row_number(facts) or (is_unique(facts) and has_id_name(name)):
-        return Column(name, "ignored", "identifier: a whole number of its own in every row")
-    return Column(name, "number", f"{_numbers(facts)}{_infinite(facts)}{missing}")
+    if is_row_number(facts) or _is_named_id(facts):
+        reason = "identifier: a whole number of its own in nearly every row"
+        return Column(name, "ignored", reason, alternative="number")
+    alternative = "category" if _is_short_scale(facts) else ""
+    return Column(name, "number", f"{_numbers(facts)}{_infinite(facts)}{missing}", alternative=alternative)
 
 
 def _numbers(facts: NumberFacts) -> str:
-    if facts.whole and facts.distinct <= _FEW:
-        return f"whole numbers, {facts.distinct} distinct, taken as a scale (category if they are codes)"
+    if _is_short_scale(facts):
+        return f"whole numbers, {facts.distinct} distinct, taken as a scale"
     return f"{'whole ' if facts.whole else ''}numbers, {_distinct(facts)}"
+
+
+def _is_short_scale(facts: NumberFacts) -> bool:
+    return facts.whole and facts.distinct <= _FEW
 
 
 def _with_sentinels(facts: NumberFacts, sentinels: tuple[float, ...], missing: str) -> Column:
@@ -67,15 +77,16 @@ def _with_sentinels(facts: NumberFacts, sentinels: tuple[float, ...], missing: s
         for value, count in zip(facts.values[taken], facts.counts[taken], strict=True)
     )
     rest = NumberFacts(facts.name, facts.rows, facts.values[~taken], facts.counts[~taken], facts.infinite)
-    reason = f"{_numbers(rest)}; {counts} far from the rest, counted as missing (number if it is none)"
-    return Column(facts.name, "number", reason + _infinite(facts) + missing, sentinels=sentinels)
+    reason = f"{_numbers(rest)}; {counts} far from the rest, counted as missing"
+    reason += _infinite(facts) + missing
+    return Column(facts.name, "number", reason, sentinels=sentinels, alternative="number")
 
 
 def _two_valued(facts: NumberFacts, missing: str) -> Column:
     low, high = (f"{value:.0f}" for value in facts.values)
     truth: Any = "0/1" if (low, high) == ("0", "1") else ""
     reason = f"two values, {low} and {high}{missing}"
-    return Column(facts.name, "category", reason, truth=truth)
+    return Column(facts.name, "category", reason, truth=truth, alternative="number")
 
 
 def find_sentinels(facts: NumberFacts) -> tuple[float, ...]:
@@ -84,7 +95,7 @@ def find_sentinels(facts: NumberFacts) -> tuple[float, ...]:
     named = [value for value in values[np.r_[0:3, -3:0] % len(values)] if _is_nines(float(value))]
     candidates = np.unique(np.array(named, dtype=np.float64))
     rest = values[~np.isin(values, candidates)]
-    if len(candidates) == 0 or len(rest) < 3:
+    if len(candidates) == 0 or len(rest) < 2:
         return ()
     low, high = float(rest[0]), float(rest[-1])
     spread = high - low
@@ -110,14 +121,17 @@ def _is_compact_date(facts: NumberFacts) -> bool:
     return not np.isnan(parse_dates(texts, "compact")).any()
 
 
-def is_unique(facts: NumberFacts) -> bool:
-    """Whether every row has a value of its own, of enough rows."""
-    return facts.rows >= ENOUGH and facts.distinct == facts.rows
-
-
 def is_row_number(facts: NumberFacts) -> bool:
     """Whether the values are consecutive whole numbers, each once."""
-    return is_unique(facts) and facts.whole and float(facts.values[-1] - facts.values[0]) == facts.distinct - 1
+    if facts.rows < ENOUGH or facts.distinct != facts.rows or not facts.whole:
+        return False
+    return float(facts.values[-1] - facts.values[0]) == facts.distinct - 1
+
+
+def _is_named_id(facts: NumberFacts) -> bool:
+    return (
+        has_id_name(facts.name) and facts.whole and facts.present >= ENOUGH and facts.distinct >= UNIQUE * facts.present
+    )
 
 
 def has_id_name(name: str) -> bool:

@@ -45,12 +45,19 @@ class NumberStyle:
         thousands: What parts groups of three digits; "" where nothing does. Blanks and apostrophes need not be told.
         sure: Whether its values leave no doubt.
         note: What was guessed or found, for people.
+        alternative: Kind to give where the guess is wrong.
     """
 
     decimal: str = "."
     thousands: str = ""
     sure: bool = False
     note: str = ""
+    alternative: str = ""
+
+    @classmethod
+    def given(cls, mark: str) -> NumberStyle:
+        """The style with a decimal comma or a decimal point, and the other between thousands."""
+        return cls(",", ".", True) if mark == "comma" else cls(".", ",", True)
 
 
 def find_style(texts: Any, prefer_comma: bool = False) -> NumberStyle:
@@ -84,9 +91,11 @@ def _style_of(bare: Any, prefer_comma: bool, note: str) -> NumberStyle:
     if decimal_point:
         return NumberStyle(".", ",", True, _joined(note, "commas between thousands"))
     if prefer_comma or _any(bare, r"^[+-]?\d{4,}$"):
-        return NumberStyle(",", "", False, _joined(note, "commas may be decimal or between thousands; read as decimal"))
+        return NumberStyle(
+            ",", "", False, _joined(note, "commas may be decimal or between thousands; read as decimal"), "number:point"
+        )
     said = "commas may be decimal or between thousands; read as between thousands"
-    return NumberStyle(".", ",", False, _joined(note, said))
+    return NumberStyle(".", ",", False, _joined(note, said), "number:comma")
 
 
 def parse_numbers(texts: Any, style: NumberStyle = NumberStyle()) -> np.ndarray[Any, Any]:
