@@ -128,9 +128,21 @@ def _fast(layout: _Layout) -> Iterator[Any]:
         ),
         arrow_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), check_utf8=False),
     )
+    last = None
     for batch in reader:
         if batch.num_rows:
-            yield _finished(batch, layout)
+            last = _finished(batch, layout)
+            yield last
+    if last is not None and _ends_in_quotes(last, layout, stream.tail):
+        raise pa.ArrowInvalid("a quote that does not end, which pyarrow lets pass")
+
+
+def _ends_in_quotes(batch: Any, layout: _Layout, tail: bytes) -> bool:
+    """Whether the last field has lines, as only a quoted one may, and no quote behind them."""
+    field = batch.column(layout.width - 1)[-1].as_py()
+    dialect = layout.head.dialect
+    end = tail.decode("utf-8", "ignore").rstrip(f" \r\n{dialect.delimiter}")
+    return ("\n" in field or "\r" in field) and not end.endswith(dialect.quote)
 
 
 def _finished(batch: Any, layout: _Layout) -> Any:

@@ -106,12 +106,12 @@ def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Colum
 
 
 def _given_number(name: str, values: Any, hints: Hints, mark: str) -> Column:
+    if pa.types.is_boolean(values.type):
+        return Column(name, "number", "given as number, true is 1")
     if not is_text(values.type):
         if is_number(values.type) or is_clock(values.type):
             return typed_kind(name, values, given=True)
-        raise DataError(
-            f"column {shown(name)!r} is given as number, but is of the type {values.type}: expected numbers"
-        )
+        raise DataError(f"column {shown(name)!r} is given as number, but is {values.type}: expected numbers")
     facts = text_facts(name, values)
     found = read_numbers(facts, hints, NumberStyle.given(mark) if mark else None)
     if facts.present and not found.share:
@@ -123,7 +123,7 @@ def _given_date(name: str, values: Any, order: str) -> Column:
     if is_date(values.type):
         return Column(name, "date", f"given as date, of the type {values.type}")
     if not is_text(values.type) and not is_number(values.type):
-        raise DataError(f"column {shown(name)!r} is given as date, but is of the type {values.type}: expected dates")
+        raise DataError(f"column {shown(name)!r} is given as date, but is {values.type}: expected dates")
     facts = text_facts(name, values)
     told = find_order(facts)
     found = order or (told[0] if told else _most_read(facts))

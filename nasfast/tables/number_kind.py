@@ -74,7 +74,7 @@ def _with_sentinels(facts: NumberFacts, sentinels: tuple[float, ...], missing: s
     taken = np.isin(facts.values, sentinels)
     counts = ", ".join(
         f"{value:.0f} ({count:,} row{'s' * (count > 1)})"
-        for value, count in zip(facts.values[taken], facts.counts[taken], strict=True)
+        for value, count in zip(facts.values[taken].tolist(), facts.counts[taken].tolist(), strict=True)
     )
     rest = NumberFacts(facts.name, facts.rows, facts.values[~taken], facts.counts[~taken], facts.infinite)
     reason = f"{_numbers(rest)}; {counts} far from the rest, counted as missing"
