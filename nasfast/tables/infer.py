@@ -13,7 +13,7 @@ from nasfast.errors import DataError
 from nasfast.tables.canonical import flat, is_number, is_text
 from nasfast.tables.data import arrow_of
 from nasfast.tables.date_text import NUMERIC, ORDERS, parse_dates
-from nasfast.tables.facts import TextFacts, text_facts
+from nasfast.tables.facts import NONE, TextFacts, text_facts
 from nasfast.tables.number_kind import number_kind
 from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.overrides import check_overrides
@@ -85,9 +85,17 @@ def _column(data: Any, name: str, hints: Hints, given: str | None) -> Column:
     if given is not None:
         return _given(name, values, hints, *given.partition(":")[::2])
     if is_text(values.type) or (is_dictionary and is_number(values.type)):
-        hints = replace(hints, declared="category" if is_dictionary else declared)
-        return text_kind(text_facts(name, values), hints)
+        return _of_text(name, values, replace(hints, declared="category" if is_dictionary else declared))
     return typed_kind(name, values)
+
+
+def _of_text(name: str, values: Any, hints: Hints) -> Column:
+    facts = text_facts(name, values)
+    found = text_kind(facts, hints)
+    if found.kind != "category" or not facts.has_none or len(facts.markers) == 1:
+        return found
+    # Beside another marker of what is missing, "none" is a value.
+    return text_kind(text_facts(name, values, (NONE,)), hints)
 
 
 def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Column:

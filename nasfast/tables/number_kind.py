@@ -21,6 +21,7 @@ UNIQUE = 0.95
 _ID_WORDS = frozenset(
     {"id", "ids", "uid", "uuid", "guid", "pid", "key", "index", "idx", "nr", "no", "number", "num", "row", "rowid"}
 )
+_UNNAMED = ("column_1", "Unnamed: 0")  # labels of rows, as DataFrames write them
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FEW = 20  # distinct whole numbers that may be codes
 _APART = 3.0  # times the range of the rest: how far a sentinel is from it
@@ -130,7 +131,10 @@ def is_row_number(facts: NumberFacts) -> bool:
 
 def _is_named_id(facts: NumberFacts) -> bool:
     return (
-        has_id_name(facts.name) and facts.whole and facts.present >= ENOUGH and facts.distinct >= UNIQUE * facts.present
+        (has_id_name(facts.name) or facts.name in _UNNAMED)
+        and facts.whole
+        and facts.present >= ENOUGH
+        and facts.distinct >= UNIQUE * facts.present
     )
 
 

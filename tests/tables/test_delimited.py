@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,8 @@ def test_files_that_are_no_tables(tmp_path: Path, content: bytes, what: str) -> 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent.csv")
     assert "is a folder" in refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no regular file" in refused(tmp_path / "pipe")
 
 
 def test_batches_are_the_table(tmp_path: Path) -> None:

@@ -34,6 +34,13 @@ def test_parquet_and_feather_keep_their_types(tmp_path: Path) -> None:
         assert [b.num_rows for b in open_batches(tmp_path / name, 2)] == [2, 1]
 
 
+def test_labels_of_rows_of_pandas_are_no_column(tmp_path: Path) -> None:
+    table = TABLE.append_column("__index_level_0__", pa.array([7, 5, 9]))
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").data.equals(TABLE)
+    assert read_table(table).data.equals(TABLE)
+
+
 @pytest.mark.parametrize(("name", "what"), [("t.parquet", "Parquet"), ("t.feather", "Feather")])
 def test_a_damaged_file_of_columns(tmp_path: Path, name: str, what: str) -> None:
     parquet.write_table(TABLE, tmp_path / "t.parquet")

@@ -71,6 +71,7 @@ def test_measured_whole_numbers_are_no_identifiers() -> None:
     values = np.random.default_rng(0).permutation(100_000)[:ROWS]
     assert column(values, "price").kind == "number"
     assert column(values, "customer_id").kind == "ignored"
+    assert column(values, "Unnamed: 0").kind == "ignored"
     assert column(values, "PassengerId").kind == "ignored"
     assert column([f"{value}" for value in values], "EmployeeNumber").kind == "ignored"
     assert column(values / 2.0, "id").kind == "number"

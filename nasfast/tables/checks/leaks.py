@@ -15,6 +15,7 @@ from nasfast.tables.target import Target
 _NEARLY = 0.98
 """Skill from which on a column alone is a leak rather than a good column."""
 _LEAST_ROWS = 30
+_GLANCE = 1_000  # rows that mostly show that a column has more values than there are classes
 _LINE = 1e-9  # of 1 - |correlation|: one is a multiple of the other
 
 Array = np.ndarray[Any, Any]
@@ -65,8 +66,11 @@ def _is_same(feature: Feature, target: Target) -> bool:
     values, y = feature.values, target.y
     if target.task == "regression":
         return not feature.is_code and _is_line(values, y)
-    pairs = np.unique(np.stack([np.where(np.isnan(values), np.inf, values), y.astype(np.float64)]), axis=1)
-    return pairs.shape[1] == len(np.unique(pairs[0])) == len(target.classes)
+    count = len(target.classes)
+    if len(np.unique(values[:_GLANCE])) > count:
+        return False
+    levels, codes = np.unique(values, return_inverse=True)  # missing is a level too
+    return len(levels) == count and len(np.unique(codes * count + y)) == count
 
 
 def _is_line(values: Array, y: Array) -> bool:
