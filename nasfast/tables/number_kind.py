@@ -24,6 +24,8 @@ _ID_WORDS = frozenset(
 _UNNAMED = ("column_1", "Unnamed: 0")  # labels of rows, as DataFrames write them
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FEW = 20  # distinct whole numbers that may be codes
+_ROWS_OF_EACH = 5  # on average, of codes
+_LARGEST_CODE = 2  # of two values, such as 0 and 1, 1 and 2, -1 and 1
 _APART = 3.0  # times the range of the rest: how far a sentinel is from it
 _NINES = re.compile(r"-?9{3,}|-9{2,}|-2147483648|2147483647")
 _FIRST_DAY, _LAST_DAY = 1900_01_01, 2100_12_31
@@ -50,7 +52,7 @@ def number_kind(facts: NumberFacts, markers: tuple[str, ...] = (), given: bool =
     sentinels = find_sentinels(facts)
     if sentinels:
         return _with_sentinels(facts, sentinels, missing)
-    if facts.distinct == 2 and facts.whole:
+    if facts.distinct == 2 and facts.whole and np.abs(facts.values).max() <= _LARGEST_CODE:
         return _two_valued(facts, missing)
     if _is_compact_date(facts):
         return Column(name, "date", f"dates as year, month and day in digits{missing}", order="compact")
@@ -68,7 +70,7 @@ def _numbers(facts: NumberFacts) -> str:
 
 
 def _is_short_scale(facts: NumberFacts) -> bool:
-    return facts.whole and facts.distinct <= _FEW
+    return facts.whole and facts.distinct <= _FEW and facts.present >= _ROWS_OF_EACH * facts.distinct
 
 
 def _with_sentinels(facts: NumberFacts, sentinels: tuple[float, ...], missing: str) -> Column:

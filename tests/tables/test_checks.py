@@ -245,6 +245,19 @@ def test_columns_with_a_role() -> None:
         check(table, roles={"groop": "every"})
 
 
+def test_groups_whose_rows_lie_in_train_and_test() -> None:
+    table = clean()
+    table["who"] = [f"g{i // 4}" for i in range(ROWS)]
+    assert "groups lie in" not in said(check(table, parts=(400, 200), roles={"group": "who"}))
+    assert "error : rows of 1 of 150 groups lie in several of file0, file1" in said(
+        check(table, parts=(402, 198), roles={"group": "who"}), ""
+    )
+    table["set"] = ["train", "test"] * (ROWS // 2)
+    assert "150 of 150 groups lie in several of train, test" in said(
+        check(table, roles={"group": "who", "split": "set"}), ""
+    )
+
+
 def test_several_labels_and_text_are_checked_too() -> None:
     table = clean()
     table["y"] = ["a|b" if i % 3 else "b" for i in range(ROWS)]

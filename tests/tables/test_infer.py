@@ -34,6 +34,7 @@ def repeated(*values: Any, rows: int = ROWS) -> list[Any]:
         (repeated("0", "1"), "category", "two values, 0 and 1"),
         (repeated(1.0, 2.0), "category", "two values, 1 and 2"),
         (repeated("0.5", "1.5"), "number", "numbers, 2 distinct"),
+        (repeated("95", "96"), "number", "whole numbers, 2 distinct"),
         (repeated("1,5", "2", "3,25"), "number", "numbers, 3 distinct; decimal comma"),
         (repeated("5%", "7%", "9.5%"), "number", "numbers, 3 distinct; percent signs left out: 5% is 5"),
         (repeated("$5", "$7", "$1,200.50"), "number", "numbers, 3 distinct; signs of currency left out, commas"),

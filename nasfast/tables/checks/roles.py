@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,26 @@ def find_in_roles(data: Any, roles: Mapping[str, str]) -> Iterator[Finding]:
     checks = {"group": _group, "time": _time, "split": _split, "weight": _weight}
     for role, name in roles.items():
         yield from checks[role](data, name)
+
+
+def find_split_groups(group: Array, part: Array, names: Sequence[str]) -> Iterator[Finding]:
+    """A finding where rows of one group lie in several parts.
+
+    Args:
+        group, part: For each row, int64 [N], the index of its group and of its part, -1 for none.
+        names: Of the parts.
+    """
+    known = (group >= 0) & (part >= 0)
+    pairs = np.unique(group[known] * len(names) + part[known])
+    _, parts = np.unique(pairs // len(names), return_counts=True)
+    shared = int((parts > 1).sum())
+    if shared:
+        yield Finding(
+            "error",
+            "",
+            f"rows of {shared:,} of {len(parts):,} groups lie in several of {', '.join(names)}",
+            "a test on groups that were trained on says nothing of new ones",
+        )
 
 
 def split_parts(data: Any, name: str) -> tuple[Array, list[str]]:

@@ -16,7 +16,7 @@ from nasfast.tables.checks.duplicates import find_same_columns, find_same_rows
 from nasfast.tables.checks.features import Feature, make_features
 from nasfast.tables.checks.finding import SEVERITIES, Finding
 from nasfast.tables.checks.leaks import find_leaks
-from nasfast.tables.checks.roles import find_in_roles, split_parts
+from nasfast.tables.checks.roles import find_in_roles, find_split_groups, split_parts
 from nasfast.tables.data import TableData
 from nasfast.tables.infer import infer_schema
 from nasfast.tables.schema import Schema
@@ -81,6 +81,8 @@ def _findings(table: TableData, target: Target, schema: Schema, roles: Mapping[s
     for part, names in _parts(table, roles):
         yield from find_drift(*_with_part(features, part), names)
         yield from find_shared_rows(*_with_part(features, part), names)
+        if "group" in roles:
+            yield from find_split_groups(split_parts(table.data, roles["group"])[0], part, names)
     yield from find_in_columns(schema, features)
     yield from find_same_columns(features)
 
