@@ -129,7 +129,7 @@ def read_fields(kind: type[Any], content: Any, where: str) -> dict[str, Any]:
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     types = get_type_hints(kind)
     return {f.name: types[f.name] for f in fields(kind)}, tuple(f.name for f in fields(kind) if f.default is NO_DEFAULT)
 

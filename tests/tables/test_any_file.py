@@ -35,7 +35,9 @@ def tables(draw: st.DrawFn) -> dict[str, list[str]]:
 
 def as_csv(table: dict[str, list[str]], delimiter: str = ",", ending: str = "\n") -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=ending)
+    values = "".join(value for column in table.values() for value in column)
+    quoting = csv.QUOTE_ALL if "\r" in values else csv.QUOTE_MINIMAL  # not all versions of Python quote it else
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=ending, quoting=quoting)
     writer.writerow(table)
     writer.writerows(zip(*table.values(), strict=True))
     return text.getvalue()

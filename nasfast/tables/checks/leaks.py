@@ -41,12 +41,14 @@ def find_leaks(features: list[Feature], target: Target) -> Iterator[Finding]:
 
 def _skill(feature: Feature, y: Array, target: Target) -> float:
     if target.task == "regression":
-        return value_skill(feature, y)
+        from scipy.stats import rankdata
+
+        return value_skill(feature, rankdata(y))  # whatever scale the column is on
     return class_skill(feature, y, len(target.classes))
 
 
 def _leak(name: str, skill: float, target: Target) -> Finding:
-    measure = {"binary": f"ROC AUC {(1 + skill) / 2:.3f}", "regression": f"R² {skill:.3f}"}
+    measure = {"binary": f"ROC AUC {(1 + skill) / 2:.3f}", "regression": f"R² {skill:.3f} of ranks"}
     found = measure.get(target.task, f"{skill:.1%} of the way from chance to perfect")
     return Finding(
         "error",
