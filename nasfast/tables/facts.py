@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from nasfast.tables.canonical import flat, to_text
 from nasfast.tables.missing import is_marker, trim
 
+NONE = "none"
+
 
 @dataclass(frozen=True)
 class TextFacts:
@@ -45,17 +47,21 @@ class TextFacts:
     def distinct(self) -> int:
         return len(self.values)
 
+    @property
+    def has_none(self) -> bool:
+        """Whether "none" is among the markers, which may be a value: no garage rather than no answer."""
+        return NONE in map(str.lower, self.markers)
 
-def text_facts(name: str, values: Any) -> TextFacts:
-    """The facts of a column."""
+
+def text_facts(name: str, values: Any, kept: tuple[str, ...] = ()) -> TextFacts:
+    """The facts of a column; ``kept`` are markers of a missing value, in small letters, that are values in it."""
     texts = trim(to_text(flat(values)))
     counted = pc.value_counts(texts.drop_null())
     levels, counts = counted.field(0), counted.field(1).to_numpy(zero_copy_only=False)
-    marker = is_marker(levels).to_numpy(zero_copy_only=False).astype(bool)
+    marker = is_marker(levels, kept).to_numpy(zero_copy_only=False).astype(bool)
     found = dict(zip(levels.filter(pa.array(marker)).to_pylist(), counts[marker].tolist(), strict=True))
-    kept: tuple[str, ...] = ()
     if "-" in found and set(levels.filter(pa.array(~marker)).to_pylist()) <= {"+"}:
-        kept = ("-",)
+        kept = (*kept, "-")
         marker &= ~pc.equal(levels, "-").to_numpy(zero_copy_only=False)
         del found["-"]
     markers = tuple(sorted(found, key=lambda text: (-found[text], text)))
