@@ -134,7 +134,7 @@ class Trees:
         if self.value.shape[1] > 1:  # a forest's leaves hold probabilities
             return raw
         if raw.shape[1] > 1:
-            return softmax(raw, axis=1)  # type: ignore[no-any-return]
+            return np.asarray(softmax(raw, axis=1))
         p = expit(raw)
         return np.concatenate([1 - p, p], axis=1)
 
