@@ -218,5 +218,5 @@ def _weights(table: pa.Table, name: str | None) -> Any:
         return np.ones(table.num_rows)
     values = _values(table, name, "weight", "number")
     if (values < 0).any() or not values.sum() > 0:
-        raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them 0")
+        raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them zero")
     return values / values.mean()

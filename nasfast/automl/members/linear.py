@@ -20,7 +20,9 @@ from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task, probabilities
 from nasfast.errors import RunError
 
-_CLIP = 4.0
+CLIP = 4.0
+"""Numbers are bent towards this many spreads from their median, so that a far one does not rule."""
+
 _STRENGTHS = (0.003, 0.03, 0.3, 3.0)
 _ITERATIONS = 200
 _MOST_ROWS = 30_000  # of a fold; more change little and take long
@@ -64,7 +66,7 @@ class Design:
         numbers = prepared.numbers.astype(np.float64)
         unknown = np.isnan(numbers)
         x = np.clip((np.where(unknown, self.center, numbers) - self.center) / self.scale, -1e6, 1e6)
-        x = x / np.sqrt(1 + (x / _CLIP) ** 2)
+        x = x / np.sqrt(1 + (x / CLIP) ** 2)
         parts = [x, unknown[:, self.missing].astype(np.float64)]
         for i, count in enumerate(self.codes):
             code = np.where(prepared.codes[:, i] < count, prepared.codes[:, i], 1)
