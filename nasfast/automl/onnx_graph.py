@@ -17,6 +17,8 @@ OPSET, ML_OPSET, IR_VERSION = 20, 3, 10
 """The oldest that have what is needed: operators on texts came with opset 20."""
 
 ML = "ai.onnx.ml"
+RUNTIME = "com.microsoft"
+"""Domains of operators: those of classical models, and onnxruntime's own."""
 
 _SHARED = 1024  # bytes of a constant that is looked up before it is stored
 
@@ -28,7 +30,7 @@ class Graph:
         ExportError: onnx is not installed.
     """
 
-    FLOAT, INT64, DOUBLE = 1, 7, 11  # numbers of types, as Cast takes them
+    FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11  # numbers of types, as Cast takes them
 
     def __init__(self) -> None:
         try:
@@ -113,7 +115,9 @@ class Graph:
         """
         helper = self._onnx.helper
         graph = helper.make_graph(self._nodes, "nasfast", self._inputs, self._outputs, self._constants)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
+        versions = {"": OPSET, ML: ML_OPSET, RUNTIME: 1}
+        domains = sorted({node.domain for node in self._nodes})
+        opsets = [helper.make_opsetid(domain, versions[domain]) for domain in domains]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         model.producer_name, model.producer_version = "nasfast", nasfast_version()
         for key, value in metadata.items():

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from nasfast.automl.onnx_dates import FORM, Dates
 from nasfast.automl.onnx_graph import ML, Graph
-from nasfast.automl.prepare import FIRST_LEVEL, MISSING, UNSEEN, CodeSource, NumberSource
+from nasfast.automl.onnx_texts import missing_texts, same_texts
+from nasfast.automl.onnx_words import text_numbers
+from nasfast.automl.prepare import FIRST_LEVEL, MISSING, UNSEEN, Preparation
 from nasfast.errors import ExportError
-
-NONE: Mapping[str, Any] = MappingProxyType({})
+from nasfast.tables import Schema
 
 
 @dataclass(frozen=True)
@@ -35,56 +35,57 @@ class Features:
     inputs: tuple[dict[str, Any], ...]
 
 
-def add_inputs(
-    graph: Graph,
-    numbers: Sequence[NumberSource],
-    categories: Sequence[CodeSource],
-    sentinels: Mapping[str, Sequence[float]] = NONE,
-    same: Mapping[str, Mapping[str, str]] = NONE,
-) -> Features:
-    """Inputs for the columns, each [N, 1], and what turns them into features.
+def add_inputs(graph: Graph, preparation: Preparation, schema: Schema) -> Features:
+    """Inputs for the columns that are used, each [N, 1], and what turns them into features.
 
-    Numbers are float with NaN where there is none (infinite ones are taken as such), categories texts with "" where
-    there is none, dates texts with "" where there is none.
-
-    Args:
-        sentinels: By column: numbers that stand for a missing one.
-        same: By column: texts of a category that stand for one of its levels, or for "".
+    Numbers are float with NaN where there is none (infinite ones are taken as such), all others are texts, empty where
+    there is none. What stands for another value or a missing one in the schema does so here.
 
     Raises:
-        ExportError: There is no column.
+        ExportError: No column is used.
     """
-    if not numbers and not categories:
-        raise ExportError("ONNX export: the model uses no column")
-    inputs: list[dict[str, Any]] = []
-
-    def new_input(column: str, kind: type[np.generic], takes: str) -> str:
-        name = graph.input(column, kind)
-        inputs.append({"column": column, "input": name, "type": "text" if kind is np.str_ else "float", "takes": takes})
-        return name
-
+    inputs = _Inputs(graph)
     dates: dict[str, Dates] = {}
-    made = []
-    for source in numbers:
-        if not source.part:
-            number = new_input(source.column, np.float32, "a number; NaN where there is none")
-            made.append(_number(graph, number, sentinels.get(source.column, ())))
+    numbers, codes, count = [], [], len(preparation.numbers)
+    for number in preparation.numbers:
+        if not number.part:
+            given = inputs.add(number.column, np.float32, "a number; NaN where there is none")
+            numbers.append(_number(graph, given, schema[number.column].sentinels))
             continue
-        if source.column not in dates:
-            text = new_input(source.column, np.str_, f"a date, {FORM}; empty where there is none")
-            dates[source.column] = Dates(graph, text)
-        made.append(dates[source.column].part(source.part))
-    codes = []
-    for category in categories:
-        text = new_input(category.column, np.str_, "a category as a text; empty where there is none")
-        codes.append(_codes(graph, text, category.levels, same.get(category.column, NONE)))
+        if number.column not in dates:
+            given = inputs.add(number.column, np.str_, f"a date, {FORM}; empty where there is none")
+            dates[number.column] = Dates(graph, given)
+        numbers.append(dates[number.column].part(number.part))
+    for words in preparation.texts:
+        given = inputs.add(words.column, np.str_, "a text; empty where there is none")
+        numbers.append(text_numbers(graph, given, words, missing_texts(schema[words.column])))
+        count += len(words.names)
+    for category in preparation.codes:
+        given = inputs.add(category.column, np.str_, "a category as a text; empty where there is none")
+        codes.append(_codes(graph, given, category.levels, same_texts(category.levels, schema[category.column])))
+    if not numbers and not codes:
+        raise ExportError("ONNX export: the model uses no column")
     return Features(
-        graph.node("Concat", *made, axis=1) if made else "",
+        graph.node("Concat", *numbers, axis=1) if numbers else "",
         graph.node("Concat", *codes, axis=1) if codes else "",
-        len(made),
-        tuple(FIRST_LEVEL + len(category.levels) for category in categories),
-        tuple(inputs),
+        count,
+        tuple(FIRST_LEVEL + len(category.levels) for category in preparation.codes),
+        tuple(inputs.described),
     )
+
+
+class _Inputs:
+    """Inputs and what is said of them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.described: list[dict[str, Any]] = []
+
+    def add(self, column: str, kind: type[np.generic], takes: str) -> str:
+        name = self._graph.input(column, kind)
+        type_name = "text" if kind is np.str_ else "float"
+        self.described.append({"column": column, "input": name, "type": type_name, "takes": takes})
+        return name
 
 
 def _number(graph: Graph, number: str, sentinels: Sequence[float]) -> str:

@@ -6,15 +6,17 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 from nasfast.automl.onnx_dates import Dates
 from nasfast.automl.onnx_graph import Graph
 from nasfast.automl.onnx_inputs import add_inputs
-from nasfast.automl.onnx_texts import same_texts
-from nasfast.automl.prepare import CodeSource, NumberSource
+from nasfast.automl.prepare import CodeSource, NumberSource, Preparation
+from nasfast.automl.text import TextSource
 from nasfast.errors import ExportError
+from nasfast.tables import Column, Schema
 from tests.helpers.onnx_graphs import result, run
 
 pytestmark = [pytest.mark.needs("onnx"), pytest.mark.needs("onnxruntime")]
@@ -22,6 +24,10 @@ pytestmark = [pytest.mark.needs("onnx"), pytest.mark.needs("onnxruntime")]
 
 def column(values: list[Any], kind: Any = object) -> NDArray[Any]:
     return np.array(values, dtype=kind).reshape(-1, 1)
+
+
+def schema_of(**kinds: Any) -> Schema:
+    return Schema(tuple(Column(name, kind, "") for name, kind in kinds.items()))
 
 
 READABLE = [
@@ -65,13 +71,10 @@ def test_dates_of_no_row_and_of_none_that_is_known() -> None:
 def test_every_column_is_an_input() -> None:
     graph = Graph()
     graph.reserve("prediction", "probabilities")
-    numbers = [
-        NumberSource("age"),
-        NumberSource("when", "month"),
-        NumberSource("when", "hour"),
-        NumberSource("prediction"),
-    ]
-    features = add_inputs(graph, numbers, [CodeSource("city & land", ("Köln", "3")), CodeSource("", ("a",))])
+    numbers = tuple(NumberSource(*n) for n in (("age",), ("when", "month"), ("when", "hour"), ("prediction",)))
+    codes = CodeSource("city & land", ("Köln", "3")), CodeSource("", ("a",))
+    schema = schema_of(age="number", when="date", prediction="number", **{"city & land": "category", "": "category"})
+    features = add_inputs(graph, Preparation(numbers, codes), schema)
     assert [(i["column"], i["input"], i["type"]) for i in features.inputs] == [
         ("age", "age", "float"),
         ("when", "when", "text"),
@@ -97,17 +100,50 @@ def test_every_column_is_an_input() -> None:
 def test_what_stands_for_another_value() -> None:
     graph = Graph()
     levels = ("1", "false", "x.0", "-7", "None")
-    same = same_texts(levels, {"", "na", "nan", "none", "?"}, truth=True)
-    features = add_inputs(graph, [NumberSource("a")], [CodeSource("b", levels)], {"a": [-999, 99999999]}, {"b": same})
+    column_a = Column("a", "number", "", sentinels=(-999, 99999999))
+    column_b = Column("b", "category", "", kept=("none",), truth="true/false")
+    preparation = Preparation((NumberSource("a"),), (CodeSource("b", levels),))
+    features = add_inputs(graph, preparation, Schema((column_a, column_b)))
     graph.output(features.numbers, "numbers", np.float32, ["N", 1])
     graph.output(features.codes, "codes", np.int64, ["N", 1])
     texts = ["1", "1.0", "true", "TRUE", "0", "False", "-7.0", "x.0", "x", "None", "none", "NA", "NaN", "?", "7"]
     numbers = column([-999, 99999999, -998.5, 0, *range(11)], np.float32)
     got_numbers, got_codes = run(graph.model({}), {"a": numbers, "b": column(texts)})
-    assert got_codes[:, 0].tolist() == [2, 2, 2, 2, 3, 3, 5, 4, 1, 6, 0, 0, 0, 0, 1]
+    assert got_codes[:, 0].tolist() == [2, 2, 2, 2, 3, 3, 5, 4, 1, 6, 1, 0, 0, 0, 1]
     assert np.isnan(got_numbers[:, 0]).tolist() == [True, True, *[False] * 13]
+
+
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog",
+    "the DOG, the dog & the fox: what a day!",
+    "Über den Wolken, über den Dächern; ÜBER allem. Étude für ÄRZTE",
+    "über étude Dächern ärzte x_1 3.14 日本語",
+    "quick quick QUICK étude dog 日本語",
+    "Fox über x_1 3.14",
+]
+
+
+@pytest.mark.parametrize("texts", [SENTENCES * 3, ["only one and the same"] * 4, ["a b", "c d", "e f", "g"]])
+def test_free_text(texts: list[str]) -> None:
+    source = TextSource.of("note", pa.array(texts))
+    new = [*SENTENCES, "", "N/A", "...", "nothing known here", "na na"]
+    graph = Graph()
+    made = add_inputs(graph, Preparation((), (), (source,)), schema_of(note="text"))
+    assert made.number_count == len(source.names)
+    got = result(graph, made.numbers, {"note": column(new)}, ["N", made.number_count])
+    expected = source.apply(pa.array([None if text in ("", "N/A") else text for text in new]))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_free_text_of_no_row() -> None:
+    graph = Graph()
+    source = TextSource.of("note", pa.array(SENTENCES * 3))
+    made = add_inputs(graph, Preparation((), (), (source,)), schema_of(note="text"))
+    assert made.number_count > 2
+    got = result(graph, made.numbers, {"note": column([])}, ["N", made.number_count])
+    assert got.shape == (0, made.number_count)
 
 
 def test_a_model_without_columns_is_refused() -> None:
     with pytest.raises(ExportError, match="the model uses no column"):
-        add_inputs(Graph(), [], [])
+        add_inputs(Graph(), Preparation((), ()), Schema(()))

@@ -15,15 +15,18 @@ from nasfast.automl.onnx_graph import Graph
 from nasfast.automl.onnx_inputs import add_inputs
 from nasfast.automl.onnx_members import boosting_outputs, linear_outputs
 from nasfast.automl.onnx_outputs import PREDICTION, PROBABILITIES, add_outputs, constant_outputs, sharpen, weighted_mean
-from nasfast.automl.prepare import CodeSource, NumberSource, Prepared
+from nasfast.automl.prepare import CodeSource, NumberSource, Preparation, Prepared
 from nasfast.automl.trees import Trees
 from nasfast.errors import ExportError
+from nasfast.tables import Column, Schema
 from tests.helpers.onnx_graphs import run
 
 needs_onnx, needs_onnxruntime = pytest.mark.needs("onnx"), pytest.mark.needs("onnxruntime")
 
 
 LEVELS = tuple("pqrstuvw")
+PREPARATION = Preparation((NumberSource("size"), NumberSource("when", "month")), (CodeSource("kind", LEVELS),))
+SCHEMA = Schema((Column("size", "number", ""), Column("when", "date", ""), Column("kind", "category", "")))
 CLASSES = ("no", "yes", "may be")
 
 
@@ -62,7 +65,7 @@ def forest() -> Trees:
 def whole_model(forest: Trees, temperature: float) -> Any:
     graph = Graph()
     graph.reserve(PREDICTION, PROBABILITIES)
-    features = add_inputs(graph, [NumberSource("size"), NumberSource("when", "month")], [CodeSource("kind", LEVELS)])
+    features = add_inputs(graph, PREPARATION, SCHEMA)
     boosting = boosting_outputs(graph, features, [forest], [range(3)], "multiclass", 3)
     linear = linear_outputs(
         graph, features, np.zeros(2), np.ones(2), np.array([True, False]), (10,), *linear_weights(), 4.0, "multiclass"
@@ -130,7 +133,7 @@ def test_a_reader_finds_what_to_give(forest: Trees) -> None:
 @needs_onnxruntime
 def test_numbers_are_predicted_as_such() -> None:
     graph = Graph()
-    features = add_inputs(graph, [NumberSource("size")], [])
+    features = add_inputs(graph, Preparation((NumberSource("size"),), ()), SCHEMA)
     add_outputs(graph, constant_outputs(graph, features, [2.5]), ())
     (prediction,) = run(graph.model({}), {"size": np.zeros((3, 1), np.float32)})
     np.testing.assert_array_equal(prediction, np.float32([2.5, 2.5, 2.5]))
