@@ -26,8 +26,8 @@ class Trial:
 
     Attributes:
         settings: Of its family.
-        size: How far an earlier training of it went: strengths tried, iterations reached, or steps planned and done. None:
-            as the time allows.
+        size: How far an earlier training of it went: strengths tried, iterations reached, or steps planned and done.
+            None: as the time allows.
     """
 
     name: str
