@@ -70,6 +70,7 @@ def _find_layout(path: Path, notes: list[str]) -> _Layout:
         head = _open_head(path, notes, _LONG_HEAD)
     if head is None or not any(name.strip() for name in head.header):
         raise DataError(f"{shown(path)} has no header in its first lines: expected {EXPECTED}")
+    _check_title(path, head)
     names = unique_names(head.header, shown(path), notes)
     fields = [_field(name, [row[i] for row in head.records if i < len(row)], head) for i, name in enumerate(names)]
     said = head.dialect.differences()
@@ -80,6 +81,20 @@ def _find_layout(path: Path, notes: list[str]) -> _Layout:
     if pc.sum(pc.match_substring_regex(pa.array(names), PLAIN)).as_py() * 2 > len(names):
         say(notes, f"{shown(path)}: the first line, read as names of columns, looks like values; expected a header")
     return _Layout(path, head, names, pa.schema(fields, {b"delimiter": head.dialect.delimiter.encode()}))
+
+
+def _check_title(path: Path, head: Head) -> None:
+    """DataError where a line without delimiters stands above what looks like a table."""
+    lines = [cells[0] for cells in head.records]
+    if len(head.header) > 1 or len(lines) < 2 or any(len(cells) > 1 for cells in head.records):
+        return
+    for delimiter in DELIMITERS:
+        widths = {len(cells) for cells in csv.reader(lines, delimiter=delimiter)}
+        if len(widths) == 1 and min(widths) > 2:
+            raise DataError(
+                f"{shown(path)}: line {head.header_lines} has 1 field, those below it {min(widths)}, parted by "
+                f"{delimiter!r}: expected a header with the names of columns first"
+            )
 
 
 def _open_head(path: Path, notes: list[str], size: int) -> Head | None:

@@ -58,9 +58,10 @@ def text_facts(name: str, values: Any, kept: tuple[str, ...] = ()) -> TextFacts:
     texts = trim(to_text(flat(values)))
     counted = pc.value_counts(texts.drop_null())
     levels, counts = counted.field(0), counted.field(1).to_numpy(zero_copy_only=False)
-    marker = is_marker(levels, kept).to_numpy(zero_copy_only=False).astype(bool)
+    marker = is_marker(levels, kept)
     found = dict(zip(levels.filter(pa.array(marker)).to_pylist(), counts[marker].tolist(), strict=True))
-    if "-" in found and set(levels.filter(pa.array(~marker)).to_pylist()) <= {"+"}:
+    others = levels.filter(pa.array(~marker))
+    if "-" in found and len(others) == 1 and others[0].as_py() == "+":
         kept = (*kept, "-")
         marker &= ~pc.equal(levels, "-").to_numpy(zero_copy_only=False)
         del found["-"]
@@ -108,9 +109,10 @@ def number_facts(
     name: str, numbers: np.ndarray[Any, Any], counts: np.ndarray[Any, Any] | None, rows: int
 ) -> NumberFacts:
     """The facts of float64 values, NaN for missing; ``counts`` has the rows of each, or each is a row."""
-    weights = np.ones(len(numbers), np.int64) if counts is None else counts
-    infinite = int(weights[np.isinf(numbers)].sum())
     finite = np.isfinite(numbers)
+    if counts is None:
+        values, total = np.unique(numbers[finite], return_counts=True)
+        return NumberFacts(name, rows, values, total, int(np.isinf(numbers).sum()))
     values, where = np.unique(numbers[finite], return_inverse=True)
-    total = np.bincount(where, weights[finite], len(values)).astype(np.int64)
-    return NumberFacts(name, rows, values, total, infinite)
+    total = np.bincount(where, counts[finite], len(values)).astype(np.int64)
+    return NumberFacts(name, rows, values, total, int(counts[np.isinf(numbers)].sum()))

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from nasfast.errors import DataError
-from nasfast.tables.canonical import flat, is_number, is_text
+from nasfast.tables.canonical import flat, is_number, is_text, to_text
 from nasfast.tables.data import arrow_of
 from nasfast.tables.date_text import NUMERIC, ORDERS, parse_dates
 from nasfast.tables.facts import NONE, TextFacts, text_facts
 from nasfast.tables.number_kind import number_kind
 from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.overrides import check_overrides
+from nasfast.tables.plain_numbers import plain_numbers
 from nasfast.tables.schema import Column, Schema
 from nasfast.tables.text_kind import Hints, find_order, is_either_order, read_numbers, text_kind
 from nasfast.tables.typed_kind import typed_kind
@@ -90,6 +91,9 @@ def _column(data: Any, name: str, hints: Hints, given: str | None) -> Column:
 
 
 def _of_text(name: str, values: Any, hints: Hints) -> Column:
+    plain = None if hints.declared == "category" else plain_numbers(name, to_text(values))
+    if plain is not None:
+        return number_kind(*plain)
     facts = text_facts(name, values)
     found = text_kind(facts, hints)
     if found.kind != "category" or not facts.has_none or len(facts.markers) == 1:

@@ -151,7 +151,7 @@ def _is_padded(facts: TextFacts) -> bool:
 
 
 def _dates(facts: TextFacts, hints: Hints) -> Column | None:
-    order = find_order(facts, hints.prefer_order)
+    order = find_order(facts, hints.prefer_order, hints.prefer_comma)
     if order is None:
         return None
     name, note, alternative = order
@@ -165,10 +165,14 @@ def _dates(facts: TextFacts, hints: Hints) -> Column | None:
     return Column(facts.name, "date", reason, order=name, lost=rows, alternative=alternative)
 
 
-def find_order(facts: TextFacts, prefer: str = "") -> tuple[str, str, str] | None:
+def find_order(facts: TextFacts, prefer: str = "", day_first: bool = False) -> tuple[str, str, str] | None:
     """The order in which most values are dates, what was guessed, and what else it may be.
 
     None where most are no dates in any.
+
+    Args:
+        prefer: What is guessed, if anything, as other columns are so.
+        day_first: What is guessed else, whatever parts day and month.
     """
     sample = _sample(facts)
     ones = np.ones(len(sample))
@@ -182,7 +186,7 @@ def find_order(facts: TextFacts, prefer: str = "") -> tuple[str, str, str] | Non
         return max(NUMERIC, key=lambda order: _share(parse_dates(facts.values, order), facts.counts)), "", ""
     if prefer:
         return prefer, " as in other columns", _other_order(prefer)
-    guess = "mdy" if pc.any(pc.match_substring(sample, "/")).as_py() else "dmy"
+    guess = "mdy" if not day_first and pc.any(pc.match_substring(sample, "/")).as_py() else "dmy"
     return guess, ", a guess, as no day is above 12", _other_order(guess)
 
 

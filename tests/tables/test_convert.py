@@ -50,6 +50,9 @@ def of(values: Any, column: Column) -> list[Any]:
         pa.array(["3", None, "4"], pa.large_string()),
         pa.array(["3", None, "4"]).dictionary_encode(),
         pa.chunked_array([["3"], [None, "4"]]),
+        pa.array(["3", None, "4"], pa.string_view()),
+        pa.chunked_array([pa.array(["3"]).dictionary_encode(), pa.array([None, "4"]).dictionary_encode()]),
+        pa.DictionaryArray.from_arrays([1, None, 0], pa.array(["4", "3"], pa.string_view())),
     ],
 )
 def test_numbers_in_any_form(values: Any) -> None:

@@ -117,6 +117,12 @@ def test_one_column(tmp_path: Path) -> None:
     assert "one column" in table.notes[0]
 
 
+def test_a_title_above_the_header(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, "Report of May\na,b,c\n1,2,3\n"))
+    assert message.startswith("FILE: line 1 has 1 field, those below it 3, parted by ','")
+    assert read_table(write(tmp_path, "price\n1,5\n2,5\n")).rows == 2
+
+
 def test_a_first_line_of_values_is_noticed(tmp_path: Path) -> None:
     assert "expected a header" in read_table(write(tmp_path, "1.5,2,x\n2.5,3,y\n")).notes[0]
 

@@ -137,6 +137,13 @@ def test_dates_that_could_be_either_follow_the_others() -> None:
     assert "as in other columns" in schema["early"].reason
 
 
+def test_days_come_first_where_semicolons_part_columns(tmp_path: Any) -> None:
+    dates = "".join(f"{1 + i % 12}/{1 + i % 11}/2020;a\n" for i in range(ROWS))
+    for delimiter, order in ((";", "dmy"), (",", "mdy")):
+        (tmp_path / "a.csv").write_text(f"x;y\n{dates}".replace(";", delimiter))
+        assert infer_schema(read_table(tmp_path / "a.csv"))["x"].order == order
+
+
 def test_commas_follow_the_delimiter(tmp_path: Any) -> None:
     (tmp_path / "a.csv").write_text("x;y\n" + "1,234;a\n2,345;b\n3,456;a\n" * 3)
     schema = infer_schema(read_table(tmp_path / "a.csv"))

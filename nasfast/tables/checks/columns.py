@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,36 +55,39 @@ def _values(column: Column, feature: Feature) -> Iterator[Finding]:
         yield Finding("info", column.name, f"{absent.mean():.0%} of its values are missing")
     if not present.size:
         return
-    distinct = len(np.unique(present))
-    if column.kind == "category" and distinct > max(_LEAST_GROUPS, _OWN * present.size):
-        yield Finding(
-            "warning",
-            column.name,
-            f"{distinct:,} distinct texts in {present.size:,} rows: most are seen once or twice",
-            f"{types_option(column.name, 'ignored')}, or text if its words tell something",
-        )
-    if _may_be_group(column, distinct, present.size):
-        yield Finding(
-            "warning",
-            column.name,
-            f"names {distinct:,} things, which occur {present.size / distinct:.1f} times each on average",
-            f"if rows of one belong together: --group {column.name}",
-        )
+    if column.kind == "category":
+        yield from _levels(column.name, int(present.max()) + 1, present.size)
+    if column.kind in ("number", "category") and has_id_name(column.name):
+        yield from _group(column.name, len(np.unique(present)), present.size)
     if column.kind == "number":
         yield from _shape(column.name, present)
     if column.kind == "date" and present.size > _LEAST_GROUPS and _is_sorted(present):
         yield Finding(
-            "info", column.name, "rows are in the order of this date", f"to test on the latest: --time {column.name}"
+            "info",
+            column.name,
+            "rows are in the order of this date",
+            f"to test on the latest: --time {shlex.quote(column.name)}",
         )
 
 
-def _may_be_group(column: Column, distinct: int, rows: int) -> bool:
-    return (
-        column.kind in ("number", "category")
-        and has_id_name(column.name)
-        and distinct >= _LEAST_GROUPS
-        and rows >= _REPEATED * distinct
-    )
+def _levels(name: str, distinct: int, rows: int) -> Iterator[Finding]:
+    if distinct > max(_LEAST_GROUPS, _OWN * rows):
+        yield Finding(
+            "warning",
+            name,
+            f"{distinct:,} distinct texts in {rows:,} rows: most are seen once or twice",
+            f"{types_option(name, 'ignored')}, or text if its words tell something",
+        )
+
+
+def _group(name: str, distinct: int, rows: int) -> Iterator[Finding]:
+    if distinct >= _LEAST_GROUPS and rows >= _REPEATED * distinct:
+        yield Finding(
+            "warning",
+            name,
+            f"names {distinct:,} things, which occur {rows / distinct:.1f} times each on average",
+            f"if rows of one belong together: --group {shlex.quote(name)}",
+        )
 
 
 def _shape(name: str, values: Array) -> Iterator[Finding]:

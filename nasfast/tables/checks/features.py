@@ -10,7 +10,7 @@ import numpy as np
 from nasfast.tables.convert import convert_column
 from nasfast.tables.schema import Schema
 
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 """Rows that the checks which train something look at."""
 
 
