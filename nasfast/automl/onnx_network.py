@@ -41,7 +41,8 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     """Each number piecewise linearly, float [Fn, N, 1 + intervals]; to be shared by networks of the same edges.
 
     The first place says that the number is missing, or has no intervals; then the others are 0. Otherwise the parts of
-    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond.
+    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond. Places that a number
+    with fewer intervals does not use hold anything.
 
     Args:
         edges: Of each number: where intervals begin and the last one ends, rising; none if it has no intervals.
@@ -49,10 +50,9 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     most = max(max((len(e) for e in edges), default=0) - 1, 0)
     low, width = np.zeros((len(edges), 1, most), np.float32), np.ones((len(edges), 1, most), np.float32)
     first, last = (np.zeros((len(edges), 1, 1), np.float32) for _ in range(2))
-    used = np.zeros((len(edges), 1, most), np.float32)
     for i, e in enumerate(edges):
         if len(e) > 1:
-            low[i, 0, : len(e) - 1], width[i, 0, : len(e) - 1], used[i, 0, : len(e) - 1] = e[:-1], np.diff(e), 1
+            low[i, 0, : len(e) - 1], width[i, 0, : len(e) - 1] = e[:-1], np.diff(e)
             first[i], last[i] = e[0], e[-1]
     numbers = graph.node("Transpose", features.numbers, perm=[1, 0])
     numbers = graph.node("Unsqueeze", numbers, graph.constant([2]))
@@ -61,7 +61,6 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     inside = graph.node("Where", absent, graph.constant(first), inside)
     place = graph.node("Div", graph.node("Sub", inside, graph.constant(low)), graph.constant(width))
     parts = graph.node("Clip", place, graph.constant(0, np.float32), graph.constant(1, np.float32))
-    parts = graph.node("Mul", parts, graph.constant(used))
     return graph.node("Concat", graph.node("Cast", absent, to=graph.FLOAT), parts, axis=2)
 
 

@@ -135,6 +135,63 @@ def test_extra_trees() -> None:
     np.testing.assert_allclose(got, model.predict_proba(together(new)), **CLOSE)
 
 
+def grown_by_chance(random: np.random.Generator, depth: int) -> dict[str, list[Any]]:
+    """Nodes of one tree by attribute: splits by numbers and by any set of codes, also by none and by all of them."""
+    nodes: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "missing", "set")}
+
+    def grow(level: int) -> int:
+        own = len(nodes["left"])
+        leaf = level == depth or (level > 0 and random.random() < 0.2)
+        feature = 0 if leaf else int(random.integers(6))
+        chances = np.float64(random.choice([0.0, 0.1, 0.5, 1.0]))
+        codes = random.random(256) < chances if feature >= 4 and random.random() < 0.8 else None
+        threshold = random.normal() if feature < 4 else random.integers(60)
+        split = (feature, float(threshold), -1, -1, not leaf and feature < 4 and random.random() < 0.5, codes)
+        for values, value in zip(nodes.values(), split, strict=True):
+            values.append(value)
+        if not leaf:
+            nodes["left"][own] = grow(level + 1)
+            nodes["right"][own] = grow(level + 1)
+        return own
+
+    grow(0)
+    return nodes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trees_grown_by_chance(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    grown = [grown_by_chance(random, depth=6) for _ in range(30)]
+    nodes = {name: [value for tree in grown for value in tree[name]] for name in grown[0]}
+    sizes = [len(tree["left"]) for tree in grown]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    start = np.repeat(offsets[:-1], sizes)
+    sets = [codes for codes in nodes["set"] if codes is not None]
+    chosen = np.array([codes is not None for codes in nodes["set"]])
+    leaf = np.array(nodes["left"]) < 0
+    trees = Trees.from_arrays(
+        {
+            "feature": np.array(nodes["feature"], np.int32),
+            "threshold": np.array(nodes["threshold"]),
+            "left": np.where(leaf, -1, start + nodes["left"]).astype(np.int32),
+            "right": np.where(leaf, -1, start + nodes["right"]).astype(np.int32),
+            "missing_left": np.array(nodes["missing"], bool),
+            "category_set": np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32),
+            "value": np.where(leaf, random.normal(size=len(leaf)), 0.0)[:, None],
+            "category_sets": np.packbits(sets, axis=1, bitorder="little"),
+            "offsets": offsets,
+            "output": (np.arange(30) % 3).astype(np.int32),
+            "baseline": random.normal(size=3),
+            "features": np.array([4, 2]),
+        }
+    )
+    assert len(sets) > 50
+    graph = Graph()
+    features = given_features(graph, 4, COUNTS)
+    made = tree_scores(graph, features, tree_columns(graph, features), trees)
+    np.testing.assert_allclose(result(graph, made, feeds(NEW), ["N", 3]), trees.raw(NEW), **CLOSE)
+
+
 def test_thresholds_are_rounded_so_that_comparisons_stay_the_same() -> None:
     values = np.random.default_rng(0).normal(size=5000).astype(np.float32)
     above = np.nextafter(values, np.float32(np.inf))
