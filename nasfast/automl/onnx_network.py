@@ -41,8 +41,8 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     """Each number piecewise linearly, float [Fn, N, 1 + intervals]; to be shared by networks of the same edges.
 
     The first place says that the number is missing, or has no intervals; then the others are 0. Otherwise the parts of
-    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond; places that a number with
-    fewer intervals has no use for hold anything.
+    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond. Where a number has
+    fewer intervals than others, what stands in the last places does not matter.
 
     Args:
         edges: Of each number: where intervals begin and the last one ends, rising; none if it has no intervals.
