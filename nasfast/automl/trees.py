@@ -121,13 +121,12 @@ class Trees:
             ShapeError: The table has not the columns that the trees were grown on.
         """
         self._check(prepared)
-        x = np.concatenate([prepared.numbers, prepared.codes], axis=1, dtype=np.float64)
-        out = np.tile(self.baseline, (len(x), 1))
-        if not len(self):
-            return out
-        rows = max(_PAIRS // len(self), 1)
-        for start in range(0, len(x), rows):
-            self._add_leaves(x[start : start + rows], out[start : start + rows])
+        out = np.tile(self.baseline, (len(prepared.numbers), 1))
+        rows = max(_PAIRS // max(len(self), 1), 1)
+        for start in range(0, len(out) if len(self) else 0, rows):
+            block = slice(start, start + rows)
+            x = np.concatenate([prepared.numbers[block], prepared.codes[block]], axis=1, dtype=np.float64)
+            self._add_leaves(x, out[block])
         return out
 
     def probabilities(self, prepared: Prepared) -> NDArray[np.float64]:

@@ -308,6 +308,14 @@ def test_networks(kind: Any, block: Any, activation: Any, members: int) -> None:
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 
+def test_networks_of_no_row() -> None:
+    graph = Graph()
+    features = given_features(graph, 4, COUNTS)
+    weights = network_weights(0, 2, 1, depth=1)
+    made = network_outputs(graph, features, EDGES, [weights], "mlp", "relu", "binary")
+    assert result(graph, made, {k: v[:0] for k, v in feeds(NEW).items()}, ["N", 2]).shape == (0, 2)
+
+
 def test_networks_without_numbers_or_without_categories() -> None:
     full = network_weights(1, 2, 1, depth=1)
     of_numbers = len(full.embedding) - sum(COUNTS)
