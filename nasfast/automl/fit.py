@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from nasfast.automl.clock import Deadline
 from nasfast.automl.describe import describe
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
+from nasfast.automl.export import export_onnx
 from nasfast.automl.folder import save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
@@ -27,9 +28,12 @@ from nasfast.automl.task import task_of
 from nasfast.automl.trials import Trial
 from nasfast.automl.work import Work
 from nasfast.config.budget import Budget
-from nasfast.errors import DataError
+from nasfast.errors import DataError, ExportError
 from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
 from nasfast.utils.progress import Progress
+
+ONNX_FILE = "model.onnx"
+_CHECKED_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class FitResult:
         found: Every candidate.
         estimate: Of the ensemble, out of fold.
         folder: Where it lies.
+        table: The rows that have a target.
     """
 
     model: FittedModel
@@ -81,6 +86,7 @@ class FitResult:
     estimate: Estimate
     problem: Problem
     folder: Path | None
+    table: pa.Table
 
     def __str__(self) -> str:
         return summary(self.model.about, self.model.task.kind, self.model.target.name, str(self.folder))
@@ -150,13 +156,24 @@ def fit_table(
         search.restore(before)
         found = search.run(replay)
     estimate = _estimate(search, problem, metric, settings.seed)
-    about = describe(found, metric, estimate, problem, target.reason, deadline)
-    model = make_model(found, schema, preparation, target.spec, about)
+    model = make_model(found, schema, preparation, target.spec, {})
+    onnx = _export(model, folder, table, progress) if folder is not None else None
+    about = describe(found, metric, estimate, problem, target.reason, deadline) | {"onnx_difference": onnx}
+    model = replace(model, about=about)
     if folder is not None:
         save_model(model, folder)
     if work is not None:
         work.remove()
-    return FitResult(model, found, metric, estimate, problem, folder)
+    return FitResult(model, found, metric, estimate, problem, folder, table)
+
+
+def _export(model: FittedModel, folder: Path, table: pa.Table, progress: Progress) -> float | None:
+    """Write ``model.onnx``; the largest difference of its predictions, None where it cannot be made here."""
+    try:
+        return export_onnx(model, folder / ONNX_FILE, table.slice(0, _CHECKED_ROWS))
+    except ExportError as error:
+        progress.say(f"no {ONNX_FILE}: {error}")
+        return None
 
 
 def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitSettings) -> tuple[Problem, Preparation]:
