@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from nasfast.automl.clock import Deadline
 from nasfast.automl.describe import describe
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
+from nasfast.automl.export import export_onnx
 from nasfast.automl.folder import save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
@@ -27,9 +29,12 @@ from nasfast.automl.task import task_of
 from nasfast.automl.trials import Trial
 from nasfast.automl.work import Work
 from nasfast.config.budget import Budget
-from nasfast.errors import DataError
+from nasfast.errors import DataError, ExportError, RunError
 from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
 from nasfast.utils.progress import Progress
+
+ONNX_FILE = "model.onnx"
+_CHECKED_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,22 @@ class FitSettings:
     seed: int = 0
     threads: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FitSettings:
+        """The ones that :meth:`to_json` gave.
+
+        Raises:
+            RunError: They are not of that form.
+        """
+        try:
+            return cls(**{**content, "budget": Budget(**content["budget"])})
+        except (KeyError, TypeError) as error:
+            raise RunError(f"settings of a fit are not of this nasfast: {error}") from error
+
     def roles(self) -> dict[str, str | None]:
         """Columns that are neither features nor the target, by what they are."""
         return {"group": self.group, "time": self.time, "weight": self.weight}
@@ -73,6 +94,7 @@ class FitResult:
         found: Every candidate.
         estimate: Of the ensemble, out of fold.
         folder: Where it lies.
+        table: The rows that have a target.
     """
 
     model: FittedModel
@@ -81,6 +103,7 @@ class FitResult:
     estimate: Estimate
     problem: Problem
     folder: Path | None
+    table: pa.Table
 
     def __str__(self) -> str:
         return summary(self.model.about, self.model.task.kind, self.model.target.name, str(self.folder))
@@ -122,6 +145,9 @@ def fit_table(
     )
 
     work = Work(folder) if folder is not None else None
+    if work is not None and not resume:
+        files = [os.path.abspath(part.name) for part in source.parts if part.name]
+        work.begin(files, settings.to_json())
     before, spent = work.load(problem) if work is not None and resume else ([], 0.0)
     deadline = Deadline(start - spent, settings.budget.seconds)
 
@@ -150,13 +176,24 @@ def fit_table(
         search.restore(before)
         found = search.run(replay)
     estimate = _estimate(search, problem, metric, settings.seed)
-    about = describe(found, metric, estimate, problem, target.reason, deadline)
-    model = make_model(found, schema, preparation, target.spec, about)
+    model = make_model(found, schema, preparation, target.spec, {})
+    onnx = _export(model, folder, table, progress) if folder is not None else None
+    about = describe(found, metric, estimate, problem, target.reason, deadline) | {"onnx_difference": onnx}
+    model = replace(model, about=about)
     if folder is not None:
         save_model(model, folder)
     if work is not None:
         work.remove()
-    return FitResult(model, found, metric, estimate, problem, folder)
+    return FitResult(model, found, metric, estimate, problem, folder, table)
+
+
+def _export(model: FittedModel, folder: Path, table: pa.Table, progress: Progress) -> float | None:
+    """Write ``model.onnx``; the largest difference of its predictions, None where it cannot be made here."""
+    try:
+        return export_onnx(model, folder / ONNX_FILE, table.slice(0, _CHECKED_ROWS))
+    except ExportError as error:
+        progress.say(f"no {ONNX_FILE}: {error}")
+        return None
 
 
 def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitSettings) -> tuple[Problem, Preparation]:
