@@ -404,6 +404,7 @@ def predict_table(
     data: PathLike | Sequence[PathLike],
     *,
     out: PathLike | None = None,
+    explain: bool = False,
     progress: Progress | None = None,
 ) -> int:
     """Write the predictions of every row of a table, in order, as CSV: ``prediction``, and ``p_CLASS`` per class.
@@ -412,6 +413,8 @@ def predict_table(
         model: Folder of :func:`fit_model`.
         data: A file, or several; they are read part by part, so that they may be larger than the memory.
         out: File to write. Default: standard output.
+        explain: Add a column ``why``: the three columns of the row that add most to the prediction, or take most from
+            it, with how much (sampled Shapley values).
 
     Returns:
         How many rows there were.
@@ -428,8 +431,8 @@ def predict_table(
     files = [data] if isinstance(data, str | os.PathLike) else data
     batches = itertools.chain.from_iterable(open_batches(file) for file in files)
     if out is None:
-        return write_stream(fitted, batches, sys.stdout.buffer)
-    return write_predictions(fitted, batches, Path(out))
+        return write_stream(fitted, batches, sys.stdout.buffer, explain)
+    return write_predictions(fitted, batches, Path(out), explain)
 
 
 @python_names
