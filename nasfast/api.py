@@ -369,6 +369,7 @@ def fit_model(
     from nasfast.automl.folder import load_model
     from nasfast.automl.trials import Trial
     from nasfast.config.budget import Budget
+    from nasfast.report.model import build_model_report
     from nasfast.tables import parse_types, read_table
 
     begun = monotonic() if start is None else start
@@ -381,7 +382,9 @@ def fit_model(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists; choose another --out")
     tried = [Trial.from_json(t) for t in load_model(replay).about["trials"]] if replay is not None else ()
-    return fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+    result = fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+    build_model_report(folder)
+    return result
 
 
 def free_model_folder(data: Any) -> Path:
@@ -493,7 +496,7 @@ def run_compare(*, out: PathLike | None = None, progress: Progress | None = None
 
 
 def build_report(run: PathLike) -> Path:
-    """Write ``report.html`` into a run folder, as far as the run has come.
+    """Write ``report.html`` into a run folder, as far as the run has come, or the folder of :func:`fit_model`.
 
     Returns:
         The file.

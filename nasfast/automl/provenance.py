@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from nasfast.tables import TableData
 from nasfast.utils.version import nasfast_version
 
 _DIGEST = 16
+_NO_TEXT = pa.array([], pa.large_string())
 _PACKAGES = ("torch", "scikit-learn", "numpy", "pyarrow")
 
 
@@ -30,7 +32,7 @@ def provenance(source: TableData, problem: Problem, roles: Mapping[str, str | No
     """
     return {
         "data": {
-            "files": [part.name for part in source.parts if part.name],
+            "files": [Path(part.name).name for part in source.parts if part.name],
             "rows": source.rows,
             "columns": len(source.names),
             "blake2b": table_digest(source.data),
@@ -60,12 +62,19 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        filled = pc.fill_null(column, "")
-        text = "".join(filled.to_pylist()).encode(errors="surrogatepass")
-        return [np.asarray(pc.binary_length(filled)).astype(np.int64), np.frombuffer(text, np.uint8)]
+        return _texts(pa.concat_arrays(pc.fill_null(column, "").cast(pa.large_string()).chunks or [_NO_TEXT]))
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return [np.asarray(pc.fill_null(column, 0))]
     return [np.frombuffer(repr(column.to_pylist()).encode(errors="surrogatepass"), np.uint8)]
+
+
+def _texts(texts: pa.LargeStringArray) -> list[Any]:
+    """Lengths, and the bytes of all one after the other."""
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else np.zeros(1)
+    ends = ends.astype(np.int64)
+    whole = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
+    return [np.diff(ends), whole[ends[0] : ends[-1]]]
 
 
 def split_text(problem: Problem, roles: Mapping[str, str | None]) -> str:

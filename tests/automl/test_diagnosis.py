@@ -245,5 +245,10 @@ def test_families_are_told_apart_from_all_together(name, request):
     assert set(board["families"]) == {"constant", "linear", "boosting", "network"}
     constant = board["families"]["constant"]
     assert constant["behind"] > 3 * constant["behind_error"]
+    assert set(board["without"]) == {"boosting", "network"}
+    for family, without in board["without"].items():  # nothing is lost with what has no weight
+        if not result.found.share(family):
+            assert abs(without["behind"]) < 1e-5
+        assert without["candidates"] == 2
     assert set(board["errors"]) == {c.name for c in result.found.candidates}
     assert all(isinstance(c, Candidate) for c in result.found.candidates)

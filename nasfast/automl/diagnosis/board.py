@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from nasfast.automl.calibrate import best_temperature, sharpen
 from nasfast.automl.diagnosis.numbers import short
 from nasfast.automl.ensemble import blend, greedy_weights
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric
 from nasfast.automl.problem import Array
+from nasfast.automl.task import Task
 
 _DRAWS = 40
 _MOST_ROWS = 5_000
@@ -42,9 +44,9 @@ class Draws:
 
 
 def board(
-    candidates: Sequence[Candidate], judged: Any, y: Array, p: Array, metric: Metric, seed: int
+    candidates: Sequence[Candidate], judged: Any, y: Array, p: Array, metric: Metric, seed: int, task: Task
 ) -> dict[str, Any]:
-    """Standard errors of candidates by name, and of each family its best ensemble against all together.
+    """Standard errors of candidates by name, and ensembles of each family alone and without it, against the whole one.
 
     Args:
         judged: Rows that ``y`` and ``p`` are of.
@@ -52,19 +54,31 @@ def board(
     """
     draws = Draws(y, metric, seed)
     together, whole = draws.losses(p), metric.loss(y, p)
-    errors = {c.name: draws.error(draws.losses(c.oof[judged])) for c in candidates}
-    families = {}
-    for family in dict.fromkeys(c.family for c in candidates):
-        own = [c.oof[judged] for c in candidates if c.family == family]
-        weights, _ = greedy_weights(own, y, metric)
-        alone = blend(own, weights)
-        losses = draws.losses(alone)
-        loss = metric.loss(y, alone)
-        families[family] = {
-            "candidates": len(own),
+
+    def against(chosen: Sequence[Candidate]) -> dict[str, Any]:
+        own = [c.oof[judged] for c in chosen]
+        mean = blend(own, greedy_weights(own, y, metric)[0])
+        if task.classes:  # as the whole ensemble has it
+            mean = sharpen(mean, best_temperature(mean, y))
+        losses, loss = draws.losses(mean), metric.loss(y, mean)
+        return {
+            "candidates": len(chosen),
             "score": short(metric.shown(loss)),
             "error": draws.error(losses),
             "behind": short(loss - whole),
             "behind_error": draws.error(losses - together),
         }
-    return {"errors": errors, "families": families, "together": short(metric.shown(whole))}
+
+    families = list(dict.fromkeys(c.family for c in candidates))
+    searched = [f for f in families if f in ("boosting", "network")]
+    return {
+        "errors": {c.name: draws.error(draws.losses(c.oof[judged])) for c in candidates},
+        "families": {f: against([c for c in candidates if c.family == f]) for f in families},
+        "without": {f: against(_others(candidates, f)) for f in searched if _others(candidates, f)},
+        "together": short(metric.shown(whole)),
+    }
+
+
+def _others(candidates: Sequence[Candidate], family: str) -> list[Candidate]:
+    """Those of other families, without the constant, which is never part of an ensemble."""
+    return [c for c in candidates if c.family not in (family, "constant")]

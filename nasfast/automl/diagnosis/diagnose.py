@@ -49,7 +49,7 @@ def diagnose(
     name, losses = row_losses(y, p, task)
     made["slices"] = {"loss": name, **worst_slices(losses, problem.prepared.take(judged), sources, labels)}
     if not timer.is_over():
-        made["board"] = board(found.candidates, judged, y, p, metric, problem.seed)
+        made["board"] = board(found.candidates, judged, y, p, metric, problem.seed, task)
     members = [(float(w), c.model) for w, c in zip(found.weights, found.candidates, strict=True) if w > 0]
 
     def held_out(rows: NDArray[np.int64]) -> HeldOut:
