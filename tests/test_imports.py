@@ -13,7 +13,7 @@ from nasfast.cli.group import COMMANDS
 
 HEAVY = (
     *("torch", "numpy", "scipy", "sklearn", "optuna", "PIL", "torchvision", "safetensors", "nasfast._C"),
-    *("rich", "pydantic", "typer", "markdown_it", "jinja2"),
+    *("rich", "pydantic", "typer", "markdown_it", "jinja2", "pyarrow", "charset_normalizer"),
 )
 
 WITHOUT_EXTENSION = """

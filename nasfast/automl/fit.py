@@ -17,6 +17,7 @@ from nasfast.automl.describe import describe
 from nasfast.automl.diagnosis.diagnose import diagnose
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
 from nasfast.automl.explain import background_of
+from nasfast.automl.export import export_onnx
 from nasfast.automl.folder import save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
@@ -31,10 +32,12 @@ from nasfast.automl.task import task_of
 from nasfast.automl.trials import Trial
 from nasfast.automl.work import Work
 from nasfast.config.budget import Budget
-from nasfast.errors import DataError
+from nasfast.errors import DataError, ExportError
 from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
 from nasfast.utils.progress import Progress
 
+ONNX_FILE = "model.onnx"
+_CHECKED_ROWS = 1000
 _DIAGNOSIS = 0.05  # of the time, for what is told of the model
 _WRITING = 1.0  # seconds, for the files
 
@@ -80,6 +83,7 @@ class FitResult:
         found: Every candidate.
         estimate: Of the ensemble, out of fold.
         folder: Where it lies.
+        table: The rows that have a target.
     """
 
     model: FittedModel
@@ -88,6 +92,7 @@ class FitResult:
     estimate: Estimate
     problem: Problem
     folder: Path | None
+    table: pa.Table
 
     def __str__(self) -> str:
         return summary(self.model.about, self.model.task.kind, self.model.target.name, str(self.folder))
@@ -160,8 +165,9 @@ def fit_table(
         found = search.run(replay)
     estimate = _estimate(search, problem, metric, settings.seed)
     model = make_model(found, schema, preparation, target.spec, background)
+    onnx = _export(model, folder, table, progress) if folder is not None else None
     diagnosis = diagnose(found, problem, model, metric, search.out_of_fold(), _diagnosis_seconds(deadline))
-    about = describe(found, metric, estimate, problem, target.reason, deadline)
+    about = describe(found, metric, estimate, problem, target.reason, deadline) | {"onnx_difference": onnx}
     about |= provenance(source, problem, settings.roles()) | {"diagnosis": diagnosis}
     model = replace(model, about=about)
     if folder is not None:
@@ -169,7 +175,16 @@ def fit_table(
         write_card(model, folder)
     if work is not None:
         work.remove()
-    return FitResult(model, found, metric, estimate, problem, folder)
+    return FitResult(model, found, metric, estimate, problem, folder, table)
+
+
+def _export(model: FittedModel, folder: Path, table: pa.Table, progress: Progress) -> float | None:
+    """Write ``model.onnx``; the largest difference of its predictions, None where it cannot be made here."""
+    try:
+        return export_onnx(model, folder / ONNX_FILE, table.slice(0, _CHECKED_ROWS))
+    except ExportError as error:
+        progress.say(f"no {ONNX_FILE}: {error}")
+        return None
 
 
 def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitSettings) -> tuple[Problem, Preparation]:
@@ -238,5 +253,5 @@ def _weights(table: pa.Table, name: str | None) -> Any:
         return np.ones(table.num_rows)
     values = _values(table, name, "weight", "number")
     if (values < 0).any() or not values.sum() > 0:
-        raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them 0")
+        raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them zero")
     return values / values.mean()

@@ -38,5 +38,6 @@ class Problem:
         return np.full((len(self.y), self.task.outputs), np.nan)
 
     def judged(self) -> NDArray[np.int64]:
-        """Rows that are held out in some fold, in order."""
-        return np.unique(np.concatenate([fold.valid for fold in self.folds]))
+        """Rows that are held out in some fold and count, in order."""
+        held_out = np.unique(np.concatenate([fold.valid for fold in self.folds]))
+        return held_out[self.weight[held_out] > 0]

@@ -23,7 +23,9 @@ _SECONDS_A_NETWORK = 30.0
 _MOST_NETWORKS = 12
 _FIRST_BOOSTING = 0.12  # of the time
 _FINISH = 0.06  # of the time, for the ensemble and the files
-_LEAST_FINISH = 2.5  # seconds
+_LEAST_FINISH = 1.5  # seconds
+_FINISH_OF_START = 0.3
+_LINEAR = 0.1  # of the time
 _LEAST_TRIAL = 3.0
 _EPOCHS_OF_TIME, _EPOCHS_OF_TRIALS = 200, 60
 
@@ -83,7 +85,7 @@ class Search:
         self._deadline, self._limit = deadline, trials
         self._on_trial, self._on_done, self._on_better, self._on_step = on_trial, on_done, on_better, on_step
         self._judged = problem.judged()
-        self._first_left = deadline.left()
+        self._first_left, self._began = deadline.left(), deadline.spent()
         self.found = Found()
 
     def restore(self, done: Sequence[tuple[Trial, Candidate | None]]) -> None:
@@ -110,7 +112,9 @@ class Search:
 
     def _usable(self) -> float:
         seconds = self._deadline.seconds or 0.0
-        return self._deadline.left() - max(_LEAST_FINISH, _FINISH * seconds)
+        # A machine that was slow to start is slow to finish.
+        finish = max(_LEAST_FINISH + _FINISH_OF_START * self._began, _FINISH * seconds)
+        return self._deadline.left() - finish
 
     def _family(self, number: int) -> str:
         """The family of the next trial: boosting first, then whichever has had less than its share of the time."""
@@ -130,6 +134,8 @@ class Search:
         if self._limit is not None:
             return None
         usable = self._usable()
+        if family in ("constant", "linear"):
+            return _LINEAR * self._first_left
         if family == "boosting":
             part = _FIRST_BOOSTING * self._first_left
         else:

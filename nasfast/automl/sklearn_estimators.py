@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -67,7 +68,9 @@ class _TableEstimator(BaseEstimator):
         if _is_frame(x) and not isinstance(x, np.ndarray):
             validate_data(self, x, skip_check_array=True, reset=reset)
             return x
-        return validate_data(self, x, dtype=None, ensure_all_finite="allow-nan", reset=reset)
+        return validate_data(
+            self, x, dtype=None, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1, reset=reset
+        )
 
     def _table(self, x: Any) -> Any:
         return read_table(x).data
@@ -134,9 +137,11 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"classifier needs at least two classes in y, got one class: {self.classes_[0]!r}")
         self._task = "binary" if len(self.classes_) == 2 else "multiclass"
-        # Classes go by their number, so that they come back as what they were.
+        # Classes go by their number, so that any kind of value can be one; the model names them as people do.
         self._fit(x, [str(code) for code in codes], sample_weight, budget)
         self._order = [int(name) for name in self.model_.task.classes]
+        names = tuple(str(self.classes_[code]) for code in self._order)
+        self.model_ = replace(self.model_, target=replace(self.model_.target, classes=names))
         return self
 
     def predict_proba(self, X: Any) -> Any:
@@ -149,6 +154,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
 
     def predict(self, X: Any) -> Any:
         """Classes [N]."""
+        check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     @classmethod

@@ -26,8 +26,8 @@ class Trial:
 
     Attributes:
         settings: Of its family.
-        size: How far an earlier training of it went: iterations reached, or steps planned and done. None: as the time
-            allows.
+        size: How far an earlier training of it went: strengths tried, iterations reached, or steps planned and done.
+            None: as the time allows.
     """
 
     name: str
@@ -76,7 +76,8 @@ def run_trial(
     if trial.family == "constant":
         return fit_constant(problem), trial
     if trial.family == "linear":
-        return fit_linear(problem, metric), trial
+        linear = fit_linear(problem, metric, seconds, trial.size[0] if trial.size is not None else None)
+        return linear, _reached(trial, linear, "tried")
     if trial.family == "boosting":
         reached = trial.size[0] if trial.size is not None else None
         candidate = fit_boosting(problem, metric, BoostingSettings(**trial.settings), trial.name, seconds, reached)

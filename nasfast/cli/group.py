@@ -13,6 +13,7 @@ from nasfast.cli.help import write_tables
 from nasfast.utils.suggest import did_you_mean
 
 COMMANDS = {
+    "check": "Look at a table before anything is trained on it: kinds of columns, leaks, duplicates, drift, guesses.",
     "search": "Search cells on images, or with --space an architecture of that space; write the report.",
     "fit": "Fit a model to a table: networks are searched for it, and weighed with trees and a linear model.",
     "compare": "Compare estimators: how well each ranks architectures as the full training does, and what that costs.",

@@ -144,3 +144,20 @@ def _supernet_update_running_fake(  # type: ignore[no-untyped-def]
     stats, index, mean, var, batches, sizes, graph, per_operation, momentum
 ):
     return None
+
+
+@torch.library.register_fake("nasfast::_table_embedding_forward")
+def _table_embedding_forward_fake(weights, bins, fractions, scales, rows, increments, lookups):  # type: ignore[no-untyped-def]
+    _check_devices("table_embedding", weights, bins=[bins], fractions=[fractions], scales=[scales], rows=[rows])
+    batch = bins.shape[0] if rows is None else rows.shape[-1]
+    return weights.new_empty((weights.shape[0], batch, scales.shape[1], weights.shape[2]))
+
+
+@torch.library.register_fake("nasfast::_table_embedding_backward")
+def _table_embedding_backward_fake(  # type: ignore[no-untyped-def]
+    grad, weights, bins, fractions, scales, rows, increments, lookups, want_weights, want_scales
+):
+    return (
+        weights.new_empty(weights.shape if want_weights else (0,)),
+        scales.new_empty(scales.shape if want_scales else (0,)),
+    )

@@ -169,6 +169,23 @@ def _supernet_paths_backward(  # type: ignore[no-untyped-def]
     )
 
 
+def _table_flops(bins: Shape, scales: Shape, rows: Shape | None, width: int) -> int:
+    """Of the product of all members' scales with the values of the features; looking values up counts nothing."""
+    return 2 * (bins[0] if rows is None else rows[-1]) * prod(scales) * width
+
+
+@register_flop_formula(_ops._table_embedding_forward)
+def _table_embedding_forward(weights, bins, fractions, scales, rows, *_, **__) -> int:  # type: ignore[no-untyped-def]
+    return _table_flops(bins, scales, rows, weights[-1])
+
+
+@register_flop_formula(_ops._table_embedding_backward)
+def _table_embedding_backward(  # type: ignore[no-untyped-def]
+    grad, weights, bins, fractions, scales, rows, increments, lookups, want_weights, want_scales, **__
+) -> int:
+    return _table_flops(bins, scales, rows, weights[-1]) * (want_weights + want_scales)
+
+
 def _teach_active_counters() -> None:
     """A counter copies the formulas when it is made: one that is at work as the ops are loaded has none of these."""
     own = {op: formula for op, formula in flop_registry.items() if str(op).startswith("nasfast.")}

@@ -50,7 +50,8 @@ def read_arff(path: Path, notes: list[str]) -> Iterator[Any]:
 
 def _attributes(path: Path, lines: _Lines) -> tuple[list[str], list[tuple[str, str]]]:
     """Names of columns, and of each the kind that is declared and what 0 stands for in a sparse row."""
-    names, kinds = [], []
+    names: list[str] = []
+    kinds: list[tuple[str, str]] = []
     for number, line in lines:
         word = line.split(None, 1)[0].lower()
         if word == "@data":

@@ -13,23 +13,26 @@ _WHOLE = r"^(-?\d+)\.0+$"
 
 
 def flat(values: Any) -> Any:
-    """An array of one chunk, without dictionary or extension type."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    """An array of one chunk, without dictionary, view or extension type."""
+    if not isinstance(values, pa.ChunkedArray):
+        return _plain(values)
+    chunks = [_plain(chunk) for chunk in values.chunks] or [_plain(pa.nulls(0, values.type))]
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
+
+
+def _plain(values: Any) -> Any:
     if isinstance(values.type, pa.BaseExtensionType):
         values = values.storage
     if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+        return _plain(values.dictionary).take(values.indices)
     if pa.types.is_run_end_encoded(values.type):
         values = pc.run_end_decode(values)
-    return values
+    return pc.cast(values, pa.string()) if pa.types.is_string_view(values.type) else values
 
 
 def is_text(kind: Any) -> bool:
     """Whether a type is of texts."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_number(kind: Any) -> bool:

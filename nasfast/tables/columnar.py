@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from nasfast.errors import DataError
-from nasfast.tables.names import unique_names
+from nasfast.tables.names import INDEX, unique_names
 from nasfast.utils.shown import shown
 
 
@@ -23,7 +23,7 @@ def read_parquet(path: Path, notes: list[str], rows: int) -> Iterator[Any]:
     from pyarrow import parquet
 
     with _one_line(path, "Parquet"), parquet.ParquetFile(path) as file:
-        names = unique_names(file.schema_arrow.names, shown(path), notes)
+        names = _names(file.schema_arrow, path, notes)
         yield _named(_no_rows(file.schema_arrow), names)
         for batch in file.iter_batches(rows):
             yield _named(batch, names)
@@ -39,7 +39,7 @@ def read_arrow(path: Path, notes: list[str]) -> Iterator[Any]:
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        names = unique_names(reader.schema.names, shown(path), notes)
+        names = _names(reader.schema, path, notes)
         yield _named(_no_rows(reader.schema), names)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
@@ -50,8 +50,13 @@ def _no_rows(schema: Any) -> Any:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
+def _names(schema: Any, path: Path, notes: list[str]) -> list[str]:
+    return unique_names([name for name in schema.names if not INDEX.fullmatch(name)], shown(path), notes)
+
+
 def _named(batch: Any, names: list[str]) -> Any:
-    return pa.RecordBatch.from_arrays(batch.columns, names)
+    kept = [index for index, name in enumerate(batch.schema.names) if not INDEX.fullmatch(name)]
+    return pa.RecordBatch.from_arrays([batch.column(index) for index in kept], names)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def read_delimited(path: Path, notes: list[str]) -> Iterator[Any]:
     yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * layout.width, schema=layout.schema)
     done = 0
     try:
-        for batch in _fast(layout):
+        for batch in _fast(layout, notes):
             yield batch
             done += batch.num_rows
     except pa.ArrowInvalid:  # a record that does not fit; below it is found, and filled up or refused
@@ -70,6 +70,7 @@ def _find_layout(path: Path, notes: list[str]) -> _Layout:
         head = _open_head(path, notes, _LONG_HEAD)
     if head is None or not any(name.strip() for name in head.header):
         raise DataError(f"{shown(path)} has no header in its first lines: expected {EXPECTED}")
+    _check_title(path, head)
     names = unique_names(head.header, shown(path), notes)
     fields = [_field(name, [row[i] for row in head.records if i < len(row)], head) for i, name in enumerate(names)]
     said = head.dialect.differences()
@@ -77,9 +78,23 @@ def _find_layout(path: Path, notes: list[str]) -> _Layout:
         said.append("decimal commas")
     if said:
         say(notes, f"{shown(path)}: {', '.join(said)}")
-    if sum(bool(pc.match_substring_regex(name, PLAIN).as_py()) for name in names) * 2 > len(names):
+    if pc.sum(pc.match_substring_regex(pa.array(names), PLAIN)).as_py() * 2 > len(names):
         say(notes, f"{shown(path)}: the first line, read as names of columns, looks like values; expected a header")
     return _Layout(path, head, names, pa.schema(fields, {b"delimiter": head.dialect.delimiter.encode()}))
+
+
+def _check_title(path: Path, head: Head) -> None:
+    """DataError where a line without delimiters stands above what looks like a table."""
+    lines = [cells[0] for cells in head.records]
+    if len(head.header) > 1 or len(lines) < 2 or any(len(cells) > 1 for cells in head.records):
+        return
+    for delimiter in DELIMITERS:
+        widths = {len(cells) for cells in csv.reader(lines, delimiter=delimiter)}
+        if len(widths) == 1 and min(widths) > 2:
+            raise DataError(
+                f"{shown(path)}: line {head.header_lines} has 1 field, those below it {min(widths)}, parted by "
+                f"{delimiter!r}: expected a header with the names of columns first"
+            )
 
 
 def _open_head(path: Path, notes: list[str], size: int) -> Head | None:
@@ -98,6 +113,8 @@ def _open_head(path: Path, notes: list[str], size: int) -> Head | None:
 
 def _field(name: str, values: list[str], head: Head) -> Any:
     """A column of text, with the style of its numbers where the first records leave no doubt."""
+    if not any("," in value or "." in value for value in values):
+        return pa.field(name, pa.string())
     texts = without_missing(pa.array(values, pa.string())).drop_null().unique()
     style = find_style(texts, head.dialect.delimiter == ";")
     if not style.sure:
@@ -111,11 +128,11 @@ def _open_body(layout: _Layout, notes: list[str]) -> ChunkStream:
     return stream
 
 
-def _fast(layout: _Layout) -> Iterator[Any]:
+def _fast(layout: _Layout, notes: list[str]) -> Iterator[Any]:
     dialect = layout.head.dialect
     if dialect.skip_space:
         raise pa.ArrowInvalid("pyarrow does not leave out blanks before quotes")
-    stream = _open_body(layout, [])
+    stream = _open_body(layout, notes)
     columns = [*layout.names, *(f"\0{i}" for i in range(layout.head.trailing))]
     reader = arrow_csv.open_csv(
         pa.PythonFile(stream, mode="r"),
@@ -128,9 +145,21 @@ def _fast(layout: _Layout) -> Iterator[Any]:
         ),
         arrow_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), check_utf8=False),
     )
+    last = None
     for batch in reader:
         if batch.num_rows:
-            yield _finished(batch, layout)
+            last = _finished(batch, layout)
+            yield last
+    if last is not None and _ends_in_quotes(last, layout, stream.tail):
+        raise pa.ArrowInvalid("a quote that does not end, which pyarrow lets pass")
+
+
+def _ends_in_quotes(batch: Any, layout: _Layout, tail: bytes) -> bool:
+    """Whether the last field has lines, as only a quoted one may, and no quote behind them."""
+    field = batch.column(layout.width - 1)[-1].as_py()
+    dialect = layout.head.dialect
+    end = tail.decode("utf-8", "ignore").rstrip(f" \r\n{dialect.delimiter}")
+    return ("\n" in field or "\r" in field) and not end.endswith(dialect.quote)
 
 
 def _finished(batch: Any, layout: _Layout) -> Any:

@@ -109,7 +109,7 @@ def _best(text: str, whole: bool) -> Dialect:
                     best, best_score = dialect, score
     if best is not None:
         return best
-    return Dialect(next((c for c in DELIMITERS if c not in text), _UNUSED) if text else _UNUSED)
+    return Dialect(_UNUSED)
 
 
 def _score(text: str, whole: bool, dialect: Dialect) -> tuple[float, int]:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from nasfast.tables.canonical import flat, to_text
 from nasfast.tables.missing import is_marker, trim
 
+NONE = "none"
+
 
 @dataclass(frozen=True)
 class TextFacts:
@@ -45,17 +47,22 @@ class TextFacts:
     def distinct(self) -> int:
         return len(self.values)
 
+    @property
+    def has_none(self) -> bool:
+        """Whether "none" is among the markers, which may be a value: no garage rather than no answer."""
+        return NONE in map(str.lower, self.markers)
 
-def text_facts(name: str, values: Any) -> TextFacts:
-    """The facts of a column."""
+
+def text_facts(name: str, values: Any, kept: tuple[str, ...] = ()) -> TextFacts:
+    """The facts of a column; ``kept`` are markers of a missing value, in small letters, that are values in it."""
     texts = trim(to_text(flat(values)))
     counted = pc.value_counts(texts.drop_null())
     levels, counts = counted.field(0), counted.field(1).to_numpy(zero_copy_only=False)
-    marker = is_marker(levels).to_numpy(zero_copy_only=False).astype(bool)
+    marker = is_marker(levels, kept)
     found = dict(zip(levels.filter(pa.array(marker)).to_pylist(), counts[marker].tolist(), strict=True))
-    kept: tuple[str, ...] = ()
-    if "-" in found and set(levels.filter(pa.array(~marker)).to_pylist()) <= {"+"}:
-        kept = ("-",)
+    others = levels.filter(pa.array(~marker))
+    if "-" in found and len(others) == 1 and others[0].as_py() == "+":
+        kept = (*kept, "-")
         marker &= ~pc.equal(levels, "-").to_numpy(zero_copy_only=False)
         del found["-"]
     markers = tuple(sorted(found, key=lambda text: (-found[text], text)))
@@ -102,9 +109,10 @@ def number_facts(
     name: str, numbers: np.ndarray[Any, Any], counts: np.ndarray[Any, Any] | None, rows: int
 ) -> NumberFacts:
     """The facts of float64 values, NaN for missing; ``counts`` has the rows of each, or each is a row."""
-    weights = np.ones(len(numbers), np.int64) if counts is None else counts
-    infinite = int(weights[np.isinf(numbers)].sum())
     finite = np.isfinite(numbers)
+    if counts is None:
+        values, total = np.unique(numbers[finite], return_counts=True)
+        return NumberFacts(name, rows, values, total, int(np.isinf(numbers).sum()))
     values, where = np.unique(numbers[finite], return_inverse=True)
-    total = np.bincount(where, weights[finite], len(values)).astype(np.int64)
-    return NumberFacts(name, rows, values, total, infinite)
+    total = np.bincount(where, counts[finite], len(values)).astype(np.int64)
+    return NumberFacts(name, rows, values, total, int(counts[np.isinf(numbers)].sum()))

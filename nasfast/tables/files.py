@@ -55,6 +55,8 @@ def find_format(path: Path) -> Format:
     """
     if path.is_dir():
         raise DataError(f"{shown(path)} is a folder: expected {EXPECTED}")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{shown(path)} is no regular file: expected {EXPECTED}")
     head = next(read_chunks(path), b"")[:_HEAD]
     if not head:
         raise DataError(f"{shown(path)} is empty: expected {EXPECTED}")

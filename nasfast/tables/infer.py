@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from nasfast.errors import DataError
-from nasfast.tables.canonical import flat, is_number, is_text
+from nasfast.tables.canonical import flat, is_number, is_text, to_text
 from nasfast.tables.data import arrow_of
 from nasfast.tables.date_text import NUMERIC, ORDERS, parse_dates
-from nasfast.tables.facts import TextFacts, text_facts
+from nasfast.tables.facts import NONE, TextFacts, text_facts
 from nasfast.tables.number_kind import number_kind
+from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.overrides import check_overrides
+from nasfast.tables.plain_numbers import plain_numbers
 from nasfast.tables.schema import Column, Schema
 from nasfast.tables.text_kind import Hints, find_order, is_either_order, read_numbers, text_kind
 from nasfast.tables.typed_kind import typed_kind
@@ -37,7 +39,8 @@ def infer_schema(
         target: The column, or columns, that are to be predicted.
         roles: By role (group, time, split, weight), a column that is no feature for it.
         overrides: By column, the kind that it has whatever its values look like: number, category, date, date:dmy (or
-            another of :data:`nasfast.tables.date_text.ORDERS`), text, ignored.
+            another of :data:`nasfast.tables.date_text.ORDERS`), number:comma or number:point (of decimals), text,
+            ignored.
 
     Raises:
         DataError: There is no such column, or the values do not allow a kind that is given.
@@ -83,16 +86,27 @@ def _column(data: Any, name: str, hints: Hints, given: str | None) -> Column:
     if given is not None:
         return _given(name, values, hints, *given.partition(":")[::2])
     if is_text(values.type) or (is_dictionary and is_number(values.type)):
-        hints = replace(hints, declared="category" if is_dictionary else declared)
-        return text_kind(text_facts(name, values), hints)
+        return _of_text(name, values, replace(hints, declared="category" if is_dictionary else declared))
     return typed_kind(name, values)
+
+
+def _of_text(name: str, values: Any, hints: Hints) -> Column:
+    plain = None if hints.declared == "category" else plain_numbers(name, to_text(values))
+    if plain is not None:
+        return number_kind(*plain)
+    facts = text_facts(name, values)
+    found = text_kind(facts, hints)
+    if found.kind != "category" or not facts.has_none or len(facts.markers) == 1:
+        return found
+    # Beside another marker of what is missing, "none" is a value.
+    return text_kind(text_facts(name, values, (NONE,)), hints)
 
 
 def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Column:
     if kind == "ignored":
         return Column(name, "ignored", "given as ignored")
     if kind == "number":
-        return _given_number(name, values, hints)
+        return _given_number(name, values, hints, order)
     if kind == "date":
         return _given_date(name, values, order)
     facts = text_facts(name, values)
@@ -103,15 +117,15 @@ def _given(name: str, values: Any, hints: Hints, kind: str, order: str) -> Colum
     return Column(name, kind, reason, kept=facts.kept, truth=truth)  # type: ignore[arg-type]
 
 
-def _given_number(name: str, values: Any, hints: Hints) -> Column:
+def _given_number(name: str, values: Any, hints: Hints, mark: str) -> Column:
+    if pa.types.is_boolean(values.type):
+        return Column(name, "number", "given as number, true is 1")
     if not is_text(values.type):
         if is_number(values.type) or is_clock(values.type):
             return typed_kind(name, values, given=True)
-        raise DataError(
-            f"column {shown(name)!r} is given as number, but is of the type {values.type}: expected numbers"
-        )
+        raise DataError(f"column {shown(name)!r} is given as number, but is {values.type}: expected numbers")
     facts = text_facts(name, values)
-    found = read_numbers(facts, hints)
+    found = read_numbers(facts, hints, NumberStyle.given(mark) if mark else None)
     if facts.present and not found.share:
         raise _not_readable(facts, "number", "a number")
     return found.described(number_kind(found.facts, facts.markers, given=True))
@@ -121,9 +135,10 @@ def _given_date(name: str, values: Any, order: str) -> Column:
     if is_date(values.type):
         return Column(name, "date", f"given as date, of the type {values.type}")
     if not is_text(values.type) and not is_number(values.type):
-        raise DataError(f"column {shown(name)!r} is given as date, but is of the type {values.type}: expected dates")
+        raise DataError(f"column {shown(name)!r} is given as date, but is {values.type}: expected dates")
     facts = text_facts(name, values)
-    found = order or (find_order(facts) or ("", ""))[0] or _most_read(facts)
+    told = find_order(facts)
+    found = order or (told[0] if told else _most_read(facts))
     if facts.present and np.isnan(parse_dates(facts.values, found)).all():
         raise _not_readable(facts, "date", "a date such as 2024-01-31")
     lost = int(facts.counts[np.isnan(parse_dates(facts.values, found))].sum())

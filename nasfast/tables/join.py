@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nasfast.errors import DataError
-from nasfast.tables.canonical import to_text
+from nasfast.tables.canonical import flat, to_text
 from nasfast.tables.data import say
 from nasfast.tables.missing import without_missing
 from nasfast.tables.number_text import NumberStyle, parse_numbers
@@ -52,8 +52,9 @@ def _plain(texts: Any, meta: dict[bytes, bytes]) -> Any:
     style = NumberStyle(meta.get(b"decimal", b".").decode(), meta.get(b"thousands", b"").decode())
     if not pa.types.is_string(texts.type) or (style.decimal == "." and not style.thousands):
         return texts
-    numbers = pa.array(parse_numbers(without_missing(texts).combine_chunks(), style), from_pandas=True)
-    return pa.chunked_array([pc.coalesce(pc.cast(numbers, pa.string()), texts.combine_chunks())])
+    whole = flat(texts)
+    numbers = pa.array(parse_numbers(without_missing(whole), style), from_pandas=True)
+    return pa.chunked_array([pc.coalesce(pc.cast(numbers, pa.string()), whole)])
 
 
 def _check_same_names(first: list[str], other: list[str], first_name: str, name: str) -> None:

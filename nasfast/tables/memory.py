@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from nasfast.errors import DataError
 from nasfast.tables.data import TableData
-from nasfast.tables.names import unique_names
+from nasfast.tables.names import INDEX, unique_names
 
 EXPECTED = "a pyarrow table, a DataFrame, a NumPy array of two dimensions, or a mapping of names to columns"
 
@@ -43,6 +43,7 @@ def from_memory(value: Any) -> tuple[Any, list[str]]:
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(f"the table cannot be read ({str(error).splitlines()[0]}): expected {EXPECTED}") from error
     if isinstance(value, pa.Table):
+        value = value.select([i for i, name in enumerate(value.column_names) if not INDEX.fullmatch(name)])
         return value.rename_columns(unique_names(value.column_names, _WHERE, notes)), notes
     if isinstance(value, np.ndarray):
         if value.ndim != 2:

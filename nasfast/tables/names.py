@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from nasfast.tables.data import say
 from nasfast.utils.shown import shown
+
+INDEX = re.compile(r"__index_level_\d+__")
+"""How pandas names the labels of rows where it writes them as a column: they are no column of the table."""
 
 
 def unique_names(given: Sequence[object], where: str, notes: list[str]) -> list[str]:

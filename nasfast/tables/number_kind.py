@@ -13,12 +13,19 @@ from nasfast.tables.facts import NumberFacts
 from nasfast.tables.schema import Column
 from nasfast.utils.numbers import number_text
 
-ENOUGH = 20  # rows from which on a value of its own in each says something
+ENOUGH = 20
+"""Rows from which on a value of its own in each says something."""
+UNIQUE = 0.95
+"""Share of the rows with a value of their own, of an identifier."""
+
 _ID_WORDS = frozenset(
     {"id", "ids", "uid", "uuid", "guid", "pid", "key", "index", "idx", "nr", "no", "number", "num", "row", "rowid"}
 )
+_UNNAMED = ("column_1", "Unnamed: 0")  # labels of rows, as DataFrames write them
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FEW = 20  # distinct whole numbers that may be codes
+_ROWS_OF_EACH = 5  # on average, of codes
+_LARGEST_CODE = 2  # of two values, such as 0 and 1, 1 and 2, -1 and 1
 _APART = 3.0  # times the range of the rest: how far a sentinel is from it
 _NINES = re.compile(r"-?9{3,}|-9{2,}|-2147483648|2147483647")
 _FIRST_DAY, _LAST_DAY = 1900_01_01, 2100_12_31
@@ -45,37 +52,44 @@ def number_kind(facts: NumberFacts, markers: tuple[str, ...] = (), given: bool =
     sentinels = find_sentinels(facts)
     if sentinels:
         return _with_sentinels(facts, sentinels, missing)
-    if facts.distinct == 2 and facts.whole:
+    if facts.distinct == 2 and facts.whole and np.abs(facts.values).max() <= _LARGEST_CODE:
         return _two_valued(facts, missing)
     if _is_compact_date(facts):
         return Column(name, "date", f"dates as year, month and day in digits{missing}", order="compact")
-    if is_row_number(facts) or (is_unique(facts) and has_id_name(name)):
-        return Column(name, "ignored", "identifier: a whole number of its own in every row")
-    return Column(name, "number", f"{_numbers(facts)}{_infinite(facts)}{missing}")
+    if is_row_number(facts) or _is_named_id(facts):
+        reason = "identifier: a whole number of its own in nearly every row"
+        return Column(name, "ignored", reason, alternative="number")
+    alternative = "category" if _is_short_scale(facts) else ""
+    return Column(name, "number", f"{_numbers(facts)}{_infinite(facts)}{missing}", alternative=alternative)
 
 
 def _numbers(facts: NumberFacts) -> str:
-    if facts.whole and facts.distinct <= _FEW:
-        return f"whole numbers, {facts.distinct} distinct, taken as a scale (category if they are codes)"
+    if _is_short_scale(facts):
+        return f"whole numbers, {facts.distinct} distinct, taken as a scale"
     return f"{'whole ' if facts.whole else ''}numbers, {_distinct(facts)}"
+
+
+def _is_short_scale(facts: NumberFacts) -> bool:
+    return facts.whole and facts.distinct <= _FEW and facts.present >= _ROWS_OF_EACH * facts.distinct
 
 
 def _with_sentinels(facts: NumberFacts, sentinels: tuple[float, ...], missing: str) -> Column:
     taken = np.isin(facts.values, sentinels)
     counts = ", ".join(
         f"{value:.0f} ({count:,} row{'s' * (count > 1)})"
-        for value, count in zip(facts.values[taken], facts.counts[taken], strict=True)
+        for value, count in zip(facts.values[taken].tolist(), facts.counts[taken].tolist(), strict=True)
     )
     rest = NumberFacts(facts.name, facts.rows, facts.values[~taken], facts.counts[~taken], facts.infinite)
-    reason = f"{_numbers(rest)}; {counts} far from the rest, counted as missing (number if it is none)"
-    return Column(facts.name, "number", reason + _infinite(facts) + missing, sentinels=sentinels)
+    reason = f"{_numbers(rest)}; {counts} far from the rest, counted as missing"
+    reason += _infinite(facts) + missing
+    return Column(facts.name, "number", reason, sentinels=sentinels, alternative="number")
 
 
 def _two_valued(facts: NumberFacts, missing: str) -> Column:
     low, high = (f"{value:.0f}" for value in facts.values)
     truth: Any = "0/1" if (low, high) == ("0", "1") else ""
     reason = f"two values, {low} and {high}{missing}"
-    return Column(facts.name, "category", reason, truth=truth)
+    return Column(facts.name, "category", reason, truth=truth, alternative="number")
 
 
 def find_sentinels(facts: NumberFacts) -> tuple[float, ...]:
@@ -84,7 +98,7 @@ def find_sentinels(facts: NumberFacts) -> tuple[float, ...]:
     named = [value for value in values[np.r_[0:3, -3:0] % len(values)] if _is_nines(float(value))]
     candidates = np.unique(np.array(named, dtype=np.float64))
     rest = values[~np.isin(values, candidates)]
-    if len(candidates) == 0 or len(rest) < 3:
+    if len(candidates) == 0 or len(rest) < 2:
         return ()
     low, high = float(rest[0]), float(rest[-1])
     spread = high - low
@@ -110,14 +124,20 @@ def _is_compact_date(facts: NumberFacts) -> bool:
     return not np.isnan(parse_dates(texts, "compact")).any()
 
 
-def is_unique(facts: NumberFacts) -> bool:
-    """Whether every row has a value of its own, of enough rows."""
-    return facts.rows >= ENOUGH and facts.distinct == facts.rows
-
-
 def is_row_number(facts: NumberFacts) -> bool:
     """Whether the values are consecutive whole numbers, each once."""
-    return is_unique(facts) and facts.whole and float(facts.values[-1] - facts.values[0]) == facts.distinct - 1
+    if facts.rows < ENOUGH or facts.distinct != facts.rows or not facts.whole:
+        return False
+    return float(facts.values[-1] - facts.values[0]) == facts.distinct - 1
+
+
+def _is_named_id(facts: NumberFacts) -> bool:
+    return (
+        (has_id_name(facts.name) or facts.name in _UNNAMED)
+        and facts.whole
+        and facts.present >= ENOUGH
+        and facts.distinct >= UNIQUE * facts.present
+    )
 
 
 def has_id_name(name: str) -> bool:

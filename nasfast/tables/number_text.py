@@ -45,12 +45,19 @@ class NumberStyle:
         thousands: What parts groups of three digits; "" where nothing does. Blanks and apostrophes need not be told.
         sure: Whether its values leave no doubt.
         note: What was guessed or found, for people.
+        alternative: Kind to give where the guess is wrong.
     """
 
     decimal: str = "."
     thousands: str = ""
     sure: bool = False
     note: str = ""
+    alternative: str = ""
+
+    @classmethod
+    def given(cls, mark: str) -> NumberStyle:
+        """The style with a decimal comma or a decimal point, and the other between thousands."""
+        return cls(",", ".", True) if mark == "comma" else cls(".", ",", True)
 
 
 def find_style(texts: Any, prefer_comma: bool = False) -> NumberStyle:
@@ -63,7 +70,7 @@ def find_style(texts: Any, prefer_comma: bool = False) -> NumberStyle:
     bare = _without_signs(texts) if note else texts
     commas = _any(bare, ",", plain=True)
     if not commas and not _any(bare, _SURELY_BY_POINT):
-        return NumberStyle(sure=_any(bare, ".", plain=True), note=note)
+        return NumberStyle(sure=_has_decimal_point(bare), note=note)
     return _style_of(bare, prefer_comma, note)
 
 
@@ -72,7 +79,7 @@ def _style_of(bare: Any, prefer_comma: bool, note: str) -> NumberStyle:
     by_point = _any(bare, _SURELY_BY_POINT)
     decimal_comma = _count(bare, _DECIMAL_COMMA) > one_comma + _count(bare, r"^[+-]?\d{1,3}(,\d{3}){2,}$")
     one_point = _count(bare, _ONE_POINT)
-    decimal_point = _count(bare, r"^[+-]?\d*\.\d+$") > one_point
+    decimal_point = _has_decimal_point(bare)
     if by_comma and not by_point and not decimal_comma:
         return NumberStyle(".", ",", True, _joined(note, "commas between thousands"))
     if decimal_comma or by_point:
@@ -84,9 +91,16 @@ def _style_of(bare: Any, prefer_comma: bool, note: str) -> NumberStyle:
     if decimal_point:
         return NumberStyle(".", ",", True, _joined(note, "commas between thousands"))
     if prefer_comma or _any(bare, r"^[+-]?\d{4,}$"):
-        return NumberStyle(",", "", False, _joined(note, "commas may be decimal or between thousands; read as decimal"))
+        return NumberStyle(
+            ",", "", False, _joined(note, "commas may be decimal or between thousands; read as decimal"), "number:point"
+        )
     said = "commas may be decimal or between thousands; read as between thousands"
-    return NumberStyle(".", ",", False, _joined(note, said))
+    return NumberStyle(".", ",", False, _joined(note, said), "number:comma")
+
+
+def _has_decimal_point(bare: Any) -> bool:
+    """Whether a point stands where none between thousands may."""
+    return _any(bare, ".", plain=True) and _count(bare, r"^[+-]?\d*\.\d+$") > _count(bare, _ONE_POINT)
 
 
 def parse_numbers(texts: Any, style: NumberStyle = NumberStyle()) -> np.ndarray[Any, Any]:
@@ -115,10 +129,10 @@ def _parse_levels(texts: Any, style: NumberStyle) -> np.ndarray[Any, Any]:
     bare = _without_signs(pc.replace_substring(texts, "\N{MINUS SIGN}", "-"))
     bare = _strip_where(bare, _IN_APART_GROUPS, _APART)
     if style.thousands == ".":
-        bare = _strip_where(bare, _BY_POINT, r"\.")
+        bare = _strip_where(bare, _BY_POINT, r"\.", comma=True)
     if style.thousands == ",":
         bare = _strip_where(bare, _BY_COMMA, ",")
-    bare = _strip_where(bare, _SURELY_BY_POINT, r"\.")
+    bare = _strip_where(bare, _SURELY_BY_POINT, r"\.", comma=True)
     bare = _strip_where(bare, _SURELY_BY_COMMA, ",")
     if style.thousands != ",":
         comma = pc.match_substring_regex(bare, _DECIMAL_COMMA)
@@ -127,8 +141,12 @@ def _parse_levels(texts: Any, style: NumberStyle) -> np.ndarray[Any, Any]:
     return np.array(pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _strip_where(texts: Any, pattern: str, marks: str) -> Any:
-    return pc.if_else(pc.match_substring_regex(texts, pattern), pc.replace_substring_regex(texts, marks, ""), texts)
+def _strip_where(texts: Any, pattern: str, marks: str, comma: bool = False) -> Any:
+    """Texts of a pattern without marks; ``comma``: and with a decimal point for a decimal comma."""
+    bare = pc.replace_substring_regex(texts, marks, "")
+    if comma:
+        bare = pc.replace_substring(bare, ",", ".")
+    return pc.if_else(pc.match_substring_regex(texts, pattern), bare, texts)
 
 
 def _without_signs(texts: Any) -> Any:

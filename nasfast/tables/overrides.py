@@ -9,6 +9,9 @@ from nasfast.tables.date_text import ORDERS
 from nasfast.tables.schema import KINDS
 from nasfast.utils.suggest import did_you_mean, must_be_one_of
 
+FORMS = {"date": ORDERS, "number": ("comma", "point")}
+"""By kind: how its values are written, which may be given behind a colon. The decimal mark of numbers."""
+
 
 def parse_types(texts: Iterable[str]) -> dict[str, str]:
     """Kinds by column of texts such as ``age=number,zip=category``.
@@ -41,8 +44,6 @@ def check_overrides(given: Mapping[str, str], features: Collection[str]) -> None
         base, _, order = kind.partition(":")
         if base not in KINDS:
             raise ConfigError(f"the kind of {name!r} {must_be_one_of(base, KINDS)}")
-        if ":" in kind and (base != "date" or order not in ORDERS):
-            raise ConfigError(
-                f"the kind of {name!r} must be {', '.join(KINDS)}, or date:ORDER with ORDER {', '.join(ORDERS)}, "
-                f"got {kind!r}"
-            )
+        if ":" in kind and order not in FORMS.get(base, ()):
+            forms = ", ".join(f"{kind}:{form}" for kind, names in FORMS.items() for form in names)
+            raise ConfigError(f"the kind of {name!r} must be one of {', '.join(KINDS)}, {forms}, got {kind!r}")

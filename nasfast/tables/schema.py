@@ -32,7 +32,8 @@ class Column:
         sentinels: Numbers that stand for a missing value.
         kept: Markers of a missing value that are values here.
         truth: Of a category of two values, which are the same: 0 and false, 1 and true.
-        lost: Values that are neither missing nor of this kind; they count as missing.
+        alternative: Kind to give where the reason does not hold; "" where nothing was guessed.
+        lost: Rows whose values are neither missing nor of this kind; they count as missing.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column:
     sentinels: tuple[float, ...] = ()
     kept: tuple[str, ...] = ()
     truth: Truth = ""
+    alternative: str = ""
     lost: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def read_fields(kind: type[Any], content: Any, where: str) -> dict[str, Any]:
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     types = get_type_hints(kind)
     return {f.name: types[f.name] for f in fields(kind)}, tuple(f.name for f in fields(kind) if f.default is NO_DEFAULT)
 

@@ -6,14 +6,21 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+_TAIL = 64
+
 
 class ChunkStream(io.RawIOBase):
-    """A readable file over an iterator of bytes."""
+    """A readable file over an iterator of bytes.
+
+    Attributes:
+        tail: The last bytes that were read.
+    """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._ready = b""
         self._place = 0
+        self.tail = b""
 
     def readable(self) -> bool:
         return True
@@ -28,6 +35,7 @@ class ChunkStream(io.RawIOBase):
         part = self._ready[self._place : self._place + len(view)]
         view[: len(part)] = part
         self._place += len(part)
+        self.tail = (self.tail + part[-_TAIL:])[-_TAIL:]
         return len(part)
 
     def look_ahead(self, size: int) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from nasfast.errors import DataError
 from nasfast.tables.canonical import flat, is_nested, is_number, is_text
-from nasfast.tables.facts import TextFacts, number_facts, text_facts
+from nasfast.tables.facts import NONE, TextFacts, number_facts, text_facts
 from nasfast.tables.number_kind import find_sentinels, is_row_number
 from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.schema import Column
@@ -50,9 +50,11 @@ def guess_task(data: Any, name: str, task: str) -> Guess:
     if is_nested(values.type) or is_date(values.type):
         raise DataError(f"{where} is of the type {values.type}: expected classes or numbers")
     facts = text_facts(name, values)
-    _check_values(facts, where)
     delimiter = (data.schema.metadata or {}).get(b"delimiter", b"")
     found = _numbers(name, values, facts, Hints(prefer_comma=delimiter == b";"))
+    if found is None and facts.has_none:  # a class rather than no answer
+        facts = text_facts(name, values, (NONE,))
+    _check_values(facts, where)
     declared = (data.schema.field(name).metadata or {}).get(b"declared") == b"category"
     declared = declared or pa.types.is_dictionary(data.schema.field(name).type)
     if task == "auto":

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from nasfast.tables.date_text import NUMERIC, ORDERS, parse_dates
 from nasfast.tables.facts import NumberFacts, TextFacts, number_facts
-from nasfast.tables.number_kind import ENOUGH, missing_text, number_kind
+from nasfast.tables.number_kind import ENOUGH, UNIQUE, missing_text, number_kind
 from nasfast.tables.number_text import NumberStyle, find_style, parse_numbers
 from nasfast.tables.schema import Column
 from nasfast.utils.shown import shown
@@ -21,12 +21,12 @@ READABLE = 0.95
 
 _SAMPLE = 2000  # distinct values from which it is told what is worth reading
 _LEADING_ZERO = r"^0\d+$"
+_PADDED = 0.05  # share of the rows with a zero in front, of codes
 _WORTH_READING = 0.5  # share of the sample that is numbers
 _FEW_LOST = 3  # texts that a reason shows
 _WORDS = 2.5  # on average, of free text
 _LONG = 40.0  # characters on average, of free text whatever its words
 _MANY = 20  # distinct values that free text has at least
-_UNIQUE = 0.95  # share of the rows with a text of their own, of an identifier
 _OWN = 0.2  # share of the rows with a text of their own, of free text
 
 
@@ -90,7 +90,10 @@ def _numbers(facts: TextFacts, hints: Hints) -> Column | None:
     found = read_numbers(facts, hints)
     if found.share < READABLE or _is_padded(facts):
         return None
-    return found.described(number_kind(found.facts, facts.markers))
+    column = number_kind(found.facts, facts.markers)
+    if found.lost and column.kind != "number":  # texts beside one number or two are values as those are
+        return None
+    return found.described(column)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,14 @@ class NumbersRead:
             return column
         reason = "; ".join(filter(None, (column.reason, self.style.note, self._lost_text())))
         style = self.style
-        return replace(column, reason=reason, decimal=style.decimal, thousands=style.thousands, lost=self.lost_rows)
+        return replace(
+            column,
+            reason=reason,
+            decimal=style.decimal,
+            thousands=style.thousands,
+            lost=self.lost_rows,
+            alternative=self.style.alternative or column.alternative,
+        )
 
     def _lost_text(self) -> str:
         if not self.lost:
@@ -119,9 +129,9 @@ class NumbersRead:
         return f"{rows} with no number ({examples}) counted as missing"
 
 
-def read_numbers(facts: TextFacts, hints: Hints) -> NumbersRead:
-    """The values as numbers, whatever share of them is none."""
-    style = find_style(facts.values, hints.prefer_comma)
+def read_numbers(facts: TextFacts, hints: Hints, style: NumberStyle | None = None) -> NumbersRead:
+    """The values as numbers, whatever share of them is none; ``style`` is found where it is not given."""
+    style = style or find_style(facts.values, hints.prefer_comma)
     parsed = parse_numbers(facts.values, style)
     unread = np.isnan(parsed)
     lost = facts.values.filter(pa.array(unread)).to_pylist()
@@ -131,15 +141,20 @@ def read_numbers(facts: TextFacts, hints: Hints) -> NumbersRead:
 
 
 def _is_padded(facts: TextFacts) -> bool:
-    """Codes such as 01234, which are no quantities."""
-    return bool(pc.any(pc.match_substring_regex(facts.values, _LEADING_ZERO)).as_py())
+    """Codes such as 01234, which are no quantities: all of one length, or many with a zero in front."""
+    padded = pc.match_substring_regex(facts.values, _LEADING_ZERO).to_numpy(zero_copy_only=False).astype(bool)
+    if not padded.any():
+        return False
+    return (
+        bool(facts.counts[padded].sum() >= _PADDED * facts.present) or len(pc.utf8_length(facts.values).unique()) == 1
+    )
 
 
 def _dates(facts: TextFacts, hints: Hints) -> Column | None:
-    order = find_order(facts, hints.prefer_order)
+    order = find_order(facts, hints.prefer_order, hints.prefer_comma)
     if order is None:
         return None
-    name, note = order
+    name, note, alternative = order
     parsed = parse_dates(facts.values, name)
     if _share(parsed, facts.counts) < READABLE:
         return None
@@ -147,11 +162,18 @@ def _dates(facts: TextFacts, hints: Hints) -> Column | None:
     lost = f"; {rows:,} with no date, counted as missing" if rows else ""
     words = {"ymd": "year first", "dmy": "day first", "mdy": "month first", "named": "months by name"}
     reason = f"dates, {words.get(name, 'in digits')}{note}{lost}{_missing(facts)}"
-    return Column(facts.name, "date", reason, order=name, lost=rows)
+    return Column(facts.name, "date", reason, order=name, lost=rows, alternative=alternative)
 
 
-def find_order(facts: TextFacts, prefer: str = "") -> tuple[str, str] | None:
-    """The order in which most values are dates, and what was guessed; None where most are no dates in any."""
+def find_order(facts: TextFacts, prefer: str = "", day_first: bool = False) -> tuple[str, str, str] | None:
+    """The order in which most values are dates, what was guessed, and what else it may be.
+
+    None where most are no dates in any.
+
+    Args:
+        prefer: What is guessed, if anything, as other columns are so.
+        day_first: What is guessed else, whatever parts day and month.
+    """
     sample = _sample(facts)
     ones = np.ones(len(sample))
     shares = {order: _share(parse_dates(sample, order), ones) for order in ORDERS}
@@ -159,13 +181,17 @@ def find_order(facts: TextFacts, prefer: str = "") -> tuple[str, str] | None:
     if shares[best] < READABLE:
         return None
     if best not in NUMERIC:
-        return best, ""
+        return best, "", ""
     if not is_either_order(facts):
-        return max(NUMERIC, key=lambda order: _share(parse_dates(facts.values, order), facts.counts)), ""
+        return max(NUMERIC, key=lambda order: _share(parse_dates(facts.values, order), facts.counts)), "", ""
     if prefer:
-        return prefer, " as in other columns"
-    guess = "mdy" if pc.any(pc.match_substring(sample, "/")).as_py() else "dmy"
-    return guess, f", a guess, as no day is above 12 (date:{'dmy' if guess == 'mdy' else 'mdy'} if it is wrong)"
+        return prefer, " as in other columns", _other_order(prefer)
+    guess = "mdy" if not day_first and pc.any(pc.match_substring(sample, "/")).as_py() else "dmy"
+    return guess, ", a guess, as no day is above 12", _other_order(guess)
+
+
+def _other_order(order: str) -> str:
+    return f"date:{'dmy' if order == 'mdy' else 'mdy'}"
 
 
 def is_either_order(facts: TextFacts) -> bool:
@@ -185,7 +211,7 @@ def _free_text(facts: TextFacts, hints: Hints) -> Column | None:
     if length >= _LONG and words < 1.5 and _is_latin(sample):  # hashes, addresses of pages
         return None
     reason = f"free text, {words:.0f} words on average{_missing(facts)}"
-    return Column(facts.name, "text", reason)
+    return Column(facts.name, "text", reason, alternative="category")
 
 
 def _is_latin(texts: Any) -> bool:
@@ -195,11 +221,11 @@ def _is_latin(texts: Any) -> bool:
 def _identifier(facts: TextFacts, hints: Hints) -> Column | None:
     if not _is_unique(facts):
         return None
-    return Column(facts.name, "ignored", "identifier: a text of its own in nearly every row")
+    return Column(facts.name, "ignored", "identifier: a text of its own in nearly every row", alternative="text")
 
 
 def _is_unique(facts: TextFacts) -> bool:
-    return facts.present >= ENOUGH and facts.distinct >= _UNIQUE * facts.present
+    return facts.present >= ENOUGH and facts.distinct >= UNIQUE * facts.present
 
 
 def _missing(facts: TextFacts) -> str:

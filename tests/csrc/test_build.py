@@ -125,7 +125,7 @@ def test_no_kernel_asks_for_its_architecture() -> None:
         assert "__CUDA_ARCH" not in path.read_text(), path
 
 
-FAMILIES = ("child_eval", "mixed_op", "supernet")
+FAMILIES = ("child_eval", "mixed_op", "supernet", "table")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from nasfast.kernels import ops, reference_paths
+from nasfast.kernels import ops, reference_paths, reference_table, table
 from nasfast.nn import cells, primitives
 from nasfast.nn.fused import ParamList
 from tests.helpers.op_cases import EDGES
 
 PUBLIC = {
     *("mixed_op", "relu_conv_bn", "shuffle_channels", "update_running_stats_"),
-    *("supernet_paths", "supernet_update_running_"),
+    *("supernet_paths", "supernet_update_running_", "table_embedding"),
 }
 TWINS = {
     "mixed_op": [cells.MixedOp, cells.Cell],
@@ -22,8 +22,10 @@ TWINS = {
     "update_running_stats_": [nn.BatchNorm2d],
     "supernet_paths": [reference_paths.run_paths],
     "supernet_update_running_": [nn.BatchNorm2d],
+    "table_embedding": [reference_table.embed_table],
 }
-DIFFERENTIABLE = ("mixed_op", "relu_conv_bn", "supernet_paths")
+CPU_ONLY = ("table_embedding",)  # its function takes the twin on other devices
+DIFFERENTIABLE = ("mixed_op", "relu_conv_bn", "supernet_paths", *CPU_ONLY)
 INNER = {f"_{name}_{part}" for name in DIFFERENTIABLE for part in ("forward", "backward")}
 INNER |= {"_shuffle_channels_backward"}
 OTHERS = {"child_eval"}  # has no gradients, and is called by nasfast.supernets.batched_eval: tests/supernets
@@ -50,21 +52,21 @@ def test_every_op_has_a_cpu_kernel_and_a_fake(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_every_op_has_a_cuda_kernel_where_the_build_has_cuda(name: str) -> None:
     kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"nasfast::{name}", "CUDA")
-    composite = name in DIFFERENTIABLE
-    assert kernel == (composite or ops.build_info()["cuda"] is not None)
+    composite, on_cuda = name in DIFFERENTIABLE, not name.removeprefix("_").startswith(CPU_ONLY)
+    assert kernel == (composite or (on_cuda and ops.build_info()["cuda"] is not None))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_ops_have_a_typed_function_with_docs(name: str) -> None:
-    doc = getattr(ops, name).__doc__
+    doc = getattr(table if name in CPU_ONLY else ops, name).__doc__
     assert "Args:" in doc
     assert "Equivalent to" in doc
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_differentiable_ops_have_autograd_and_autocast(name: str) -> None:
-    keys = ("AutogradCPU", "AutocastCPU", "AutogradCUDA", "AutocastCUDA")
-    for key in keys:
+    devices = ("CPU",) if name in CPU_ONLY else ("CPU", "CUDA")
+    for key in [f"{kind}{device}" for kind in ("Autograd", "Autocast") for device in devices]:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::{name}", key)
     for part in ("forward", "backward"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"nasfast::_{name}_{part}", "CPU")

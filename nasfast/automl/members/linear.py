@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -20,8 +20,10 @@ from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task, probabilities
 from nasfast.errors import RunError
 
-_CLIP = 4.0
-_STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+CLIP = 4.0
+"""Numbers are bent towards this many spreads from their median, so that a far one does not rule."""
+
+_STRENGTHS = (0.03, 0.3, 0.003, 3.0)  # the likeliest first
 _ITERATIONS = 200
 _MOST_ROWS = 30_000  # of a fold; more change little and take long
 
@@ -49,7 +51,7 @@ class Design:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of columns without a value
             center, spread = np.nan_to_num(np.nanmedian(numbers, axis=0)), np.nan_to_num(np.nanstd(numbers, axis=0))
-            low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0) if len(numbers) else (center, center)
+            low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0) if numbers.size else (center, center)
         scale = np.nan_to_num(high - low) / 1.35
         scale = np.where(scale > 1e-12 * np.maximum(spread, 1e-30), scale, spread)
         codes = tuple(int(c) + 1 for c in prepared.codes.max(axis=0, initial=1))
@@ -64,7 +66,7 @@ class Design:
         numbers = prepared.numbers.astype(np.float64)
         unknown = np.isnan(numbers)
         x = np.clip((np.where(unknown, self.center, numbers) - self.center) / self.scale, -1e6, 1e6)
-        x = x / np.sqrt(1 + (x / _CLIP) ** 2)
+        x = x / np.sqrt(1 + (x / CLIP) ** 2)
         parts = [x, unknown[:, self.missing].astype(np.float64)]
         for i, count in enumerate(self.codes):
             code = np.where(prepared.codes[:, i] < count, prepared.codes[:, i], 1)
@@ -152,15 +154,25 @@ def _solve(task: Task, x: Array, y: Array, weight: Array, strength: float) -> tu
     return weights, bias
 
 
-def fit_linear(problem: Problem, metric: Metric, strengths: Sequence[float] = _STRENGTHS) -> Candidate:
-    """The strength of regularisation that is best out of fold."""
+def fit_linear(problem: Problem, metric: Metric, seconds: float | None, tried: int | None = None) -> Candidate:
+    """The strength of regularisation that is best out of fold.
+
+    Args:
+        seconds: Strengths are tried as long as another one fits. None: all.
+        tried: Instead: how many an earlier fit has tried.
+    """
     start = perf_counter()
     task = problem.task
     designs = Design.of(problem.prepared)
     x = designs.apply(problem.prepared)
     judged = problem.judged()
     best: tuple[float, Array, Array, Array, float] | None = None
-    for strength in strengths:
+    count = 0
+    for strength in _STRENGTHS[:tried]:
+        spent = perf_counter() - start
+        if tried is None and seconds is not None and count and spent * (count + 1) / count > seconds:
+            break
+        count += 1
         oof = problem.empty_oof()
         weights, biases = [], []
         rng = np.random.default_rng([problem.seed, 3])
@@ -179,4 +191,4 @@ def fit_linear(problem: Problem, metric: Metric, strengths: Sequence[float] = _S
             best = loss, oof, np.stack(weights), np.stack(biases), strength
     assert best is not None
     model = Linear(task, designs, best[2], best[3])
-    return Candidate("linear", "linear", model, best[1], perf_counter() - start, {"C": best[4]})
+    return Candidate("linear", "linear", model, best[1], perf_counter() - start, {"C": best[4], "tried": count})
