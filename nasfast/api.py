@@ -369,6 +369,7 @@ def fit_model(
     from nasfast.automl.folder import load_model
     from nasfast.automl.trials import Trial
     from nasfast.config.budget import Budget
+    from nasfast.report.model import build_model_report
     from nasfast.tables import parse_types, read_table
 
     begun = monotonic() if start is None else start
@@ -381,7 +382,9 @@ def fit_model(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists; choose another --out")
     tried = [Trial.from_json(t) for t in load_model(replay).about["trials"]] if replay is not None else ()
-    return fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+    result = fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+    build_model_report(folder)
+    return result
 
 
 @python_names
@@ -432,6 +435,7 @@ def predict_table(
     data: PathLike | Sequence[PathLike],
     *,
     out: PathLike | None = None,
+    explain: bool = False,
     progress: Progress | None = None,
 ) -> int:
     """Write the predictions of every row of a table, in order, as CSV: ``prediction``, and ``p_CLASS`` per class.
@@ -440,6 +444,8 @@ def predict_table(
         model: Folder of :func:`fit_model`.
         data: A file, or several; they are read part by part, so that they may be larger than the memory.
         out: File to write. Default: standard output.
+        explain: Add a column ``why``: the three columns of the row that add most to the prediction, or take most from
+            it, with how much (sampled Shapley values).
 
     Returns:
         How many rows there were.
@@ -456,8 +462,8 @@ def predict_table(
     files = [data] if isinstance(data, str | os.PathLike) else data
     batches = itertools.chain.from_iterable(open_batches(file) for file in files)
     if out is None:
-        return write_stream(fitted, batches, sys.stdout.buffer)
-    return write_predictions(fitted, batches, Path(out))
+        return write_stream(fitted, batches, sys.stdout.buffer, explain)
+    return write_predictions(fitted, batches, Path(out), explain)
 
 
 @python_names
@@ -518,7 +524,7 @@ def run_compare(*, out: PathLike | None = None, progress: Progress | None = None
 
 
 def build_report(run: PathLike) -> Path:
-    """Write ``report.html`` into a run folder, as far as the run has come.
+    """Write ``report.html`` into a run folder, as far as the run has come, or the folder of :func:`fit_model`.
 
     Returns:
         The file.

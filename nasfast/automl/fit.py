@@ -12,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from nasfast.automl.card import write_card
 from nasfast.automl.clock import Deadline
 from nasfast.automl.describe import describe
+from nasfast.automl.diagnosis.diagnose import diagnose
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
+from nasfast.automl.explain import background_of
 from nasfast.automl.export import export_onnx
 from nasfast.automl.folder import save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
 from nasfast.automl.model import FittedModel
-from nasfast.automl.prepare import Preparation
+from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.problem import Problem
+from nasfast.automl.provenance import provenance
 from nasfast.automl.search import Found, Search
 from nasfast.automl.splits import make_folds
 from nasfast.automl.summary import summary
@@ -35,6 +39,8 @@ from nasfast.utils.progress import Progress
 
 ONNX_FILE = "model.onnx"
 _CHECKED_ROWS = 1000
+_DIAGNOSIS = 0.05  # of the time, for what is told of the model
+_WRITING = 1.0  # seconds, for the files
 
 
 @dataclass(frozen=True)
@@ -155,9 +161,11 @@ def fit_table(
         if work is not None:
             work.add(len(search.found.trials), trial, candidate, deadline.spent())
 
+    background = background_of(problem.prepared, settings.seed)
+
     def write(found: Found) -> None:
         if folder is not None:
-            save_model(make_model(found, schema, preparation, target.spec, {}), folder)
+            save_model(make_model(found, schema, preparation, target.spec, background), folder)
 
     with progress.stage("fit", 1000, unit="permille") as stage:
         shown = 0
@@ -176,12 +184,15 @@ def fit_table(
         search.restore(before)
         found = search.run(replay)
     estimate = _estimate(search, problem, metric, settings.seed)
-    model = make_model(found, schema, preparation, target.spec, {})
+    model = make_model(found, schema, preparation, target.spec, background)
     onnx = _export(model, folder, table, progress) if folder is not None else None
+    diagnosis = diagnose(found, problem, model, metric, search.out_of_fold(), _diagnosis_seconds(deadline))
     about = describe(found, metric, estimate, problem, target.reason, deadline) | {"onnx_difference": onnx}
+    about |= provenance(source, problem, settings.roles()) | {"diagnosis": diagnosis}
     model = replace(model, about=about)
     if folder is not None:
         save_model(model, folder)
+        write_card(model, folder)
     if work is not None:
         work.remove()
     return FitResult(model, found, metric, estimate, problem, folder, table)
@@ -214,11 +225,18 @@ def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitS
 
 
 def make_model(
-    found: Found, schema: Schema, preparation: Preparation, target: TargetSpec, about: Mapping[str, Any]
+    found: Found, schema: Schema, preparation: Preparation, target: TargetSpec, background: Prepared
 ) -> FittedModel:
     """The members that have a weight."""
     members = tuple((c.name, float(w), c.model) for c, w in zip(found.candidates, found.weights, strict=True) if w > 0)
-    return FittedModel(schema, preparation, target, members, found.temperature, about)
+    return FittedModel(schema, preparation, target, members, found.temperature, background=background)
+
+
+def _diagnosis_seconds(deadline: Deadline) -> float | None:
+    """What the diagnosis may take: a part of the time, of what is left of it."""
+    if deadline.seconds is None:
+        return None
+    return max(min(_DIAGNOSIS * deadline.seconds, deadline.left() - _WRITING), 0.0)
 
 
 def _estimate(search: Search, problem: Problem, metric: Metric, seed: int) -> Estimate:

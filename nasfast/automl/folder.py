@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from nasfast.automl.members.base import Arrays
 from nasfast.automl.members.load import load_member
 from nasfast.automl.model import FittedModel
-from nasfast.automl.prepare import Preparation
+from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.task import task_of
 from nasfast.errors import RunError
 from nasfast.tables import Schema, TargetSpec
@@ -27,7 +27,9 @@ FORMAT = 1
 
 MODEL_FILE = "model.json"
 _DIGEST = 16
-_PREPARATION = "preparation"
+_PREPARATION, _BACKGROUND = "preparation", "background"
+CARD_FILES, REPORT_FILE = ("card.md", "card.json"), "report.html"
+"""What is written of a model for people; it goes when another model takes its place."""
 
 
 def is_model(folder: Path) -> bool:
@@ -44,6 +46,8 @@ def save_model(model: FittedModel, folder: Path) -> None:
     arrays: Arrays = {
         f"{_PREPARATION}/{key}": np.ascontiguousarray(a) for key, a in model.preparation.to_arrays().items()
     }
+    if model.background is not None:
+        arrays |= {f"{_BACKGROUND}/numbers": model.background.numbers, f"{_BACKGROUND}/codes": model.background.codes}
     members = []
     for i, (name, weight, member) in enumerate(model.members):
         arrays |= {f"{i}/{key}": np.ascontiguousarray(a) for key, a in member.to_arrays().items()}
@@ -69,6 +73,8 @@ def save_model(model: FittedModel, folder: Path) -> None:
     for old in folder.glob("weights-*.safetensors"):
         if old.name != weights:
             old.unlink(missing_ok=True)
+    for name in (*CARD_FILES, REPORT_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_model(folder: str | os.PathLike[str]) -> FittedModel:
@@ -96,14 +102,27 @@ def load_model(folder: str | os.PathLike[str]) -> FittedModel:
         members.append(
             (described["name"], described["weight"], load_member(described["kind"], own, described["settings"], task))
         )
+    preparation = Preparation.from_json(content["preparation"], _own(arrays, _PREPARATION))
     return FittedModel(
         Schema.from_json(content["schema"]),
-        Preparation.from_json(content["preparation"], _own(arrays, _PREPARATION)),
+        preparation,
         target,
         tuple(members),
         content["temperature"],
         content["about"],
+        _background(_own(arrays, _BACKGROUND), preparation, weights),
     )
+
+
+def _background(arrays: Arrays, preparation: Preparation, path: Path) -> Prepared | None:
+    """The background rows; None of a model that has none."""
+    if not arrays:
+        return None
+    expected = (preparation.width, len(preparation.codes))
+    found = tuple(arrays[name].shape[1:] for name in ("numbers", "codes") if name in arrays)
+    if found != ((expected[0],), (expected[1],)) or len(arrays["numbers"]) != len(arrays["codes"]):
+        raise RunError(f"{path} is damaged: background rows must have {expected[0]} numbers and {expected[1]} codes")
+    return Prepared(arrays["numbers"], arrays["codes"])
 
 
 def _own(arrays: Arrays, part: str) -> Arrays:

@@ -104,6 +104,11 @@ class Preparation:
             codes[:, i] = _codes(columns[category.column], category.levels)
         return Prepared(np.concatenate([numbers, *texts], axis=1), codes)
 
+    @property
+    def width(self) -> int:
+        """Prepared numbers of a row, those of texts among them."""
+        return len(self.numbers) + sum(len(source.names) for source in self.texts)
+
     def names(self) -> list[str]:
         """Of the features: the numbers, those of texts, then the categories."""
         numbers = [s.column + (f" ({s.part})" if s.part else "") for s in self.numbers]

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nasfast.automl.folder import is_model
 from nasfast.errors import NasfastError, RunError
 from nasfast.report import blackbox, comparison, gradient, oneshot
+from nasfast.report.model import build_model_report
 from nasfast.report.run_data import load_run
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
@@ -17,7 +19,7 @@ Page = Callable[[Path, dict[str, Any]], str]
 
 
 def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
-    """Write ``report.html`` into a run folder and return its path.
+    """Write ``report.html`` into a run folder, or the folder of a model of a table, and return its path.
 
     What the run does not have yet (no retraining, no genotype) is named in the page.
 
@@ -25,6 +27,8 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
         RunError: There is no run folder, its config.json cannot be read, or the report cannot be written.
     """
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
+    if is_model(path):
+        return build_model_report(path)
     run = RunFolder.open(path, lock=False)
     config = run.read_config()
     page = next((page for key, page in _PAGES.items() if key in config), _gradient_page)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 from markupsafe import Markup
 
 from nasfast.report.run_data import Row, number
@@ -20,12 +21,21 @@ _MARKERS_BELOW = 40  # points; a longer line is drawn without a dot on every poi
 
 @dataclass(frozen=True)
 class Series:
-    """One line: points (x, y), where a y of None is a gap. ``style`` is a CSS class: s1, s2, s3 or s4."""
+    """One line: points (x, y), where a y of None is a gap. ``style`` is a CSS class: s1, s2, s3 or s4.
+
+    Attributes:
+        joined: Whether a line goes through the points.
+        errors: (x, low, high): vertical lines.
+        marked: Whether each point has a dot; None: where there are few.
+    """
 
     name: str
     points: Sequence[tuple[float, float | None]]
     style: str
     dashed: bool = False
+    joined: bool = True
+    errors: Sequence[tuple[float, float, float]] = ()
+    marked: bool | None = None
 
     @property
     def drawn(self) -> list[tuple[float, float]]:
@@ -40,7 +50,11 @@ def series(rows: Sequence[Row], key: str, name: str, style: str, dashed: bool = 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart before it is drawn. ``unit`` is "percent" for fractions of one, else "number" or "count"."""
+    """A chart before it is drawn. ``unit`` is "percent" for fractions of one, else "number" or "count".
+
+    Attributes:
+        x_unit: Of the other axis; also "date" for days since 1970.
+    """
 
     title: str
     series: Sequence[Series]
@@ -48,6 +62,7 @@ class Chart:
     x_label: str = "epoch"
     marks: Sequence[tuple[float, str]] = ()
     caption: str = ""
+    x_unit: str = "count"
 
     @property
     def drawn(self) -> list[Series]:
@@ -73,7 +88,10 @@ class Chart:
                 values.setdefault(px, []).append(f"{series.name} {format_value(py, self.unit)}")
         x = _frame(self).x
         return json.dumps(
-            [[round(x(px), 1), f"{self.x_label} {px:.0f}: " + ", ".join(values[px])] for px in sorted(values)]
+            [
+                [round(x(px), 1), f"{self.x_label} {format_value(px, self.x_unit)}: " + ", ".join(values[px])]
+                for px in sorted(values)
+            ]
         )
 
 
@@ -92,9 +110,11 @@ def nice_ticks(low: float, high: float, target: int = 5, whole: bool = False) ->
 
 
 def format_value(value: float, unit: str) -> str:
-    """A value for a read-out: percent of one, count, or a number with four digits."""
+    """A value for a read-out: percent of one, count, date, or a number with four digits."""
     if unit == "percent":
         return f"{100 * value:.4g} %"
+    if unit == "date":
+        return str(np.datetime64(round(value), "D"))
     if unit == "count" or value == int(value):
         return f"{value:.0f}"
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
@@ -102,6 +122,8 @@ def format_value(value: float, unit: str) -> str:
 
 def tick_labels(ticks: Sequence[float], unit: str) -> list[str]:
     """Labels of evenly spaced ticks, with as many decimals as tell them apart."""
+    if unit == "date":
+        return [format_value(tick, unit) for tick in ticks]
     factor, suffix = (100.0, "%") if unit == "percent" else (1.0, "")
     step = (ticks[1] - ticks[0]) * factor
     decimals = next((d for d in range(12) if abs(step * 10**d - round(step * 10**d)) < 1e-6), 12)
@@ -139,19 +161,32 @@ class _Frame:
 
     x: Scale
     y: Scale
-    x_ticks: Sequence[float]
+    x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[float]
     left: float
 
 
 def _frame(chart: Chart) -> _Frame:
     points = [point for series in chart.drawn for point in series.drawn]
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    errors = [error for series in chart.drawn for error in series.errors]
+    xs, ys = [p[0] for p in points], [p[1] for p in points] + [y for _, *ends in errors for y in ends]
     y_ticks = nice_ticks(min(ys), max(ys), whole=chart.unit == "count")
-    x_ticks = [t for t in nice_ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= t <= max(xs)]
     left = max(_LEFT, max(len(label) for label in tick_labels(y_ticks, chart.unit)) * _TICK_CHAR + 9)
     x = Scale(min(xs), max(xs), left + 8, _WIDTH - _RIGHT - 8)
-    return _Frame(x, Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP), x_ticks, y_ticks, left)
+    y = Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
+    return _Frame(x, y, _x_ticks(x, chart.x_unit), y_ticks, left)
+
+
+def _x_ticks(x: Scale, unit: str) -> list[tuple[float, str]]:
+    """As many ticks as have room beside each other."""
+    for count in (6, 5, 4, 3, 2):
+        ticks = nice_ticks(x.low, x.high, count, whole=unit in ("count", "date"))
+        labels = tick_labels(ticks, unit) if unit != "count" else [f"{tick:.0f}" for tick in ticks]
+        shown = [(t, label) for t, label in zip(ticks, labels, strict=True) if x.low <= t <= x.high]
+        room = abs(x(ticks[1]) - x(ticks[0]))
+        if max(len(label) for label in labels) * _TICK_CHAR + 6 <= room:
+            return shown
+    return shown[:1]
 
 
 def _axes(chart: Chart, frame: _Frame) -> str:
@@ -162,11 +197,12 @@ def _axes(chart: Chart, frame: _Frame) -> str:
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 7:.1f}" y="{at + 3.8:.1f}" text-anchor="end">{label}</text>')
     parts.append(f'<line class="axis" x1="{left:.1f}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    for tick in frame.x_ticks:
-        label = f"{tick:.0f}"
+    for tick, label in frame.x_ticks:
+        room = len(label) * _TICK_CHAR / 2
+        at = min(x(tick), _WIDTH - room)
         parts.append(
             f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
-            f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
+            f'<text class="tick" x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
         )
     parts.append(f'<text class="tick" x="{right}" y="{_HEIGHT - 4}" text-anchor="end">{escape(chart.x_label)}</text>')
     return "".join(parts)
@@ -181,8 +217,15 @@ def _lines(chart: Chart, x: Scale, y: Scale) -> str:
         )
     for series in chart.series:
         dash = " dashed" if series.dashed else ""
-        parts.append(f'<path class="line {series.style}{dash}" d="{_path(series.points, x, y)}"/>')
-        if len(series.drawn) <= _MARKERS_BELOW:
+        for at, low, high in series.errors:
+            parts.append(
+                f'<line class="error {series.style}" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{y(low):.1f}" '
+                f'y2="{y(high):.1f}"/>'
+            )
+        if series.joined:
+            parts.append(f'<path class="line {series.style}{dash}" d="{_path(series.points, x, y)}"/>')
+        marked = series.marked if series.marked is not None else len(series.drawn) <= _MARKERS_BELOW
+        if marked or not series.joined:
             dots = "".join(f'<circle cx="{x(px):.1f}" cy="{y(py):.1f}" r="2.2"/>' for px, py in series.drawn)
             parts.append(f'<g class="dots {series.style}">{dots}</g>')
     return "".join(parts)

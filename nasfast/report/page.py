@@ -35,8 +35,12 @@ def render_page(template: str, data: RunData, **content: Any) -> str:
         template: Its name in the folder ``templates``.
         content: What it shows besides ``data``. All but ``Markup`` is shown as text, whatever stands in it.
     """
-    shown = {"data": data, "setting": setting_of(data), "mistakes": mistakes_of(data)}
-    text = _environment().get_template(template).render(**shown, **content) + "\n"
+    return render(template, data=data, setting=setting_of(data), mistakes=mistakes_of(data), **content)
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of anything that has ``data.name`` and ``data.version``; see :func:`render_page`."""
+    text = _environment().get_template(template).render(**content) + "\n"
     return as_utf8(text)  # names of files need not be
 
 

@@ -63,6 +63,32 @@ def test_predictions_are_a_row_for_every_row_in_order(fitted, tmp_path):
         assert row["prediction"] == max(("benign", "malignant"), key=lambda name: float(row[f"p_{name}"]))
 
 
+def test_a_fit_leaves_a_report_and_a_card(fitted):
+    folder, _, _ = fitted
+    names = sorted(path.name for path in (folder / "model").iterdir() if path.suffix != ".safetensors")
+    assert names == ["card.json", "card.md", "model.json", "report.html"]
+    before = (folder / "model" / "report.html").read_text()
+    (folder / "model" / "report.html").unlink()
+    result = invoke("report", folder / "model")
+    assert result.exit_code == 0, result.output
+    assert (folder / "model" / "report.html").read_text() == before
+
+
+def test_predictions_say_why(fitted, tmp_path):
+    folder, path, _ = fitted
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(path.read_text().splitlines()[:6]) + "\n")
+    result = invoke("predict", folder / "model", few, "--explain", "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
+    assert list(rows[0]) == ["prediction", "p_benign", "p_malignant", "why"]
+    columns = path.read_text().splitlines()[0].split(",")
+    for row in rows:
+        parts = row["why"].split(", ")
+        assert len(parts) == 3
+        assert all(part.rsplit(" ", 1)[0] in columns for part in parts)
+
+
 def test_a_process_of_its_own_writes_predictions_to_a_pipe(fitted):
     folder, path, _ = fitted
     command = [sys.executable, "-m", "nasfast", "predict", str(folder / "model"), str(path)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nasfast.automl.prepare import Prepared
 from nasfast.automl.problem import Array
 
 Arrays = dict[str, NDArray[Any]]
+RowsOfFolds = Sequence[NDArray[np.int64]]
+"""Of each fold, which rows of a table it has held out."""
 
 
 class Model(Protocol):
@@ -21,6 +24,9 @@ class Model(Protocol):
 
     def predict(self, prepared: Prepared) -> Array:
         """Probabilities [N, classes], or numbers [N, 1]: the mean of the folds."""
+
+    def predict_held_out(self, prepared: Prepared, folds: RowsOfFolds) -> Array:
+        """Predictions [N, outputs] of each row by the model of the one fold that held it out."""
 
     def to_arrays(self) -> Arrays:
         """Everything that it learned."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from nasfast.automl.members.base import Arrays, Candidate
+from nasfast.automl.members.base import Arrays, Candidate, RowsOfFolds
 from nasfast.automl.metrics import Metric
 from nasfast.automl.prepare import Prepared
 from nasfast.automl.problem import Array, Problem
@@ -51,11 +51,17 @@ class Boosting:
         self.task, self.forests, self.classes = task, tuple(forests), tuple(classes)
 
     def predict(self, prepared: Prepared) -> Array:
-        parts = [
-            probabilities(_all_classes(trees.raw(prepared), classes, self.task), self.task)
-            for trees, classes in zip(self.forests, self.classes, strict=True)
-        ]
-        return np.mean(parts, axis=0)
+        return np.mean([self._predict_fold(prepared, fold) for fold in range(len(self.forests))], axis=0)
+
+    def predict_held_out(self, prepared: Prepared, folds: RowsOfFolds) -> Array:
+        found = np.full((len(prepared), self.task.outputs), np.nan)
+        for fold, rows in enumerate(folds):
+            if len(rows):
+                found[rows] = self._predict_fold(prepared.take(rows), fold)
+        return found
+
+    def _predict_fold(self, prepared: Prepared, fold: int) -> Array:
+        return probabilities(_all_classes(self.forests[fold].raw(prepared), self.classes[fold], self.task), self.task)
 
     def to_arrays(self) -> Arrays:
         arrays: Arrays = {}

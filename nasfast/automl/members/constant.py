@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nasfast.automl.members.base import Arrays, Candidate
+from nasfast.automl.members.base import Arrays, Candidate, RowsOfFolds
 from nasfast.automl.prepare import Prepared
 from nasfast.automl.problem import Array, Problem
 from nasfast.errors import RunError
@@ -28,6 +28,9 @@ class Constant:
 
     def predict(self, prepared: Prepared) -> Array:
         return np.tile(self.values, (len(prepared), 1))
+
+    def predict_held_out(self, prepared: Prepared, folds: RowsOfFolds) -> Array:
+        return self.predict(prepared)
 
     def to_arrays(self) -> Arrays:
         return {"values": self.values}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from nasfast.automl.members.base import Arrays, Candidate
+from nasfast.automl.members.base import Arrays, Candidate, RowsOfFolds
 from nasfast.automl.metrics import Metric
 from nasfast.automl.prepare import Prepared
 from nasfast.automl.problem import Array, Problem
@@ -91,6 +91,13 @@ class Linear:
         x = self.design.apply(prepared)
         parts = [probabilities(x @ w + b, self.task) for w, b in zip(self.weights, self.bias, strict=True)]
         return np.mean(parts, axis=0)
+
+    def predict_held_out(self, prepared: Prepared, folds: RowsOfFolds) -> Array:
+        x = self.design.apply(prepared)
+        found = np.full((len(x), self.task.outputs), np.nan)
+        for rows, w, b in zip(folds, self.weights, self.bias, strict=True):
+            found[rows] = probabilities(x[rows] @ w + b, self.task)
+        return found
 
     def to_arrays(self) -> Arrays:
         d = self.design

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasfast.automl.members.base import Arrays, Candidate
+from nasfast.automl.members.base import Arrays, Candidate, RowsOfFolds
 from nasfast.automl.metrics import Metric
 from nasfast.automl.network.encoding import Encoding
+from nasfast.automl.network.held_out import predict_held_out
 from nasfast.automl.network.network import TableNetwork
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.automl.network.training import NetworkTraining, predict_rows
@@ -43,6 +44,10 @@ class Network:
 
     def predict(self, prepared: Prepared) -> Array:
         found = predict_rows(self.network, self.task, *self.encoding.apply(prepared))
+        return found * self.spread + self.mean
+
+    def predict_held_out(self, prepared: Prepared, folds: RowsOfFolds) -> Array:
+        found = predict_held_out(self.network, self.task, *self.encoding.apply(prepared), folds)
         return found * self.spread + self.mean
 
     def to_arrays(self) -> Arrays:

@@ -26,6 +26,7 @@ from nasfast.cli.help import Argument, Command
     help="Tables, for a model that was fitted to one; else image files, folders or archives, or tables of them.",
 )
 @click.option("--out", "-o", type=PATH, help="CSV file to write: prediction, and a column p_CLASS per class.")
+@click.option("--explain", is_flag=True, help="Add a column: why, the three columns that mattered most in each row.")
 @label_option
 @device_option
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
@@ -35,6 +36,7 @@ def predict(
     model: Path,
     inputs: tuple[Path, ...],
     out: Path | None,
+    explain: bool,
     label: str | None,
     device: str,
     skip_bad: bool,
@@ -49,10 +51,12 @@ def predict(
         given = [name for name, value in (("--label", label), ("--skip-bad", skip_bad)) if value]
         if given:
             raise click.BadParameter(f"{given[0]} is for images; {model} was fitted to a table")
-        rows = inspect.unwrap(api.predict_table)(model, inputs, out=out, progress=progress)
+        rows = inspect.unwrap(api.predict_table)(model, inputs, out=out, explain=explain, progress=progress)
         if out is not None:
             print(f"wrote {out}: {rows} row{'s' * (rows != 1)}")
         return
+    if explain:
+        raise click.BadParameter(f"--explain is for models of tables; {model} is a run of a search")
     call = inspect.unwrap(api.predict_images)
     found = call(model, inputs, label=label, device=device, skip_bad=skip_bad, progress=progress)
     if out is not None:
