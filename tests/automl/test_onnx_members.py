@@ -42,14 +42,14 @@ def together(data: Prepared) -> NDArray[np.float64]:
 
 
 def rows(count: int, seed: int, codes_from: int = 0, infinite: bool = True) -> Prepared:
-    random = np.random.default_rng(seed)
-    numbers = random.normal(size=(count, 4)).astype(np.float32) * np.float32([1, 100, 1e-3, 1])
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(count, 4)).astype(np.float32) * np.float32([1, 100, 1e-3, 1])
     numbers[:, 3] = np.round(numbers[:, 3])
-    numbers[random.random(numbers.shape) < 0.1] = np.nan
+    numbers[rng.random(numbers.shape) < 0.1] = np.nan
     if infinite:
-        numbers[random.random(numbers.shape) < 0.02] = np.inf
-        numbers[random.random(numbers.shape) < 0.02] = -np.inf
-    return Prepared(numbers, np.stack([random.integers(codes_from, n, count) for n in COUNTS], axis=1).astype(np.int16))
+        numbers[rng.random(numbers.shape) < 0.02] = np.inf
+        numbers[rng.random(numbers.shape) < 0.02] = -np.inf
+    return Prepared(numbers, np.stack([rng.integers(codes_from, n, count) for n in COUNTS], axis=1).astype(np.int16))
 
 
 def score_of(data: Prepared) -> NDArray[np.float64]:
@@ -135,18 +135,18 @@ def test_extra_trees() -> None:
     np.testing.assert_allclose(got, model.predict_proba(together(new)), **CLOSE)
 
 
-def grown_by_chance(random: np.random.Generator, depth: int) -> dict[str, list[Any]]:
+def grown_by_chance(rng: np.random.Generator, depth: int) -> dict[str, list[Any]]:
     """Nodes of one tree by attribute: splits by numbers and by any set of codes, also by none and by all of them."""
     nodes: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "missing", "set")}
 
     def grow(level: int) -> int:
         own = len(nodes["left"])
-        leaf = level == depth or (level > 0 and random.random() < 0.2)
-        feature = 0 if leaf else int(random.integers(6))
-        chances = np.float64(random.choice([0.0, 0.1, 0.5, 1.0]))
-        codes = random.random(256) < chances if feature >= 4 and random.random() < 0.8 else None
-        threshold = random.normal() if feature < 4 else random.integers(60)
-        split = (feature, float(threshold), -1, -1, not leaf and feature < 4 and random.random() < 0.5, codes)
+        leaf = level == depth or (level > 0 and rng.random() < 0.2)
+        feature = 0 if leaf else int(rng.integers(6))
+        chances = np.float64(rng.choice([0.0, 0.1, 0.5, 1.0]))
+        codes = rng.random(256) < chances if feature >= 4 and rng.random() < 0.8 else None
+        threshold = rng.normal() if feature < 4 else rng.integers(60)
+        split = (feature, float(threshold), -1, -1, not leaf and feature < 4 and rng.random() < 0.5, codes)
         for values, value in zip(nodes.values(), split, strict=True):
             values.append(value)
         if not leaf:
@@ -160,8 +160,8 @@ def grown_by_chance(random: np.random.Generator, depth: int) -> dict[str, list[A
 
 @pytest.mark.parametrize("seed", range(4))
 def test_trees_grown_by_chance(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    grown = [grown_by_chance(random, depth=6) for _ in range(30)]
+    rng = np.random.default_rng(seed)
+    grown = [grown_by_chance(rng, depth=6) for _ in range(30)]
     nodes = {name: [value for tree in grown for value in tree[name]] for name in grown[0]}
     sizes = [len(tree["left"]) for tree in grown]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -177,11 +177,11 @@ def test_trees_grown_by_chance(seed: int) -> None:
             "right": np.where(leaf, -1, start + nodes["right"]).astype(np.int32),
             "missing_left": np.array(nodes["missing"], bool),
             "category_set": np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32),
-            "value": np.where(leaf, random.normal(size=len(leaf)), 0.0)[:, None],
+            "value": np.where(leaf, rng.normal(size=len(leaf)), 0.0)[:, None],
             "category_sets": np.packbits(sets, axis=1, bitorder="little"),
             "offsets": offsets,
             "output": (np.arange(30) % 3).astype(np.int32),
-            "baseline": random.normal(size=3),
+            "baseline": rng.normal(size=3),
             "features": np.array([4, 2]),
         }
     )
@@ -206,12 +206,12 @@ def test_thresholds_are_rounded_so_that_comparisons_stay_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_linear_models(kind: Literal["binary", "multiclass", "regression"]) -> None:
-    random = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     logits = 3 if kind == "multiclass" else 1
     center, scale = np.array([0.1, 1e9 + 0.5, 1e-3, 0.0]), np.array([1.0, 70.0, 2e-3, 3.0])
     missing, known = np.array([True, False, True, False]), (4, 60)
     width = 4 + 2 + sum(known)
-    weights, bias = random.normal(size=(2, width, logits)), random.normal(size=(2, logits))
+    weights, bias = rng.normal(size=(2, width, logits)), rng.normal(size=(2, logits))
     data = Prepared(NEW.numbers + np.float32([0, 1e9, 0, 0]), NEW.codes)
     graph = Graph()
     features = given_features(graph, 4, COUNTS)
@@ -245,10 +245,10 @@ EDGES = (
 
 
 def network_weights(seed: int, members: int, outputs: int, depth: int) -> NetworkWeights:
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> NDArray[np.float32]:
-        return (random.normal(size=shape) / 3).astype(np.float32)
+        return (rng.normal(size=shape) / 3).astype(np.float32)
 
     rows_of_numbers = sum(max(len(e) - 1, 0) + 1 for e in EDGES)
     hidden = [(draw(16, 16), draw(16)) for _ in range(depth)]
