@@ -9,7 +9,7 @@ from nasfast.tables import Column
 from nasfast.tables.missing import MISSING
 
 _WHOLE = re.compile(r"-?\d+")
-_SAME = (("0", "false", "False", "FALSE"), ("1", "true", "True", "TRUE"))
+_SAME = (("0", "0.0", "false", "False", "FALSE"), ("1", "1.0", "true", "True", "TRUE"))
 
 
 def missing_texts(column: Column) -> set[str]:

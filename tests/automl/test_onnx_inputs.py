@@ -16,7 +16,7 @@ from nasfast.automl.onnx_inputs import add_inputs
 from nasfast.automl.prepare import CodeSource, NumberSource, Preparation
 from nasfast.automl.text import TextSource
 from nasfast.errors import ExportError
-from nasfast.tables import Column, Schema
+from nasfast.tables import Column, Schema, convert
 from tests.helpers.onnx_graphs import result, run
 
 pytestmark = [pytest.mark.needs("onnx"), pytest.mark.needs("onnxruntime")]
@@ -111,6 +111,29 @@ def test_what_stands_for_another_value() -> None:
     got_numbers, got_codes = run(graph.model({}), {"a": numbers, "b": column(texts)})
     assert got_codes[:, 0].tolist() == [2, 2, 2, 2, 3, 3, 5, 4, 1, 6, 1, 0, 0, 0, 1]
     assert np.isnan(got_numbers[:, 0]).tolist() == [True, True, *[False] * 13]
+
+
+@pytest.mark.parametrize("truth", ["", "0/1", "true/false"])
+@pytest.mark.parametrize("kept", [(), ("none", "-")])
+def test_raw_columns_are_read_as_tables_are(truth: Any, kept: tuple[str, ...]) -> None:
+    texts = ["3", "3.0", "-7.0", "-7", "1", "0", "1.0", "0.0", "true", "TRUE", "False", "0.5", "x", "X"]
+    texts += ["None", "none", "NONE"]
+    texts += ["-", "--", "n/a", "N/A", "NA", "na", "NaN", "nan", "NULL", "null", "?", "", ".", "nat", "<NA>", "other"]
+    texts += READABLE
+    given = {"kind": texts, "when": [*texts[: -len(READABLE)], *READABLE]}
+    columns = Column("kind", "category", "", kept=kept, truth=truth), Column("when", "date", "", order="ymd")
+    converted = convert(pa.table(given), Schema(columns))
+    levels = tuple(sorted(set(converted["kind"].drop_null().to_pylist()) - {"other", "X"}))
+    parts = tuple(NumberSource("when", part) for part in ("days", "month", "weekday", "hour"))
+    preparation = Preparation(parts, (CodeSource("kind", levels),))
+    expected = preparation.apply(converted, len(texts))
+    graph = Graph()
+    features = add_inputs(graph, preparation, Schema(columns))
+    graph.output(features.numbers, "numbers", np.float32, ["N", 4])
+    graph.output(features.codes, "codes", np.int64, ["N", 1])
+    numbers, codes = run(graph.model({}), {name: column(values) for name, values in given.items()})
+    np.testing.assert_array_equal(numbers, expected.numbers)
+    assert dict(zip(texts, codes[:, 0], strict=True)) == dict(zip(texts, expected.codes[:, 0], strict=True))
 
 
 SENTENCES = [
