@@ -387,6 +387,34 @@ def fit_model(
     return result
 
 
+@python_names
+def resume_fit(model: PathLike, *, start: float | None = None, progress: Progress | None = None) -> FitResult:
+    """Go on with a fit that was stopped, with what is left of its budget; one of trials ends with the same bits.
+
+    Args:
+        model: Folder of :func:`fit_model`.
+        start, progress: As there.
+
+    Raises:
+        RunError: No fit was stopped there, or what it has tried cannot be read.
+        DataError: The table is no longer there, or another one.
+    """
+    from nasfast.automl.fit import FitSettings, fit_table
+    from nasfast.automl.work import Work
+    from nasfast.tables import read_table
+
+    begun = monotonic() if start is None else start
+    files, settings = Work(Path(model)).begun()
+    return fit_table(
+        read_table(files),
+        FitSettings.from_json(settings),
+        Path(model),
+        begun,
+        progress or Progress(quiet=True),
+        resume=True,
+    )
+
+
 def free_model_folder(data: Any) -> Path:
     """``models/NAME`` of a file's name, with a number where that exists."""
     first = data if isinstance(data, str | os.PathLike) or not isinstance(data, Sequence) else data[0]
@@ -544,6 +572,7 @@ __all__ = [
     "make_estimator",
     "predict_images",
     "predict_table",
+    "resume_fit",
     "resume_run",
     "retrain_run",
     "run_compare",

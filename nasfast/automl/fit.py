@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from nasfast.automl.task import task_of
 from nasfast.automl.trials import Trial
 from nasfast.automl.work import Work
 from nasfast.config.budget import Budget
-from nasfast.errors import DataError, ExportError
+from nasfast.errors import DataError, ExportError, RunError
 from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
 from nasfast.utils.progress import Progress
 
@@ -68,6 +69,22 @@ class FitSettings:
     weight: str | None = None
     seed: int = 0
     threads: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FitSettings:
+        """The ones that :meth:`to_json` gave.
+
+        Raises:
+            RunError: They are not of that form.
+        """
+        try:
+            return cls(**{**content, "budget": Budget(**content["budget"])})
+        except (KeyError, TypeError) as error:
+            raise RunError(f"settings of a fit are not of this nasfast: {error}") from error
 
     def roles(self) -> dict[str, str | None]:
         """Columns that are neither features nor the target, by what they are."""
@@ -134,6 +151,9 @@ def fit_table(
     )
 
     work = Work(folder) if folder is not None else None
+    if work is not None and not resume:
+        files = [os.path.abspath(part.name) for part in source.parts if part.name]
+        work.begin(files, settings.to_json())
     before, spent = work.load(problem) if work is not None and resume else ([], 0.0)
     deadline = Deadline(start - spent, settings.budget.seconds)
 

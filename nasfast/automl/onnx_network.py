@@ -41,7 +41,8 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     """Each number piecewise linearly, float [Fn, N, 1 + intervals]; to be shared by networks of the same edges.
 
     The first place says that the number is missing, or has no intervals; then the others are 0. Otherwise the parts of
-    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond.
+    the intervals that lie below the number: 1 up to its own interval, there the fraction, 0 beyond. Where a number has
+    fewer intervals than others, what stands in the last places does not matter.
 
     Args:
         edges: Of each number: where intervals begin and the last one ends, rising; none if it has no intervals.
@@ -49,10 +50,9 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     most = max(max((len(e) for e in edges), default=0) - 1, 0)
     low, width = np.zeros((len(edges), 1, most), np.float32), np.ones((len(edges), 1, most), np.float32)
     first, last = (np.zeros((len(edges), 1, 1), np.float32) for _ in range(2))
-    used = np.zeros((len(edges), 1, most), np.float32)
     for i, e in enumerate(edges):
         if len(e) > 1:
-            low[i, 0, : len(e) - 1], width[i, 0, : len(e) - 1], used[i, 0, : len(e) - 1] = e[:-1], np.diff(e), 1
+            low[i, 0, : len(e) - 1], width[i, 0, : len(e) - 1] = e[:-1], np.diff(e)
             first[i], last[i] = e[0], e[-1]
     numbers = graph.node("Transpose", features.numbers, perm=[1, 0])
     numbers = graph.node("Unsqueeze", numbers, graph.constant([2]))
@@ -61,7 +61,6 @@ def encode_numbers(graph: Graph, features: Features, edges: Sequence[Floats]) ->
     inside = graph.node("Where", absent, graph.constant(first), inside)
     place = graph.node("Div", graph.node("Sub", inside, graph.constant(low)), graph.constant(width))
     parts = graph.node("Clip", place, graph.constant(0, np.float32), graph.constant(1, np.float32))
-    parts = graph.node("Mul", parts, graph.constant(used))
     return graph.node("Concat", graph.node("Cast", absent, to=graph.FLOAT), parts, axis=2)
 
 
@@ -80,13 +79,11 @@ def network_scores(
         encoded: What :func:`encode_numbers` gave for ``edges``; "" if there are no numbers.
     """
     activate = _activation(graph, activation)
-    per_feature = _per_feature(graph, features, encoded, edges, weights.embedding)
-    h = graph.node("MatMul", graph.constant(weights.scales), per_feature)  # [N, M, D]
+    h = _mixed(graph, _per_feature(graph, features, encoded, edges, weights.embedding), weights.scales)
     h = activate(graph.node("Add", h, graph.constant(weights.bias)))
     for weight, bias in weights.hidden:
         x = activate(graph.node("Add", graph.node("MatMul", h, graph.constant(weight)), graph.constant(bias)))
         h = graph.node("Add", h, x) if block == "resnet" else x
-    h = graph.node("Transpose", h, perm=[1, 0, 2])
     out = graph.node("MatMul", h, graph.constant(weights.head))
     return graph.node("Add", out, graph.constant(weights.head_bias[:, None, :]))
 
@@ -99,7 +96,7 @@ def _activation(graph: Graph, name: str) -> Callable[[str], str]:
 
 
 def _per_feature(graph: Graph, features: Features, encoded: str, edges: Sequence[Floats], embedding: Floats) -> str:
-    """What each feature adds before members differ, float [N, F, D]."""
+    """What each feature adds before members differ, float [F, N, D]."""
     parts = []
     intervals = [max(len(e) - 1, 0) for e in edges]
     rows = sum(intervals) + len(edges)
@@ -115,5 +112,15 @@ def _per_feature(graph: Graph, features: Features, encoded: str, edges: Sequence
         starts = np.cumsum([0, *features.code_counts[:-1]])
         places = graph.node("Transpose", graph.node("Add", features.codes, graph.constant(starts)), perm=[1, 0])
         parts.append(graph.node("Gather", graph.constant(embedding[rows:]), places, axis=0))
-    together = graph.node("Concat", *parts, axis=0)
-    return graph.node("Transpose", together, perm=[1, 0, 2])
+    return graph.node("Concat", *parts, axis=0)
+
+
+def _mixed(graph: Graph, per_feature: str, scales: Floats) -> str:
+    """Sums [M, N, D] over features [F, N, D] by the scales [M, F], as one product of matrices."""
+    members, features = scales.shape
+    shape = graph.node("Shape", per_feature, start=1)
+    size = graph.node("ReduceProd", shape, keepdims=1)
+    flat_shape = graph.node("Concat", graph.constant([features]), size, axis=0)
+    flat = graph.node("Reshape", per_feature, flat_shape, allowzero=1)
+    mixed = graph.node("MatMul", graph.constant(scales), flat)
+    return graph.node("Reshape", mixed, graph.node("Concat", graph.constant([members]), shape, axis=0), allowzero=1)

@@ -112,34 +112,38 @@ def _ensemble(graph: Graph, features: Features, columns: str, trees: Trees, plac
 
 def _comparisons(trees: Trees, features: Features) -> _Comparisons:
     """Chains in the place of splits by category; a comparison's origin does not fall from one to the next."""
-    by_set = np.flatnonzero(trees.category_set >= 0).tolist()
-    borders = {node: _borders(trees, features, node) for node in by_set}
+    by_set = np.flatnonzero(trees.category_set >= 0)
+    goes_left = trees.goes_left[trees.category_set[by_set]]
+    borders = _borders(
+        goes_left, np.array(features.code_counts, np.int64)[trees.feature[by_set] - features.number_count]
+    )
     lengths = np.ones(len(trees.feature), np.int64)
-    for node, found in borders.items():
-        lengths[node] = len(found)
+    lengths[by_set] = borders.sum(axis=1)
     start = np.cumsum(lengths) - lengths
     origin = np.repeat(np.arange(len(lengths)), lengths)
     threshold = round_down(trees.threshold)[origin]
-    leaf = trees.is_leaf
-    true = np.where(leaf, -1, start[trees.left])[origin]
-    false = np.where(leaf, -1, start[trees.right])[origin]
-    for node, found in borders.items():
-        sides = start[trees.right[node]], start[trees.left[node]]
-        first, end = start[node], start[node] + lengths[node]
-        up_to = trees.goes_left[trees.category_set[node], found]
-        threshold[first:end] = found
-        true[first:end] = np.where(up_to, sides[1], sides[0])
-        false[first : end - 1] = np.arange(first + 1, end)
-        false[end - 1] = sides[int(not up_to[-1])]
+    true = np.where(trees.is_leaf, -1, start[trees.left])[origin]
+    false = np.where(trees.is_leaf, -1, start[trees.right])[origin]
+
+    links = np.flatnonzero(trees.category_set[origin] >= 0)  # of all chains, one after the other, as borders are
+    chain, code = np.nonzero(borders)
+    up_to_left = goes_left[chain, code]
+    left, right = true[links], false[links]
+    last = np.append(chain[1:] != chain[:-1], True)[: len(chain)]
+    threshold[links] = code
+    true[links] = np.where(up_to_left, left, right)
+    false[links] = np.where(last, np.where(up_to_left, right, left), links + 1)
     return _Comparisons(origin, threshold, true, false)
 
 
-def _borders(trees: Trees, features: Features, node: int) -> Ints:
-    """The last code of each run of codes that go the same way, but for the last run; the last code where all do."""
-    count = features.code_counts[trees.feature[node] - features.number_count]
-    goes_left = trees.goes_left[trees.category_set[node], :count]
-    found = np.flatnonzero(goes_left[1:] != goes_left[:-1])
-    return found if found.size else np.array([count - 1])
+def _borders(goes_left: NDArray[np.bool_], counts: Ints) -> NDArray[np.bool_]:
+    """Where runs of codes that go the same way end [sets, codes], but for the last run; the last code where all do."""
+    borders = np.zeros_like(goes_left)
+    borders[:, :-1] = goes_left[:, 1:] != goes_left[:, :-1]
+    borders &= np.arange(goes_left.shape[1]) < counts[:, None] - 1
+    same = np.flatnonzero(~borders.any(axis=1))
+    borders[same, counts[same] - 1] = True
+    return borders
 
 
 def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from scipy.special import expit, softmax
 from nasfast.automl.prepare import Prepared
 from nasfast.automl.tree_checks import CODES, checked_arrays
 from nasfast.automl.tree_models import read_boosting, read_forest
+from nasfast.automl.tree_walk import Walk
 from nasfast.errors import ShapeError
 
 _PAIRS = 1 << 16  # of a row and a tree that are walked at a time: what they need stays in the cache
@@ -108,6 +109,11 @@ class Trees:
         """[sets, codes]: whether a code is in a set."""
         return np.unpackbits(self.category_sets, axis=1, count=CODES, bitorder="little").astype(bool)
 
+    @cached_property
+    def _walk(self) -> Walk:
+        splits = self.feature, self.threshold, self.left, self.right, self.missing_left, self.category_set
+        return Walk(*splits, self.goes_left, self.offsets)
+
     def raw(self, prepared: Prepared) -> NDArray[np.float64]:
         """Outputs [N, K]: one logit of two classes, one per class of more, or a number; probabilities of a forest.
 
@@ -115,13 +121,12 @@ class Trees:
             ShapeError: The table has not the columns that the trees were grown on.
         """
         self._check(prepared)
-        x = np.concatenate([prepared.numbers, prepared.codes], axis=1, dtype=np.float64)
-        out = np.tile(self.baseline, (len(x), 1))
-        if not len(self):
-            return out
-        rows = max(_PAIRS // len(self), 1)
-        for start in range(0, len(x), rows):
-            self._add_leaves(x[start : start + rows], out[start : start + rows])
+        out = np.tile(self.baseline, (len(prepared.numbers), 1))
+        rows = max(_PAIRS // max(len(self), 1), 1)
+        for start in range(0, len(out) if len(self) else 0, rows):
+            block = slice(start, start + rows)
+            x = np.concatenate([prepared.numbers[block], prepared.codes[block]], axis=1, dtype=np.float64)
+            self._add_leaves(x, out[block])
         return out
 
     def probabilities(self, prepared: Prepared) -> NDArray[np.float64]:
@@ -150,29 +155,8 @@ class Trees:
 
     def _add_leaves(self, x: NDArray[np.float64], out: NDArray[np.float64]) -> None:
         """Add to outputs [rows, K] the leaves that rows [rows, features] end in."""
-        values = self.value[self._leaves(x)].reshape(len(self), len(x), -1)
+        values = self.value[self._walk.leaves(x)].reshape(len(self), len(x), -1)
         width = values.shape[2]
         for first in np.unique(self.output):
             # Over the trees in their order, the way scikit-learn adds them.
             out[:, first : first + width] += values[self.output == first].sum(axis=0)
-
-    def _leaves(self, x: NDArray[np.float64]) -> NDArray[np.int32]:
-        """The leaf of every tree and row [trees * rows]: all pairs go down together, those in a leaf stop."""
-        node = np.repeat(self.offsets[:-1].astype(np.int32), len(x))
-        row = np.tile(np.arange(len(x)), len(self))
-        has_missing = bool(np.isnan(x).any())
-        active = np.flatnonzero(self.left[node] >= 0)
-        while active.size:
-            at = node[active]
-            value = x[row[active], self.feature[at]]
-            to_left = value <= self.threshold[at]
-            if has_missing:
-                to_left |= np.isnan(value) & self.missing_left[at]
-            if len(self.category_sets):
-                chosen = self.category_set[at]
-                by_set = np.flatnonzero(chosen >= 0)
-                to_left[by_set] = self.goes_left[chosen[by_set], value[by_set].astype(np.intp)]
-            below = np.where(to_left, self.left[at], self.right[at])
-            node[active] = below
-            active = active[self.left[below] >= 0]
-        return node

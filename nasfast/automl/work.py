@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from nasfast.automl.folder import checksum, read_arrays
+from nasfast.automl.folder import checksum, is_model, read_arrays
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.members.load import load_member
 from nasfast.automl.problem import Problem
@@ -19,7 +20,7 @@ from nasfast.errors import RunError
 from nasfast.utils.files import atomic_write
 from nasfast.utils.sealed import read_sealed, sealed
 
-_FOLDER, _OOF, _MEMBER = "work", "oof", "member/"
+_FOLDER, _OOF, _MEMBER, _BEGUN = "work", "oof", "member/", "fit.json"
 
 
 class Work:
@@ -31,6 +32,34 @@ class Work:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / _FOLDER
+
+    def begin(self, files: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Keep what is fitted and how, so that the fit can go on.
+
+        Args:
+            files: Of the table; none where it was in memory.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = {"files": list(files), "settings": dict(settings)}
+        atomic_write(self._folder / _BEGUN, json.dumps(sealed(content), indent=1))
+
+    def begun(self) -> tuple[list[str], dict[str, Any]]:
+        """Files and settings of a fit that was stopped.
+
+        Raises:
+            RunError: There is none, or its table was in memory.
+        """
+        path = self._folder / _BEGUN
+        if not path.is_file():
+            done = " (it is finished)" if is_model(self._folder.parent) else ""
+            raise RunError(f"{self._folder.parent} holds no fit that was stopped{done}; --resume goes on with one")
+        content = read_sealed(path, "a fit of `nasfast fit`", RunError)
+        if not content["files"]:
+            raise RunError(f"{self._folder.parent} was fitted to a table in memory: it cannot go on from files")
+        return content["files"], content["settings"]
 
     def add(self, number: int, trial: Trial, candidate: Candidate | None, spent: float) -> None:
         """Keep a trial and what came of it.

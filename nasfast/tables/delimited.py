@@ -88,6 +88,8 @@ def _check_title(path: Path, head: Head) -> None:
     lines = [cells[0] for cells in head.records]
     if len(head.header) > 1 or len(lines) < 2 or any(len(cells) > 1 for cells in head.records):
         return
+    if any("\n" in line or "\r" in line for line in lines):  # there are quotes, so it is no line as it stands
+        return
     for delimiter in DELIMITERS:
         widths = {len(cells) for cells in csv.reader(lines, delimiter=delimiter)}
         if len(widths) == 1 and min(widths) > 2:

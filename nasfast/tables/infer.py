@@ -19,7 +19,7 @@ from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.overrides import check_overrides
 from nasfast.tables.plain_numbers import plain_numbers
 from nasfast.tables.schema import Column, Schema
-from nasfast.tables.text_kind import Hints, find_order, is_either_order, read_numbers, text_kind
+from nasfast.tables.text_kind import Hints, find_order, is_either_order, read_numbers, table_hints, text_kind
 from nasfast.tables.typed_kind import typed_kind
 from nasfast.tables.typed_values import is_clock, is_date
 from nasfast.utils.shown import shown
@@ -57,8 +57,7 @@ def infer_schema(
         raise DataError("the table has no column beside the target and those with a role: expected a feature")
     given = dict(overrides or {})
     check_overrides(given, features)
-    delimiter = (data.schema.metadata or {}).get(b"delimiter", b"")
-    hints = Hints(prefer_comma=delimiter == b";")
+    hints = table_hints(data)
     columns = [_column(data, name, hints, given.get(name)) for name in features]
     return Schema(tuple(_same_order(data, columns, given)))
 
@@ -91,7 +90,7 @@ def _column(data: Any, name: str, hints: Hints, given: str | None) -> Column:
 
 
 def _of_text(name: str, values: Any, hints: Hints) -> Column:
-    plain = None if hints.declared == "category" else plain_numbers(name, to_text(values))
+    plain = None if hints.declared == "category" else plain_numbers(name, to_text(values), hints.prefer_comma)
     if plain is not None:
         return number_kind(*plain)
     facts = text_facts(name, values)

@@ -64,12 +64,16 @@ def find_style(texts: Any, prefer_comma: bool = False) -> NumberStyle:
     """The style of a column of numbers, by its distinct texts.
 
     Args:
-        prefer_comma: Where a comma before three digits may be either, it is a decimal comma.
+        prefer_comma: A comma or a point before three digits, which may be either, is read as where decimals follow a
+            comma.
     """
     note = _sign_note(texts)
     bare = _without_signs(texts) if note else texts
     commas = _any(bare, ",", plain=True)
     if not commas and not _any(bare, _SURELY_BY_POINT):
+        if prefer_comma and may_part_thousands(bare):
+            said = "points may be decimal or between thousands; read as between thousands"
+            return NumberStyle(",", ".", False, _joined(note, said), "number:point")
         return NumberStyle(sure=_has_decimal_point(bare), note=note)
     return _style_of(bare, prefer_comma, note)
 
@@ -96,6 +100,11 @@ def _style_of(bare: Any, prefer_comma: bool, note: str) -> NumberStyle:
         )
     said = "commas may be decimal or between thousands; read as between thousands"
     return NumberStyle(".", ",", False, _joined(note, said), "number:comma")
+
+
+def may_part_thousands(bare: Any) -> bool:
+    """Whether all points of numbers stand before three digits, and no number that long is without one."""
+    return _any(bare, _ONE_POINT) and not _has_decimal_point(bare) and not _any(bare, r"^[+-]?\d{4,}$")
 
 
 def _has_decimal_point(bare: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from nasfast.errors import DataError
@@ -128,7 +127,6 @@ def read_fields(kind: type[Any], content: Any, where: str) -> dict[str, Any]:
     return {name: convert(f"{name!r} of {where}", known[name], value) for name, value in content.items()}
 
 
-@cache
 def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     types = get_type_hints(kind)
     return {f.name: types[f.name] for f in fields(kind)}, tuple(f.name for f in fields(kind) if f.default is NO_DEFAULT)

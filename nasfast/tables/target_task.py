@@ -15,7 +15,7 @@ from nasfast.tables.facts import NONE, TextFacts, number_facts, text_facts
 from nasfast.tables.number_kind import find_sentinels, is_row_number
 from nasfast.tables.number_text import NumberStyle
 from nasfast.tables.schema import Column
-from nasfast.tables.text_kind import READABLE, Hints, NumbersRead, find_order, read_numbers
+from nasfast.tables.text_kind import READABLE, Hints, NumbersRead, find_order, read_numbers, table_hints
 from nasfast.tables.typed_values import is_clock, is_date, to_floats, to_seconds
 from nasfast.utils.shown import shown
 
@@ -50,8 +50,7 @@ def guess_task(data: Any, name: str, task: str) -> Guess:
     if is_nested(values.type) or is_date(values.type):
         raise DataError(f"{where} is of the type {values.type}: expected classes or numbers")
     facts = text_facts(name, values)
-    delimiter = (data.schema.metadata or {}).get(b"delimiter", b"")
-    found = _numbers(name, values, facts, Hints(prefer_comma=delimiter == b";"))
+    found = _numbers(name, values, facts, table_hints(data))
     if found is None and facts.has_none:  # a class rather than no answer
         facts = text_facts(name, values, (NONE,))
     _check_values(facts, where)

@@ -45,6 +45,14 @@ class Hints:
     declared: str = ""
 
 
+def table_hints(data: Any) -> Hints:
+    """What a table tells of a column that leaves its decimal mark open: that of the others, else the delimiter."""
+    marks = {(field.metadata or {}).get(b"decimal") for field in data.schema} & {b",", b"."}
+    if len(marks) == 1:
+        return Hints(prefer_comma=marks == {b","})
+    return Hints(prefer_comma=(data.schema.metadata or {}).get(b"delimiter") == b";")
+
+
 def text_kind(facts: TextFacts, hints: Hints) -> Column:
     """The column, with the reason."""
     for rule in (_plain, _declared, _truth, _numbers, _dates, _free_text, _identifier):

@@ -72,7 +72,7 @@ def test_a_graph_that_predicts_otherwise_is_not_written(mixed_fit, tmp_path, mon
     from nasfast.automl import export
 
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.01)
-    with pytest.raises(ExportError, match="predicts otherwise than the model, by 0.01"):
+    with pytest.raises(ExportError, match=r"predicts otherwise than the model, by 0\.01"):
         export_onnx(mixed_fit.model, tmp_path / "model.onnx", mixed_fit.table)
     assert not (tmp_path / "model.onnx").exists()
 

@@ -42,14 +42,14 @@ def together(data: Prepared) -> NDArray[np.float64]:
 
 
 def rows(count: int, seed: int, codes_from: int = 0, infinite: bool = True) -> Prepared:
-    random = np.random.default_rng(seed)
-    numbers = random.normal(size=(count, 4)).astype(np.float32) * np.float32([1, 100, 1e-3, 1])
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(count, 4)).astype(np.float32) * np.float32([1, 100, 1e-3, 1])
     numbers[:, 3] = np.round(numbers[:, 3])
-    numbers[random.random(numbers.shape) < 0.1] = np.nan
+    numbers[rng.random(numbers.shape) < 0.1] = np.nan
     if infinite:
-        numbers[random.random(numbers.shape) < 0.02] = np.inf
-        numbers[random.random(numbers.shape) < 0.02] = -np.inf
-    return Prepared(numbers, np.stack([random.integers(codes_from, n, count) for n in COUNTS], axis=1).astype(np.int16))
+        numbers[rng.random(numbers.shape) < 0.02] = np.inf
+        numbers[rng.random(numbers.shape) < 0.02] = -np.inf
+    return Prepared(numbers, np.stack([rng.integers(codes_from, n, count) for n in COUNTS], axis=1).astype(np.int16))
 
 
 def score_of(data: Prepared) -> NDArray[np.float64]:
@@ -135,6 +135,63 @@ def test_extra_trees() -> None:
     np.testing.assert_allclose(got, model.predict_proba(together(new)), **CLOSE)
 
 
+def grown_by_chance(rng: np.random.Generator, depth: int) -> dict[str, list[Any]]:
+    """Nodes of one tree by attribute: splits by numbers and by any set of codes, also by none and by all of them."""
+    nodes: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "missing", "set")}
+
+    def grow(level: int) -> int:
+        own = len(nodes["left"])
+        leaf = level == depth or (level > 0 and rng.random() < 0.2)
+        feature = 0 if leaf else int(rng.integers(6))
+        chances = np.float64(rng.choice([0.0, 0.1, 0.5, 1.0]))
+        codes = rng.random(256) < chances if feature >= 4 and rng.random() < 0.8 else None
+        threshold = rng.normal() if feature < 4 else rng.integers(60)
+        split = (feature, float(threshold), -1, -1, not leaf and feature < 4 and rng.random() < 0.5, codes)
+        for values, value in zip(nodes.values(), split, strict=True):
+            values.append(value)
+        if not leaf:
+            nodes["left"][own] = grow(level + 1)
+            nodes["right"][own] = grow(level + 1)
+        return own
+
+    grow(0)
+    return nodes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trees_grown_by_chance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    grown = [grown_by_chance(rng, depth=6) for _ in range(30)]
+    nodes = {name: [value for tree in grown for value in tree[name]] for name in grown[0]}
+    sizes = [len(tree["left"]) for tree in grown]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    start = np.repeat(offsets[:-1], sizes)
+    sets = [codes for codes in nodes["set"] if codes is not None]
+    chosen = np.array([codes is not None for codes in nodes["set"]])
+    leaf = np.array(nodes["left"]) < 0
+    trees = Trees.from_arrays(
+        {
+            "feature": np.array(nodes["feature"], np.int32),
+            "threshold": np.array(nodes["threshold"]),
+            "left": np.where(leaf, -1, start + nodes["left"]).astype(np.int32),
+            "right": np.where(leaf, -1, start + nodes["right"]).astype(np.int32),
+            "missing_left": np.array(nodes["missing"], bool),
+            "category_set": np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32),
+            "value": np.where(leaf, rng.normal(size=len(leaf)), 0.0)[:, None],
+            "category_sets": np.packbits(sets, axis=1, bitorder="little"),
+            "offsets": offsets,
+            "output": (np.arange(30) % 3).astype(np.int32),
+            "baseline": rng.normal(size=3),
+            "features": np.array([4, 2]),
+        }
+    )
+    assert len(sets) > 50
+    graph = Graph()
+    features = given_features(graph, 4, COUNTS)
+    made = tree_scores(graph, features, tree_columns(graph, features), trees)
+    np.testing.assert_allclose(result(graph, made, feeds(NEW), ["N", 3]), trees.raw(NEW), **CLOSE)
+
+
 def test_thresholds_are_rounded_so_that_comparisons_stay_the_same() -> None:
     values = np.random.default_rng(0).normal(size=5000).astype(np.float32)
     above = np.nextafter(values, np.float32(np.inf))
@@ -149,12 +206,12 @@ def test_thresholds_are_rounded_so_that_comparisons_stay_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_linear_models(kind: Literal["binary", "multiclass", "regression"]) -> None:
-    random = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     logits = 3 if kind == "multiclass" else 1
     center, scale = np.array([0.1, 1e9 + 0.5, 1e-3, 0.0]), np.array([1.0, 70.0, 2e-3, 3.0])
     missing, known = np.array([True, False, True, False]), (4, 60)
     width = 4 + 2 + sum(known)
-    weights, bias = random.normal(size=(2, width, logits)), random.normal(size=(2, logits))
+    weights, bias = rng.normal(size=(2, width, logits)), rng.normal(size=(2, logits))
     data = Prepared(NEW.numbers + np.float32([0, 1e9, 0, 0]), NEW.codes)
     graph = Graph()
     features = given_features(graph, 4, COUNTS)
@@ -188,10 +245,10 @@ EDGES = (
 
 
 def network_weights(seed: int, members: int, outputs: int, depth: int) -> NetworkWeights:
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> NDArray[np.float32]:
-        return (random.normal(size=shape) / 3).astype(np.float32)
+        return (rng.normal(size=shape) / 3).astype(np.float32)
 
     rows_of_numbers = sum(max(len(e) - 1, 0) + 1 for e in EDGES)
     hidden = [(draw(16, 16), draw(16)) for _ in range(depth)]
@@ -249,6 +306,14 @@ def test_networks(kind: Any, block: Any, activation: Any, members: int) -> None:
         expected = expected * 50 + 1000
     got = result(graph, made, feeds(data), ["N", expected.shape[1]])
     np.testing.assert_allclose(got, expected, **CLOSE)
+
+
+def test_networks_of_no_row() -> None:
+    graph = Graph()
+    features = given_features(graph, 4, COUNTS)
+    weights = network_weights(0, 2, 1, depth=1)
+    made = network_outputs(graph, features, EDGES, [weights], "mlp", "relu", "binary")
+    assert result(graph, made, {k: v[:0] for k, v in feeds(NEW).items()}, ["N", 2]).shape == (0, 2)
 
 
 def test_networks_without_numbers_or_without_categories() -> None:

@@ -31,14 +31,14 @@ CLASSES = ("no", "yes", "may be")
 
 
 def feeds(count: int, seed: int) -> dict[str, NDArray[Any]]:
-    random = np.random.default_rng(seed)
-    size = random.normal(size=(count, 1)).astype(np.float32)
-    size[random.random((count, 1)) < 0.1] = np.nan
-    days = random.integers(1, 29, (count, 1))
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=(count, 1)).astype(np.float32)
+    size[rng.random((count, 1)) < 0.1] = np.nan
+    days = rng.integers(1, 29, (count, 1))
     return {
         "size": size,
         "when": np.array([[f"2024-{day % 12 + 1:02d}-{day:02d}"] if day > 2 else [""] for day in days[:, 0]], object),
-        "kind": np.array([*LEVELS, "never met", ""], object)[random.integers(0, 10, (count, 1))],
+        "kind": np.array([*LEVELS, "never met", ""], object)[rng.integers(0, 10, (count, 1))],
     }
 
 
@@ -77,8 +77,8 @@ def whole_model(forest: Trees, temperature: float) -> Any:
 
 
 def linear_weights() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    random = np.random.default_rng(4)
-    return random.normal(size=(1, 13, 3)), random.normal(size=(1, 3))
+    rng = np.random.default_rng(4)
+    return rng.normal(size=(1, 13, 3)), rng.normal(size=(1, 3))
 
 
 def expected_probabilities(forest: Trees, rows: Prepared, temperature: float) -> NDArray[np.float64]:

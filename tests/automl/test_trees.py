@@ -36,14 +36,14 @@ def together(data: Prepared) -> NDArray[np.float64]:
 
 def rows(count: int, seed: int, *, unseen: bool = False) -> Prepared:
     """Three numbers, with missing and infinite ones, and two categories; if unseen, of all codes there can be."""
-    random = np.random.default_rng(seed)
-    numbers = random.normal(size=(count, 3)).astype(np.float32)
-    numbers[random.random(numbers.shape) < 0.1] = np.nan
-    numbers[random.random(numbers.shape) < 0.02] = np.inf
-    numbers[random.random(numbers.shape) < 0.02] = -np.inf
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(count, 3)).astype(np.float32)
+    numbers[rng.random(numbers.shape) < 0.1] = np.nan
+    numbers[rng.random(numbers.shape) < 0.02] = np.inf
+    numbers[rng.random(numbers.shape) < 0.02] = -np.inf
     numbers[:, 2] = np.round(numbers[:, 2])  # values that lie exactly on each other
     most = (256, 256) if unseen else LEVELS
-    return Prepared(numbers, np.stack([random.integers(0, n, count) for n in most], axis=1).astype(np.int16))
+    return Prepared(numbers, np.stack([rng.integers(0, n, count) for n in most], axis=1).astype(np.int16))
 
 
 def score_of(data: Prepared, seed: int) -> NDArray[np.float64]:
@@ -262,14 +262,14 @@ def test_damaged_arrays_are_refused(name: str, three_classes: Trees) -> None:
 
 
 def test_whatever_is_damaged_is_refused_or_can_be_walked(three_classes: Trees) -> None:
-    random = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     data, refused = rows(50, 3, unseen=True), 0
     for _ in range(300):
         arrays = {name: array.copy() for name, array in three_classes.to_arrays().items()}
-        array = arrays[list(arrays)[random.integers(len(arrays))]]
+        array = arrays[list(arrays)[rng.integers(len(arrays))]]
         bits = array.reshape(-1).view(np.uint8)
-        at = random.integers(bits.size)
-        bits[at] = bits[at] ^ 1 if array.dtype == np.bool_ else random.integers(256)
+        at = rng.integers(bits.size)
+        bits[at] = bits[at] ^ 1 if array.dtype == np.bool_ else rng.integers(256)
         try:
             assert Trees.from_arrays(arrays).raw(data).shape == (50, 3)
         except (RunError, ShapeError):

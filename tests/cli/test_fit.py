@@ -109,6 +109,6 @@ def test_errors_are_one_line(fitted, tmp_path):
     expect_error("did you mean 'target'", "fit", path, "--target", "tarhet", "--out", tmp_path / "m")
     expect_error("exists; choose another --out", "fit", path, "--target", "target", "--out", folder / "model")
     expect_error("must be a time or a number of trials", "fit", path, "--target", "target", "--budget", "3 gpu-hours")
-    expect_error("there is no", "fit", tmp_path / "none.csv", "--target", "target", "--out", tmp_path / "m")
+    expect_error("No such file", "fit", tmp_path / "none.csv", "--target", "target", "--out", tmp_path / "m")
     expect_error("--label is for images", "predict", folder / "model", path, "--label", "best", code=2)
     assert not (tmp_path / "m").exists()

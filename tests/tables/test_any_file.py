@@ -93,6 +93,7 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
 @example(b'"')
 @example(b"@relation")
 @example(b"[{}]")
+@example(b'aa\n,\n,\n"\n",\n')
 @given(st.one_of(wrong.map(lambda text: text.encode("utf-8", "surrogatepass")), st.binary(max_size=60)))
 def test_any_file_is_a_table_or_one_line(content: bytes) -> None:
     table, message = outcome(lambda: read(content))

@@ -265,6 +265,13 @@ def test_several_labels_and_text_are_checked_too() -> None:
     assert check(table).target.task == "multilabel"
 
 
+def test_a_table_without_a_usable_column() -> None:
+    table = {"id": list(range(ROWS)), "y": clean()["y"], "set": ["train", "test"] * (ROWS // 2)}
+    result = check(table, roles={"split": "set"}, parts=(400, 200))
+    assert [f.column for f in result.findings] == ["id"]
+    assert result.schema.used == ()
+
+
 def test_real_tables_have_no_errors() -> None:
     from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 

@@ -150,6 +150,18 @@ def test_commas_follow_the_delimiter(tmp_path: Any) -> None:
     assert (schema["x"].decimal, schema["x"].alternative) == (",", "number:point")
 
 
+def test_points_between_thousands_where_decimals_follow_a_comma(tmp_path: Any) -> None:
+    values = ["888", "1.234", "2.500"] * 5
+    for mark, expected, alternative in ((",", [888.0, 1234.0], "number:point"), (".", [888.0, 1.234], "")):
+        rows = "".join(f"{i % 7}{mark}5;{value};a\n" for i, value in enumerate(values))
+        (tmp_path / "a.csv").write_text(f"x;n;y\n{rows}")
+        table = read_table(tmp_path / "a.csv")
+        schema = infer_schema(table, "y")
+        assert convert(table, schema)["n"][:2].tolist() == expected
+        assert schema["n"].alternative == alternative
+        assert ("may be decimal or between thousands" in schema["n"].reason) == bool(alternative)
+
+
 def test_categories_of_dataframes_stay_categories() -> None:
     codes = pa.array(repeated("1", "2", "3", "4")).dictionary_encode()
     assert column(codes).kind == "category"

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from nasfast.cli.arguments import PATH, quiet_option
 from nasfast.cli.errors import INTERRUPTED, fail, one_line_errors
@@ -20,11 +21,10 @@ from nasfast.cli.help import Argument, Command
     cls=Argument,
     type=PATH,
     nargs=-1,
-    required=True,
     metavar="DATA...",
     help="A table: CSV, TSV, Parquet, Feather, JSON lines or ARFF, or several files of one.",
 )
-@click.option("--target", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option("--target", metavar="COLUMN", help="The column to predict.")
 @click.option(
     "--budget",
     default="5m",
@@ -53,23 +53,36 @@ from nasfast.cli.help import Argument, Command
 @click.option(
     "--replay", type=PATH, metavar="MODEL", help="Try what the fit of this model tried, and make the same model again."
 )
+@click.option(
+    "--resume", type=PATH, metavar="MODEL", help="Go on with a fit that was stopped. Takes everything from there."
+)
 @quiet_option
 @one_line_errors
-def fit(data: tuple[Path, ...], out: Path | None, quiet: bool, **given: object) -> None:
+def fit(data: tuple[Path, ...], out: Path | None, resume: Path | None, quiet: bool, **given: object) -> None:
     """Fit a model to a table: networks are searched for it, and weighed with trees and a linear model."""
     from nasfast import api
     from nasfast.automl.clock import process_start
     from nasfast.utils.progress import Progress
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = out or api.free_model_folder(data[0])
-    call = inspect.unwrap(api.fit_model)
+    context = click.get_current_context()
+    options = [o for o in context.command.params if isinstance(o, click.Option) and o.name not in ("resume", "quiet")]
+    extra = [o.opts[0] for o in options if context.get_parameter_source(o.name or "") is ParameterSource.COMMANDLINE]
+    if resume is not None and (data or extra):
+        what = ", ".join(extra) or "DATA"
+        raise click.BadParameter(f"--resume takes everything from {resume}; leave out {what}")
+    if resume is None and not (data and given["target"]):
+        raise click.UsageError(f"Missing {'option --target' if data else 'argument DATA...'}")
+    folder = resume or out or api.free_model_folder(data[0])
+    shared = {"start": process_start(), "progress": Progress(quiet=quiet)}
     try:
-        result = call(data, out=folder, start=process_start(), progress=Progress(quiet=quiet), **given)
+        if resume is not None:
+            result = inspect.unwrap(api.resume_fit)(resume, **shared)
+        else:
+            result = inspect.unwrap(api.fit_model)(data, out=folder, **shared, **given)
     except KeyboardInterrupt as error:
-        if not api.is_model(folder):
-            raise fail("interrupted before there was a model; nothing was written", INTERRUPTED) from error
-        again = shlex.join(["nasfast", "predict", str(folder), str(data[0])])
-        raise fail(f"interrupted; the best model so far is there: {again}", INTERRUPTED) from error
+        again = shlex.join(["nasfast", "fit", "--resume", str(folder)])
+        model = "the best model so far is there" if api.is_model(folder) else "there is no model yet"
+        raise fail(f"interrupted; {model}, go on with: {again}", INTERRUPTED) from error
     print(result)
     print(f"predict    {shlex.join(['nasfast', 'predict', str(folder), 'TABLE', '--out', 'predictions.csv'])}")

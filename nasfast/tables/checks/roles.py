@@ -14,7 +14,8 @@ from nasfast.tables.infer import infer_column
 from nasfast.tables.schema import Column
 
 _FOLDS = 5
-_MOST_PARTS = 8
+MOST_PARTS = 8
+"""Distinct values that a column of parts, such as train and test, has at most."""
 
 Array = np.ndarray[Any, Any]
 
@@ -79,7 +80,7 @@ def _time(data: Any, name: str) -> Iterator[Finding]:
 def _split(data: Any, name: str) -> Iterator[Finding]:
     part, names = split_parts(data, name)
     yield from _absent(name, int((part < 0).sum()), "part")
-    if not 2 <= len(names) <= _MOST_PARTS:
+    if not 2 <= len(names) <= MOST_PARTS:
         yield Finding(
             "error", name, f"has {len(names):,} distinct values", "--split needs parts such as train and test"
         )

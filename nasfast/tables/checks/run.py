@@ -16,7 +16,7 @@ from nasfast.tables.checks.duplicates import find_same_columns, find_same_rows
 from nasfast.tables.checks.features import Feature, make_features
 from nasfast.tables.checks.finding import SEVERITIES, Finding
 from nasfast.tables.checks.leaks import find_leaks
-from nasfast.tables.checks.roles import find_in_roles, find_split_groups, split_parts
+from nasfast.tables.checks.roles import MOST_PARTS, find_in_roles, find_split_groups, split_parts
 from nasfast.tables.data import TableData
 from nasfast.tables.infer import infer_schema
 from nasfast.tables.schema import Schema
@@ -94,7 +94,7 @@ def _parts(table: TableData, roles: Mapping[str, str]) -> Iterator[tuple[np.ndar
         yield np.repeat(np.arange(len(counts)), counts), [part.name for part in table.parts]
     if "split" in roles:
         part, names = split_parts(table.data, roles["split"])
-        if 2 <= len(names) <= 8:
+        if 2 <= len(names) <= MOST_PARTS:
             yield part, names
 
 
