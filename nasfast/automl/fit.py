@@ -40,7 +40,7 @@ from nasfast.utils.progress import Progress
 ONNX_FILE = "model.onnx"
 _CHECKED_ROWS = 1000
 _DIAGNOSIS = 0.05  # of the time, for what is told of the model
-_WRITING = 1.0  # seconds, for the files
+_WRITING = 1.5  # seconds, for the files
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,22 @@ def _finished(model: FittedModel) -> dict[str, Any]:
 
 def score_text(value: float, error: float | None) -> str:
     """A score with its standard error, as far as it is known."""
-    return f"{value:.4f}" + (f" ± {error:.4f}" if error is not None and error == error else "")
+    digits = digits_of(value)
+    return f"{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None and error == error else "")
+
+
+def digits_of(score: float) -> int:
+    """Decimals of a score, of its error and of differences from it."""
+    return 4 if abs(score) < 10 else 2 if abs(score) < 1000 else 0
 
 
 def _figures(about: About) -> list[tuple[str, str, str]]:
-    error = about["standard_error"]
+    score, error = about["score"], about["standard_error"]
+    digits = digits_of(score)
+    sure = f"± {error:,.{digits}f}, out of fold" if error == error else "out of fold"
     return [
-        (f"{about['score']:.4f}", about["metric"], f"± {error:.4f}, out of fold" if error == error else "out of fold"),
-        (f"{about['optimism']:.4f}", "of it may be luck", "of choosing among candidates"),
+        (score_text(score, None), about["metric"], sure),
+        (f"{about['optimism']:,.{digits}f}", "of it may be luck", "of choosing among candidates"),
         (whole(about["rows"]), "rows", about["split"].split(",")[0]),
         (whole(len(about["leaderboard"])), "candidates", duration(about["seconds"])),
     ]
@@ -111,12 +119,12 @@ def _facts(model: FittedModel) -> list[tuple[str, str]]:
     about = model.about
     error = about["standard_error"]
     between = interval(about["score"], error if error == error else None)
-    data = about["data"]
+    data, digits = about["data"], digits_of(about["score"])
     counts = zip(model.task.classes, about["class_rows"], strict=True)
     rows = [
         ("task", model.task.kind),
         ("metric", about["metric"]),
-        ("95 % interval", f"{between[0]:.4f} to {between[1]:.4f}" if between else MISSING),
+        ("95 % interval", f"{between[0]:,.{digits}f} to {between[1]:,.{digits}f}" if between else MISSING),
         ("judged by", about["split"]),
         ("rows in the table", whole(data["rows"])),
         ("rows with a target", whole(about["rows"])),
@@ -133,13 +141,19 @@ def _facts(model: FittedModel) -> list[tuple[str, str]]:
 def _families(board: About | None, metric: str) -> Table | None:
     if board is None:
         return None
-    rows = [("all together", f"{board['together']:.4f}", MISSING, MISSING)]
+    rows = [("all together", score_text(board["together"], None), MISSING, MISSING)]
     named = [(FAMILY_NAMES[name], found) for name, found in board["families"].items()]
     named += [(_WITHOUT[name], found) for name, found in board["without"].items()]
     for name, found in sorted(named, key=lambda item: item[1]["behind"]):
-        behind = f"{found['behind']:.4f} ± {found['behind_error'] or 0:.4f}".replace("-", "−")
+        behind = _difference(found, board["together"])
         rows.append((name, score_text(found["score"], found["error"]), behind, str(found["candidates"])))
     return Table(("", metric, "behind all together", "candidates"), rows)
+
+
+def _difference(found: About, score: float) -> str:
+    """How far an ensemble is behind the whole one."""
+    digits = digits_of(score)
+    return f"{found['behind']:,.{digits}f} ± {found['behind_error'] or 0.0:,.{digits}f}".replace("-", "−")
 
 
 def _verdict(board: About | None, about: About) -> str:
@@ -153,7 +167,7 @@ def _verdict(board: About | None, about: About) -> str:
     without = board["without"].get("network") if board is not None else None
     if without is None or without["behind_error"] is None:
         return f"{weight}."
-    gain = f"{without['behind']:.4f} ± {without['behind_error']:.4f}".replace("-", "−")
+    gain = _difference(without, about["score"])
     # What was chosen to be best looks better than what was not, by luck alone.
     if without["behind"] - about["optimism"] > _SURE * without["behind_error"]:
         return f"{weight}; without them the model is {gain} worse, which is more than chance."

@@ -8,7 +8,7 @@ import pytest
 from nasfast.automl.folder import load_model, save_model
 from nasfast.report.build import build_report
 from nasfast.report.curves import Chart, Series, format_value
-from nasfast.report.model import render_model
+from nasfast.report.model import render_model, score_text
 from nasfast.report.model_charts import bars
 from tests.automl.conftest import QUICK, fit
 from tests.helpers.cut_off import CUT_OFF
@@ -41,7 +41,7 @@ def test_it_says_what_is_known_of_the_model(fits, name):
     assert "nasfast model report" in page.text
     assert "search report" not in page.text
     assert result.model.target.reason in page.text
-    assert f"{about['score']:.4f}{about['metric']}" in page.text
+    assert f"{score_text(about['score'], None)}{about['metric']}" in page.text
     for column in result.model.schema.columns:
         assert column.reason in page.text
     for candidate in about["leaderboard"]:
@@ -135,6 +135,13 @@ def test_charts_take_dates_shares_errors_and_loose_points():
     assert format_value(2932896, "date") == "9999-12-31"
     wide = Chart("t", [Series("a", [(0, 1.0), (5e9, 2.0)], "s1")], x_label="x", x_unit="number").svg
     assert ">4,000,000,000<" in wide
+
+
+def test_scores_have_the_digits_that_tell_them_apart():
+    assert score_text(0.98765, 0.00123) == "0.9877 ± 0.0012"
+    assert score_text(54.0307, 1.6) == "54.03 ± 1.60"
+    assert score_text(23687.2, 512.0) == "23,687 ± 512"
+    assert score_text(0.5, None) == score_text(0.5, float("nan")) == "0.5000"
 
 
 def test_bars_share_a_scale_and_have_their_zero_inside():

@@ -15,8 +15,9 @@ from nasfast.automl.metrics import Metric
 from nasfast.automl.problem import Array
 from nasfast.automl.task import Task
 
-_DRAWS = 40
-_MOST_ROWS = 5_000
+_DRAWS = 30
+_MOST_ROWS = 2_000
+_MOST_CHOOSING = 2_000
 
 
 class Draws:
@@ -54,10 +55,11 @@ def board(
     """
     draws = Draws(y, metric, seed)
     together, whole = draws.losses(p), metric.loss(y, p)
+    choosing = np.sort(np.random.default_rng([seed, 15]).permutation(len(y))[:_MOST_CHOOSING])
 
     def against(chosen: Sequence[Candidate]) -> dict[str, Any]:
         own = [c.oof[judged] for c in chosen]
-        mean = blend(own, greedy_weights(own, y, metric)[0])
+        mean = blend(own, greedy_weights([o[choosing] for o in own], y[choosing], metric)[0])
         if task.classes:  # as the whole ensemble has it
             mean = sharpen(mean, best_temperature(mean, y))
         losses, loss = draws.losses(mean), metric.loss(y, mean)

@@ -25,7 +25,7 @@ from nasfast.automl.problem import Array, Problem
 from nasfast.automl.search import Found
 from nasfast.automl.sources import Source, sources_of
 
-_IMPORTANCE_PART = 0.75  # of the time that the first parts leave
+_IMPORTANCE_PART = 0.6  # of the time that the first parts leave
 
 
 def diagnose(
@@ -48,8 +48,6 @@ def diagnose(
         made["residuals"] = residuals(y, p[:, 0], problem.seed)
     name, losses = row_losses(y, p, task)
     made["slices"] = {"loss": name, **worst_slices(losses, problem.prepared.take(judged), sources, labels)}
-    if not timer.is_over():
-        made["board"] = board(found.candidates, judged, y, p, metric, problem.seed, task)
     members = [(float(w), c.model) for w, c in zip(found.weights, found.candidates, strict=True) if w > 0]
 
     def held_out(rows: NDArray[np.int64]) -> HeldOut:
@@ -59,6 +57,8 @@ def diagnose(
         part = timer.part(_IMPORTANCE_PART)
         importance = permutation_importance(held_out, judged, sources, metric, problem.seed, part)
         made |= {"importance": importance} if importance is not None else {}
+    if not timer.is_over():
+        made["board"] = board(found.candidates, judged, y, p, metric, problem.seed, task)
     if not timer.is_over() and model.background is not None:
         order = _by_importance(sources, made.get("importance"))
         curves = partial_dependence(model.predict_prepared, model.background, problem.prepared, order, labels, timer)
