@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -42,3 +43,12 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "nasfast"
+
+
+def _skip(app, what, name, obj, skip, options):
+    """What scikit-learn adds to every estimator refers to pages of its own."""
+    return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", _skip)

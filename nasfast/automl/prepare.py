@@ -24,6 +24,7 @@ MAX_LEVELS = 252
 
 _RARE = 2  # rows that a level needs, so that "unseen" is met in training
 _DAY = 86400.0
+_LARGEST = float(np.finfo(np.float32).max)  # what float32 does not hold is as large as it can be
 _DATE_PARTS = ("days", "month", "weekday", "hour")
 
 Columns = Mapping[str, Any]
@@ -97,9 +98,8 @@ class Preparation:
         numbers = np.empty((rows, len(self.numbers)), np.float32)
         texts = [source.apply(columns[source.column]) for source in self.texts]
         codes = np.empty((rows, len(self.codes)), np.int16)
-        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and clipped by who reads it
-            for i, source in enumerate(self.numbers):
-                numbers[:, i] = _number(columns, source)
+        for i, source in enumerate(self.numbers):
+            numbers[:, i] = np.clip(_number(columns, source), -_LARGEST, _LARGEST)
         for i, category in enumerate(self.codes):
             codes[:, i] = _codes(columns[category.column], category.levels)
         return Prepared(np.concatenate([numbers, *texts], axis=1), codes)

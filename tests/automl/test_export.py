@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from nasfast.automl.export import export_onnx, onnx_inputs, onnx_model
+from nasfast.automl.export import export_onnx, onnx_model
 from nasfast.errors import ExportError
 from nasfast.tables import read_table
 from tests.automl.conftest import fit
@@ -80,4 +80,18 @@ def test_a_graph_that_predicts_otherwise_is_not_written(mixed_fit, tmp_path, mon
 def test_inputs_are_the_columns_that_are_used(mixed_fit):
     graph = onnx_model(mixed_fit.model).graph
     assert sorted(i.name for i in graph.input) == ["age", "city", "since"]
-    assert set(onnx_inputs(mixed_fit.model, mixed_fit.table)) == {"age", "city", "since"}
+
+
+def test_columns_may_have_the_names_of_outputs(tmp_path):
+    data = mixed_rows(120)
+    data = {"prediction": data["age"], "probabilities": data["city"], "y": data["bought"]}
+    result = fit(data, "y")
+    assert export_onnx(result.model, tmp_path / "model.onnx", result.table) < 1e-4
+
+
+def test_predictions_that_are_no_numbers_are_not_written(mixed_fit, tmp_path, monkeypatch):
+    from nasfast.automl import export
+
+    monkeypatch.setattr(export, "largest_difference", lambda *_: float("nan"))
+    with pytest.raises(ExportError, match="predicts otherwise"):
+        export_onnx(mixed_fit.model, tmp_path / "model.onnx", mixed_fit.table)
