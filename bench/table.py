@@ -102,7 +102,9 @@ class OurLayer(nn.Module):
         self.layout = TableLayout((bins,) * columns, (0,) * columns)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return table_embedding(self.weights.flatten(0, 1)[None], *self.codes, self.scales[None], self.layout, rows)[0]
+        return table_embedding(
+            self.weights.flatten(0, 1)[None], *self.codes, self.scales[None], self.layout, rows
+        ).squeeze(0)
 
 
 class Network(nn.Module):

@@ -14,6 +14,7 @@ namespace nasfast::table {
 namespace {
 
 constexpr int64_t kEncodeRows = 64;
+constexpr int64_t kAheadRows = 4;    // rows of the table lie far apart, and are asked for so long before
 constexpr int64_t kFewestRows = 32;  // for which the forward makes a table
 
 template <class A>
@@ -82,6 +83,11 @@ void check_rows(const Call& call) {
                       ", rows of the table, got ", rows[i]);
 }
 
+template <class T>
+void fetch(const T* p, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+}
+
 template <class A>
 Encoded<A> encode(const Call& call, const Kernels<A>& k, int threads) {
   check_rows(call);
@@ -96,6 +102,11 @@ Encoded<A> encode(const Call& call, const Kernels<A>& k, int threads) {
   std::atomic<int64_t> outside{copies * B};  // the first such, whatever thread finds it
   const auto run = [&](int64_t i, auto encode_row, const auto* fractions) {
     const int64_t row = rows ? rows[i] : i;
+    if (rows && i + kAheadRows < copies * B) {
+      const int64_t later = rows[i + kAheadRows] * F;
+      fetch(bins + later, F);
+      fetch(fractions + later, F);
+    }
     if (encode_row(features, bins + row * F, fractions + row * F, at + i * F, fraction + i * F)) return;
     for (int64_t seen = outside; i < seen && !outside.compare_exchange_weak(seen, i);) {
     }
@@ -148,7 +159,8 @@ at::Tensor forward_cpu(const Call& call) {
   int64_t step = std::min(batch_rows(M), B);
   step = ceil_div(step, parts_for(G * chunks * ceil_div(B, step), threads, std::max<int64_t>(step / kFewestRows, 1)));
   const int64_t pieces = ceil_div(B, step);
-  const Scratch<A> scratch(threads, forward_scratch(most_rows(layout, blocks), most_features(blocks), M));
+  const int64_t sums = step * M * kChunk;
+  const Scratch<A> scratch(threads, sums + forward_scratch(most_rows(layout, blocks), most_features(blocks)));
   each_task(G * pieces * chunks, threads, [&](int64_t task, int thread) {
     const int64_t chunk = task % chunks, first = task / chunks % pieces * step, g = task / chunks / pieces;
     const int64_t rows = std::min(step, B - first);
@@ -156,9 +168,9 @@ at::Tensor forward_cpu(const Call& call) {
       const Features features = features_of(layout, b);
       k.forward({features, encoded.codes(call, g, first, rows, b.first),
                  lanes_of(call.weights.const_data_ptr<A>() + g * R * D, D, features.first_row, chunk),
-                 scales.const_data_ptr<A>() + (g * F + b.first) * M, static_cast<int>(M), b.first > 0,
-                 scratch.of(thread), lanes_of(out.template data_ptr<A>() + (g * B + first) * M * D, D, 0, chunk),
-                 M * D});
+                 scales.const_data_ptr<A>() + (g * F + b.first) * M, static_cast<int>(M), b.first == 0,
+                 b.first + b.count == F, scratch.of(thread), scratch.of(thread) + sums,
+                 lanes_of(out.template data_ptr<A>() + (g * B + first) * M * D, D, 0, chunk), M * D});
     }
   });
   return out;
@@ -190,8 +202,7 @@ std::tuple<at::Tensor, at::Tensor> backward_cpu(const Call& call, const at::Tens
     for (int64_t first = 0; first < B; first += step) {
       const int64_t rows = std::min(step, B - first);
       const A* from = grad.const_data_ptr<A>() + (g * B + first) * M * D;
-      for (int64_t r = 0; r < rows; ++r)
-        k.pack(lanes_of(from, D, r * M, chunk), static_cast<int>(M), mine + r * M * kChunk);
+      k.pack(lanes_of(from, D, 0, chunk), rows * M, scratch.of(thread));
       for (int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
         const Block& b = blocks[i];
         const Features features = features_of(layout, b);
