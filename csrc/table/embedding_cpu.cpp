@@ -22,12 +22,13 @@ constexpr at::ScalarType kType = std::is_same_v<A, double> ? at::kDouble : at::k
 
 int64_t padded(int64_t elements) { return ceil_div(elements, kChunk) * kChunk; }
 
-// Scratch of each thread, in whole cache lines.
+// Scratch of each thread, in whole cache lines. Not of the buffer cache, which keeps no more than was in use at once:
+// what forward and backward want at different times would drive the outputs out.
 template <class A>
 class Scratch {
  public:
   Scratch(int threads, int64_t elements)
-      : elements_(padded(elements)), storage_(cached_empty({threads * elements_}, kType<A>)) {}
+      : elements_(padded(elements)), storage_(at::empty({threads * elements_}, kType<A>)) {}
   A* of(int thread) const { return storage_.template data_ptr<A>() + thread * elements_; }
 
  private:
@@ -92,8 +93,7 @@ template <class A>
 Encoded<A> encode(const Call& call, const Kernels<A>& k, int threads) {
   check_rows(call);
   const int64_t F = call.layout.features(), copies = call.shared_rows() ? 1 : call.groups(), B = call.batch();
-  Encoded<A> out{cached_empty({copies, B, F}, at::kInt), cached_empty({copies, B, F}, kType<A>),
-                 copies > 1 ? B * F : 0};
+  Encoded<A> out{at::empty({copies, B, F}, at::kInt), at::empty({copies, B, F}, kType<A>), copies > 1 ? B * F : 0};
   const int64_t* rows = call.rows ? call.rows->const_data_ptr<int64_t>() : nullptr;
   const int16_t* bins = call.bins.const_data_ptr<int16_t>();
   const Features features = features_of(call.layout, {0, call.layout.features()});
@@ -133,7 +133,7 @@ Lanes<A> lanes_of(A* group, int64_t width, int64_t row, int64_t chunk) {
 template <class A>
 at::Tensor transposed(const at::Tensor& scales) {
   const int64_t G = scales.size(0), M = scales.size(1), F = scales.size(2);
-  at::Tensor out = cached_empty({G, F, M}, kType<A>);
+  at::Tensor out = at::empty({G, F, M}, kType<A>);
   const A* from = scales.const_data_ptr<A>();
   A* to = out.template data_ptr<A>();
   for (int64_t g = 0; g < G; ++g, from += M * F, to += M * F)
