@@ -62,7 +62,7 @@ class Table:
         torch.manual_seed(0)
         numbers = torch.randn(case.rows, case.columns)
         share = torch.linspace(0, 1, case.bins + 1)
-        return cls(numbers, torch.quantile(numbers[:5000], share, dim=0).T.contiguous(), torch.randn(case.rows, 1, 1))
+        return cls(numbers, torch.quantile(numbers[:5000], share, dim=0).T.contiguous(), torch.randn(case.rows, 1))
 
     def encoded(self) -> tuple[Tensor, Tensor]:
         """Bins and fractions, as the kernels read them; what is beyond the edges stays at them."""
@@ -102,23 +102,27 @@ class OurLayer(nn.Module):
         self.layout = TableLayout((bins,) * columns, (0,) * columns)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return table_embedding(self.weights.flatten(0, 1)[None], *self.codes, self.scales[None], self.layout, rows)[0]
+        return table_embedding(
+            self.weights.flatten(0, 1)[None], *self.codes, self.scales[None], self.layout, rows
+        ).squeeze(0)
 
 
 class Network(nn.Module):
-    """Batch and members in either order, as the first layer has them; predictions [batch, members, 1]."""
+    """Batch and members in either order, as the first layer has them; predictions [batch, members]."""
 
     def __init__(self, first: nn.Module, case: Case, members_first: bool) -> None:
         super().__init__()
-        self.first, self.heads = first, nn.Parameter(torch.randn(case.members, case.width, 1) / case.width**0.5)
+        self.first, self.heads = first, nn.Parameter(torch.randn(case.members, case.width) / case.width**0.5)
         self.hidden = nn.ModuleList(nn.Linear(case.width, case.width) for _ in range(2))
-        self.equation = "mbd,mdo->bmo" if members_first else "bmd,mdo->bmo"
+        self.members_first = members_first
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x).relu()
         for layer in self.hidden:
             x = layer(x).relu()
-        return torch.einsum(self.equation, x, self.heads)
+        if self.members_first:
+            return torch.linalg.vecdot(x, self.heads.unsqueeze(1)).T
+        return torch.linalg.vecdot(x, self.heads)  # several times faster than a batched product with one column
 
 
 class Way:

@@ -105,6 +105,7 @@ void run_rows(const Backward<A>& b, const A* t, A* grad_table, A* values, A* sum
 template <class A>
 NASFAST_INLINE void add_lanes(const Lanes<A>& to, ptrdiff_t row, bool add, Vec<A> low, Vec<A> high) {
   A* p = to.p + row * to.ld;
+  __builtin_prefetch(p - kAhead * to.ld, 1);  // rows come in descending order
   if (add) {
     Vec<A> old_low, old_high;
     load_lanes<A>(p, to.lanes, old_low, old_high);

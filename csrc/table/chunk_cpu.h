@@ -10,6 +10,8 @@ using table::kChunk;
 using table::kPair;
 using table::Lanes;
 
+inline constexpr int kAhead = 16;  // rows that lie far apart are asked for so long before
+
 template <class A>
 NASFAST_INLINE void load_lanes(const A* p, int lanes, Vec<A>& low, Vec<A>& high) {
   if (lanes == kChunk) {
@@ -37,6 +39,12 @@ NASFAST_INLINE void store_lanes(A* p, int lanes, Vec<A> low, Vec<A> high) {
   }
 }
 
+// Asks for the first rows of some lanes, which lie far apart, before they are read, or written where WRITE.
+template <int WRITE, class T>
+NASFAST_INLINE void fetch_lanes(const Lanes<T>& lanes, int rows) {
+  for (int r = 0; r < rows; ++r) __builtin_prefetch(lanes.p + r * lanes.ld, WRITE);
+}
+
 template <class A>
 NASFAST_INLINE void store_pair(A* p, Vec<A> base_low, Vec<A> base_high, Vec<A> slope_low, Vec<A> slope_high) {
   store(p, base_low);
@@ -54,6 +62,7 @@ void make_table(const table::Features& features, const Lanes<const A>& weights, 
     for (int i = 0; i < rows; ++i, w += weights.ld, t += kPair) {
       Vec<A> low, high;
       load_lanes(w, weights.lanes, low, high);
+      __builtin_prefetch(w + kAhead * weights.ld);
       if (i < increments) {
         store_pair<A>(t, before_low, before_high, low, high);
         before_low += low;

@@ -14,6 +14,7 @@ namespace nasfast::table {
 namespace {
 
 constexpr int64_t kEncodeRows = 64;
+constexpr int64_t kAheadRows = 4;    // rows of the table lie far apart, and are asked for so long before
 constexpr int64_t kFewestRows = 32;  // for which the forward makes a table
 
 template <class A>
@@ -21,12 +22,13 @@ constexpr at::ScalarType kType = std::is_same_v<A, double> ? at::kDouble : at::k
 
 int64_t padded(int64_t elements) { return ceil_div(elements, kChunk) * kChunk; }
 
-// Scratch of each thread, in whole cache lines.
+// Scratch of each thread, in whole cache lines. Not of the buffer cache, which keeps no more than was in use at once:
+// what forward and backward want at different times would drive the outputs out.
 template <class A>
 class Scratch {
  public:
   Scratch(int threads, int64_t elements)
-      : elements_(padded(elements)), storage_(cached_empty({threads * elements_}, kType<A>)) {}
+      : elements_(padded(elements)), storage_(at::empty({threads * elements_}, kType<A>)) {}
   A* of(int thread) const { return storage_.template data_ptr<A>() + thread * elements_; }
 
  private:
@@ -82,12 +84,16 @@ void check_rows(const Call& call) {
                       ", rows of the table, got ", rows[i]);
 }
 
+template <class T>
+void fetch(const T* p, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+}
+
 template <class A>
 Encoded<A> encode(const Call& call, const Kernels<A>& k, int threads) {
   check_rows(call);
   const int64_t F = call.layout.features(), copies = call.shared_rows() ? 1 : call.groups(), B = call.batch();
-  Encoded<A> out{cached_empty({copies, B, F}, at::kInt), cached_empty({copies, B, F}, kType<A>),
-                 copies > 1 ? B * F : 0};
+  Encoded<A> out{at::empty({copies, B, F}, at::kInt), at::empty({copies, B, F}, kType<A>), copies > 1 ? B * F : 0};
   const int64_t* rows = call.rows ? call.rows->const_data_ptr<int64_t>() : nullptr;
   const int16_t* bins = call.bins.const_data_ptr<int16_t>();
   const Features features = features_of(call.layout, {0, call.layout.features()});
@@ -96,6 +102,11 @@ Encoded<A> encode(const Call& call, const Kernels<A>& k, int threads) {
   std::atomic<int64_t> outside{copies * B};  // the first such, whatever thread finds it
   const auto run = [&](int64_t i, auto encode_row, const auto* fractions) {
     const int64_t row = rows ? rows[i] : i;
+    if (rows && i + kAheadRows < copies * B) {
+      const int64_t later = rows[i + kAheadRows] * F;
+      fetch(bins + later, F);
+      fetch(fractions + later, F);
+    }
     if (encode_row(features, bins + row * F, fractions + row * F, at + i * F, fraction + i * F)) return;
     for (int64_t seen = outside; i < seen && !outside.compare_exchange_weak(seen, i);) {
     }
@@ -122,7 +133,7 @@ Lanes<A> lanes_of(A* group, int64_t width, int64_t row, int64_t chunk) {
 template <class A>
 at::Tensor transposed(const at::Tensor& scales) {
   const int64_t G = scales.size(0), M = scales.size(1), F = scales.size(2);
-  at::Tensor out = cached_empty({G, F, M}, kType<A>);
+  at::Tensor out = at::empty({G, F, M}, kType<A>);
   const A* from = scales.const_data_ptr<A>();
   A* to = out.template data_ptr<A>();
   for (int64_t g = 0; g < G; ++g, from += M * F, to += M * F)
@@ -148,7 +159,8 @@ at::Tensor forward_cpu(const Call& call) {
   int64_t step = std::min(batch_rows(M), B);
   step = ceil_div(step, parts_for(G * chunks * ceil_div(B, step), threads, std::max<int64_t>(step / kFewestRows, 1)));
   const int64_t pieces = ceil_div(B, step);
-  const Scratch<A> scratch(threads, forward_scratch(most_rows(layout, blocks), most_features(blocks), M));
+  const int64_t sums = step * M * kChunk;
+  const Scratch<A> scratch(threads, sums + forward_scratch(most_rows(layout, blocks), most_features(blocks)));
   each_task(G * pieces * chunks, threads, [&](int64_t task, int thread) {
     const int64_t chunk = task % chunks, first = task / chunks % pieces * step, g = task / chunks / pieces;
     const int64_t rows = std::min(step, B - first);
@@ -156,9 +168,9 @@ at::Tensor forward_cpu(const Call& call) {
       const Features features = features_of(layout, b);
       k.forward({features, encoded.codes(call, g, first, rows, b.first),
                  lanes_of(call.weights.const_data_ptr<A>() + g * R * D, D, features.first_row, chunk),
-                 scales.const_data_ptr<A>() + (g * F + b.first) * M, static_cast<int>(M), b.first > 0,
-                 scratch.of(thread), lanes_of(out.template data_ptr<A>() + (g * B + first) * M * D, D, 0, chunk),
-                 M * D});
+                 scales.const_data_ptr<A>() + (g * F + b.first) * M, static_cast<int>(M), b.first == 0,
+                 b.first + b.count == F, scratch.of(thread), scratch.of(thread) + sums,
+                 lanes_of(out.template data_ptr<A>() + (g * B + first) * M * D, D, 0, chunk), M * D});
     }
   });
   return out;
@@ -190,8 +202,7 @@ std::tuple<at::Tensor, at::Tensor> backward_cpu(const Call& call, const at::Tens
     for (int64_t first = 0; first < B; first += step) {
       const int64_t rows = std::min(step, B - first);
       const A* from = grad.const_data_ptr<A>() + (g * B + first) * M * D;
-      for (int64_t r = 0; r < rows; ++r)
-        k.pack(lanes_of(from, D, r * M, chunk), static_cast<int>(M), mine + r * M * kChunk);
+      k.pack(lanes_of(from, D, 0, chunk), rows * M, scratch.of(thread));
       for (int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
         const Block& b = blocks[i];
         const Features features = features_of(layout, b);

@@ -28,9 +28,7 @@ int backward_rows(int64_t members) {
   return static_cast<int>(std::clamp<int64_t>(256 / std::max<int64_t>(members, 1), 4, 32));
 }
 
-int64_t forward_scratch(int64_t rows, int64_t features, int64_t members) {
-  return rows * kPair + (features + members) * kChunk;
-}
+int64_t forward_scratch(int64_t rows, int64_t features) { return rows * kPair + features * kChunk; }
 
 int64_t backward_scratch(int64_t rows, int64_t features, int64_t members) {
   return 2 * rows * kPair + features * (backward_rows(members) * kChunk + members * kLanes);

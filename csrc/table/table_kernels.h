@@ -46,9 +46,10 @@ struct Forward {
   Lanes<const A> weights;  // from the block's first row on
   const A* scales;         // [features][members]
   int members;
-  bool add;  // to what `out` holds
+  bool first, last;  // block of all features
+  A* sums;           // [rows][members][kChunk], what a block hands to the next
   A* scratch;
-  Lanes<A> out;  // its rows are members
+  Lanes<A> out;  // its rows are members; the last block's alone
   ptrdiff_t out_row;
 };
 
@@ -78,12 +79,12 @@ struct Kernels {
   bool (*encode_double)(const Features&, const int16_t* bins, const double* fractions, int32_t* at, A* fraction);
   void (*forward)(const Forward<A>&);
   void (*backward)(const Backward<A>&);
-  // One row's gradient [members] of a chunk to [members][kChunk].
-  void (*pack)(const Lanes<const A>& grad, int members, A* out);
+  // Rows of a chunk to [rows][kChunk].
+  void (*pack)(const Lanes<const A>&, int64_t rows, A* out);
 };
 
 // Elements of scratch that the kernels want.
-int64_t forward_scratch(int64_t rows, int64_t features, int64_t members);
+int64_t forward_scratch(int64_t rows, int64_t features);
 int64_t backward_scratch(int64_t rows, int64_t features, int64_t members);
 
 // Rows that the backward takes at a time, so that their gradients stay in the first-level cache.
