@@ -19,7 +19,7 @@ from nasfast.automl.diagnosis.diagnose import diagnose
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
 from nasfast.automl.explain import background_of
 from nasfast.automl.export import export_onnx
-from nasfast.automl.folder import save_model
+from nasfast.automl.folder import ONNX_FILE, save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
 from nasfast.automl.model import FittedModel
@@ -37,7 +37,6 @@ from nasfast.errors import DataError, ExportError, RunError
 from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
 from nasfast.utils.progress import Progress
 
-ONNX_FILE = "model.onnx"
 _CHECKED_ROWS = 1000
 _DIAGNOSIS = 0.05  # of the time, for what is told of the model
 _WRITING = 1.5  # seconds, for the files
@@ -191,7 +190,7 @@ def fit_table(
     about |= provenance(source, problem, settings.roles()) | {"diagnosis": diagnosis}
     model = replace(model, about=about)
     if folder is not None:
-        save_model(model, folder)
+        save_model(model, folder, made=() if onnx is None else (ONNX_FILE,))
         write_card(model, folder)
     if work is not None:
         work.remove()

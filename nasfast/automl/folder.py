@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from hashlib import blake2b
 from pathlib import Path
 
@@ -28,8 +29,8 @@ FORMAT = 1
 MODEL_FILE = "model.json"
 _DIGEST = 16
 _PREPARATION, _BACKGROUND = "preparation", "background"
-CARD_FILES, REPORT_FILE = ("card.md", "card.json"), "report.html"
-"""What is written of a model for people; it goes when another model takes its place."""
+CARD_FILES, REPORT_FILE, ONNX_FILE = ("card.md", "card.json"), "report.html", "model.onnx"
+"""What is made of a model; it goes when another model takes its place."""
 
 
 def is_model(folder: Path) -> bool:
@@ -37,8 +38,11 @@ def is_model(folder: Path) -> bool:
     return (folder / MODEL_FILE).is_file()
 
 
-def save_model(model: FittedModel, folder: Path) -> None:
-    """Write a model into its folder, in the place of the one that is there.
+def save_model(model: FittedModel, folder: Path, made: Collection[str] = ()) -> None:
+    """Write a model into its folder, in the place of the one that is there and of all that was made of that.
+
+    Args:
+        made: Names of files that have been made of this model already.
 
     Raises:
         RunError: It cannot be written; the model before is as it was.
@@ -73,7 +77,7 @@ def save_model(model: FittedModel, folder: Path) -> None:
     for old in folder.glob("weights-*.safetensors"):
         if old.name != weights:
             old.unlink(missing_ok=True)
-    for name in (*CARD_FILES, REPORT_FILE):
+    for name in {*CARD_FILES, REPORT_FILE, ONNX_FILE}.difference(made):
         (folder / name).unlink(missing_ok=True)
 
 
