@@ -190,7 +190,7 @@ def fit_table(
     about |= provenance(source, problem, settings.roles()) | {"diagnosis": diagnosis}
     model = replace(model, about=about)
     if folder is not None:
-        save_model(model, folder, keep=(ONNX_FILE,))
+        save_model(model, folder, made=() if onnx is None else (ONNX_FILE,))
         write_card(model, folder)
     if work is not None:
         work.remove()

@@ -38,11 +38,11 @@ def is_model(folder: Path) -> bool:
     return (folder / MODEL_FILE).is_file()
 
 
-def save_model(model: FittedModel, folder: Path, keep: Collection[str] = ()) -> None:
-    """Write a model into its folder, in the place of the one that is there.
+def save_model(model: FittedModel, folder: Path, made: Collection[str] = ()) -> None:
+    """Write a model into its folder, in the place of the one that is there and of all that was made of that.
 
     Args:
-        keep: Files that were made of this very model already.
+        made: Names of files that have been made of this model already.
 
     Raises:
         RunError: It cannot be written; the model before is as it was.
@@ -77,7 +77,7 @@ def save_model(model: FittedModel, folder: Path, keep: Collection[str] = ()) -> 
     for old in folder.glob("weights-*.safetensors"):
         if old.name != weights:
             old.unlink(missing_ok=True)
-    for name in {*CARD_FILES, REPORT_FILE, ONNX_FILE} - set(keep):
+    for name in {*CARD_FILES, REPORT_FILE, ONNX_FILE}.difference(made):
         (folder / name).unlink(missing_ok=True)
 
 

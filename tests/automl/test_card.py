@@ -59,10 +59,13 @@ def test_names_are_text_in_markdown(mixed_fit):
 
 def test_another_model_takes_the_card_away(binary_fit, mixed_fit, tmp_path):
     save_model(mixed_fit.model, tmp_path)
-    for name in ("card.md", "card.json", "report.html"):
+    made = {"card.md", "card.json", "report.html", "model.onnx"}
+    for name in made:
         (tmp_path / name).write_text("of the model before")
+    save_model(binary_fit.model, tmp_path, made=["model.onnx"])
+    assert made & {p.name for p in tmp_path.iterdir()} == {"model.onnx"}
     save_model(binary_fit.model, tmp_path)
-    assert not {"card.md", "card.json", "report.html"} & {p.name for p in tmp_path.iterdir()}
+    assert not made & {p.name for p in tmp_path.iterdir()}
 
 
 def test_the_checksum_of_data_is_of_what_stands_in_them():

@@ -198,11 +198,11 @@ class NetworkTraining:
         judged = self._problem.judged()
         done = 0
         while planned is None or done < planned:
-            self._step(_rate(done, planned))
+            self._step(_rate(done, planned if planned is not None and done >= _MEASURED else _USUAL))
             done += 1
             if planned is None:
                 planned = last = clock.plan(done)
-            if planned is None:
+            if planned is None or done < min(_MEASURED, planned):
                 continue
             if on_step is not None:
                 on_step(done, planned)
@@ -255,9 +255,9 @@ def _batch_size(most: int, rows: int) -> int:
     return min(most, max(fits, _LEAST_BATCH), rows)
 
 
-def _rate(done: int, planned: int | None) -> float:
-    """Rises, stays, and falls as a cosine from the half on; the first steps rise by what is usual."""
-    part = (done + 1) / (planned or _USUAL)
+def _rate(done: int, planned: int) -> float:
+    """Rises, stays, and falls as a cosine from the half on."""
+    part = (done + 1) / planned
     if part < _WARM:
         return part / _WARM
     if part < 0.5:
