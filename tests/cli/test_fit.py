@@ -31,7 +31,7 @@ def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
     path = tumours(folder, rows=200)
     result = invoke(
-        "fit", path, "--target", "target", "--budget", "4 trials", "--out", folder / "model", "--threads", 1
+        "fit", path, "--target", "target", "--budget", "3 trials", "--out", folder / "model", "--threads", 1
     )
     assert result.exit_code == 0, result.output
     return folder, path, result
@@ -43,7 +43,7 @@ def test_it_says_the_task_the_score_what_it_beats_and_what_comes_next(fitted):
     assert "binary" in lines["task"]
     assert "roc_auc 0.9" in lines["score"]
     assert "±" in lines["score"]
-    assert all(name in lines["beside"] for name in ("constant", "linear alone", "trees alone", "networks alone"))
+    assert all(name in lines["beside"] for name in ("constant", "linear alone", "trees alone"))
     assert f"nasfast predict {folder / 'model'}" in lines["predict"]
     assert len(result.stdout.splitlines()) <= 10
 
@@ -101,6 +101,7 @@ def test_a_timed_fit_keeps_its_time_and_predicts(tmp_path):
     command = [sys.executable, "-m", "nasfast", "fit", str(path), "--target", "bought", "--budget", "20s"]
     done = subprocess.run([*command, "--out", str(tmp_path / "m")], capture_output=True, text=True, check=True)
     assert "roc_auc 0." in done.stdout
+    assert "networks alone" in done.stdout
     assert invoke("predict", tmp_path / "m", path, "-o", tmp_path / "p.csv").exit_code == 0
 
 

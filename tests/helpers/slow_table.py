@@ -8,6 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LONG: Mapping[str, tuple[str, ...]] = {
+    "tests/automl/test_card.py": ("test_limits_name_classes_with_few_rows_and_what_the_folder_holds",),
+    "tests/automl/test_fit.py": (
+        "test_a_timed_fit_is_replayed_bit_for_bit",
+        "test_trials_give_the_same_bits_and_a_replay_too",
+    ),
+    "tests/automl/test_resume.py": (
+        "test_a_fit_of_trials_that_was_stopped_ends_with_the_same_bits",
+        "test_kills_at_random_moments_leave_a_model_or_none_and_never_half_of_one",
+    ),
+    "tests/automl/test_sklearn.py": (
+        "test_classes_come_back_as_what_they_were_and_from_disk_as_texts",
+        "test_it_goes_into_what_scikit_learn_has",
+        "test_what_scikit_learn_asks_of_every_estimator",
+    ),
     "tests/bench/test_cuda.py": (
         "test_the_ways_of_a_search_step_agree",
         "test_with_a_gpu_the_script_goes_through_all_steps_and_on_where_it_was",
@@ -41,6 +55,10 @@ LONG: Mapping[str, tuple[str, ...]] = {
         "test_output_that_nobody_reads_any_more_is_no_error",
         "test_run_config_repeats_a_run",
         "test_search_prints_the_derived_network_beside_the_random_one",
+    ),
+    "tests/cli/test_fit.py": (
+        "test_a_process_of_its_own_writes_predictions_to_a_pipe",
+        "test_a_timed_fit_keeps_its_time_and_predicts",
     ),
     "tests/compare/test_compare.py": (
         "test_bench_refuses_a_comparison_that_is_not_finished",
