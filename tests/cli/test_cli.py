@@ -214,7 +214,7 @@ def test_an_interrupt_before_the_command_runs_is_one_line():
         (["search", "--epochs"], "'--epochs' requires an argument. See `nasfast search --help`."),
         (["report", "run", "extra"], "unexpected extra argument (extra). See `nasfast report --help`."),
         (["report"], "Missing argument 'RUN'. See `nasfast report --help`."),
-        (["predict", "run"], "Missing argument 'IMAGES...'. See `nasfast predict --help`."),
+        (["predict", "run"], "Missing argument 'INPUT...'. See `nasfast predict --help`."),
         (["--debug"], "Missing command. See `nasfast --help`."),
         (["search", "--help-for", "gradeint"], "did you mean gradient?"),
     ],
