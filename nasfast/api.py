@@ -353,7 +353,8 @@ def fit_model(
         time: Column; judged is what is later than what was trained on.
         weight: Column of how much a row counts.
         threads: CPU threads. Default: those of torch.
-        replay: Model of an earlier fit: try what it tried, and make the same model.
+        replay: Model of an earlier fit: try what it tried on the same table, and make the same model. All settings but
+            ``threads`` are those of that fit.
         start: When the time began, on the clock of ``time.monotonic``. Default: now.
         progress: As for :func:`run_search`.
 
@@ -374,15 +375,25 @@ def fit_model(
 
     begun = monotonic() if start is None else start
     limits = Budget.parse(budget)
-    if (limits.seconds is None) == (limits.trials is None) or limits.cpu_hours or limits.gpu_hours:
-        raise ConfigError(f"--budget of a fit must be a time or a number of trials, got {budget!r}")
     kinds = parse_types([types] if types else []) if isinstance(types, str) else dict(types)
     settings = FitSettings(target, limits, task, metric, kinds, group, time, weight, seed=seed, threads=threads)
     folder = Path(out) if out is not None else free_model_folder(data)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists; choose another --out")
-    tried = [Trial.from_json(t) for t in load_model(replay).about["trials"]] if replay is not None else ()
-    result = fit_table(read_table(data), settings, folder, begun, progress or Progress(quiet=True), tried)
+    tried: list[Trial] = []
+    expected = None
+    if replay is not None:
+        earlier = load_model(replay).about
+        if "trials" not in earlier:
+            raise RunError(
+                f"the fit of {replay} is not over, so it does not say what was tried: --resume goes on with it"
+            )
+        tried, expected = [Trial.from_json(trial) for trial in earlier["trials"]], earlier["data"]["blake2b"]
+        settings = replace(FitSettings.from_json(earlier["settings"]), threads=threads)
+        if target != settings.target:
+            raise ConfigError(f"--replay of a fit of {settings.target!r} cannot have --target {target!r}")
+    quiet = progress or Progress(quiet=True)
+    result = fit_table(read_table(data), settings, folder, begun, quiet, tried, expected=expected)
     build_model_report(folder)
     return result
 
@@ -401,18 +412,23 @@ def resume_fit(model: PathLike, *, start: float | None = None, progress: Progres
     """
     from nasfast.automl.fit import FitSettings, fit_table
     from nasfast.automl.work import Work
+    from nasfast.report.model import build_model_report
     from nasfast.tables import read_table
 
     begun = monotonic() if start is None else start
-    files, settings = Work(Path(model)).begun()
-    return fit_table(
-        read_table(files),
-        FitSettings.from_json(settings),
+    earlier = Work(Path(model)).begun()
+    result = fit_table(
+        read_table(list(earlier.files)),
+        FitSettings.from_json(earlier.settings),
         Path(model),
         begun,
         progress or Progress(quiet=True),
+        earlier.replay,
         resume=True,
+        expected=earlier.digest,
     )
+    build_model_report(Path(model))
+    return result
 
 
 def free_model_folder(data: Any) -> Path:

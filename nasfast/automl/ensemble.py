@@ -27,22 +27,24 @@ def greedy_weights(predictions: Sequence[Array], y: Array, metric: Metric) -> tu
     if len(y) > _ROWS:  # in the order of the folds a part would be a fold
         some = np.random.default_rng(0).permutation(len(y))[:_ROWS]
         predictions, y = [p[some] for p in predictions], y[some]
-    alone = np.array([metric.loss(y, p) for p in predictions])
+    alone = np.nan_to_num([metric.loss(y, p) for p in predictions], nan=np.inf)
     tried = np.argsort(alone, kind="stable")[:_MEMBERS]
     counts = np.zeros(len(predictions))
     total = np.zeros_like(predictions[0])
-    best, kept = np.inf, counts
+    best, kept = np.inf, counts.copy()
     for picks in range(1, _PICKS + 1):
-        losses = [metric.loss(y, (total + predictions[i]) / picks) for i in tried]
+        losses = np.nan_to_num([metric.loss(y, (total + predictions[i]) / picks) for i in tried], nan=np.inf)
         place = int(np.argmin(losses))
         chosen = tried[place]
         counts[chosen] += 1
         total = total + predictions[chosen]
         if losses[place] < best - 1e-12:
-            best, kept = losses[place], counts.copy()
+            best, kept = float(losses[place]), counts.copy()
         elif picks > 2 * kept.sum() + 5:
             break
-    return kept / kept.sum(), float(best)
+    if not kept.sum():  # no prediction can be judged
+        kept[tried[0]] = 1
+    return kept / kept.sum(), best
 
 
 def blend(predictions: Sequence[Array], weights: Array) -> Array:

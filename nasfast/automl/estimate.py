@@ -53,5 +53,5 @@ def choice_optimism(predictions: Sequence[Array], y: Array, metric: Metric, seed
                 continue
             weights, own = greedy_weights([p[chosen] for p in predictions], y[chosen], metric)
             gaps.append(metric.loss(y[other], blend([p[other] for p in predictions], weights)) - own)
-    # The gap falls as one over the rows that choose.
-    return max(float(np.mean(gaps)) * (len(order) / 2) / len(y), 0.0) if gaps else 0.0
+    # Among candidates that are nearly as good, the gap falls as the root of the rows that choose.
+    return max(float(np.mean(gaps)) * float(np.sqrt(len(order) / 2 / len(y))), 0.0) if gaps else 0.0

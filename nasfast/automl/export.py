@@ -23,6 +23,7 @@ from nasfast.automl.onnx_inputs import Features, add_inputs
 from nasfast.automl.onnx_members import boosting_outputs, linear_outputs, network_outputs
 from nasfast.automl.onnx_network import NetworkWeights
 from nasfast.automl.onnx_outputs import PREDICTION, PROBABILITIES, add_outputs, constant_outputs, sharpen, weighted_mean
+from nasfast.automl.prepare import LARGEST
 from nasfast.errors import ExportError
 from nasfast.tables import convert
 from nasfast.utils.files import atomic_write
@@ -91,8 +92,7 @@ def onnx_inputs(model: FittedModel, table: pa.Table, inputs: Mapping[str, str]) 
             continue
         name = inputs[column]
         if model.schema[column].kind == "number":
-            limit = np.finfo(np.float32).max
-            feeds[name] = np.clip(values, -limit, limit).astype(np.float32)[:, None]
+            feeds[name] = np.clip(values, -LARGEST, LARGEST).astype(np.float32)[:, None]
         elif model.schema[column].kind == "date":
             feeds[name] = _dates(values)[:, None]
         else:

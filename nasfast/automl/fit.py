@@ -25,7 +25,7 @@ from nasfast.automl.metrics import Metric, metric_for
 from nasfast.automl.model import FittedModel
 from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.problem import Problem
-from nasfast.automl.provenance import provenance
+from nasfast.automl.provenance import provenance, table_digest
 from nasfast.automl.search import Found, Search
 from nasfast.automl.splits import make_folds
 from nasfast.automl.summary import summary
@@ -33,8 +33,10 @@ from nasfast.automl.task import task_of
 from nasfast.automl.trials import Trial
 from nasfast.automl.work import Work
 from nasfast.config.budget import Budget
-from nasfast.errors import DataError, ExportError, RunError
-from nasfast.tables import Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
+from nasfast.errors import ConfigError, DataError, RunError
+from nasfast.tables import Column, Schema, TableData, Target, TargetSpec, convert, infer_schema, read_target
+from nasfast.tables.convert import convert_column
+from nasfast.tables.infer import require_column
 from nasfast.utils.progress import Progress
 
 _CHECKED_ROWS = 1000
@@ -122,6 +124,7 @@ def fit_table(
     progress: Progress,
     replay: Sequence[Trial] = (),
     resume: bool = False,
+    expected: str | None = None,
 ) -> FitResult:
     """Fit a table and write the model into a folder, early and again whenever it got better.
 
@@ -131,17 +134,24 @@ def fit_table(
         start: When the time of the budget began, on the clock of `time.monotonic`.
         replay: Trials of an earlier fit, to make the same model again.
         resume: Go on after the trials that lie in the folder, with what is left of the budget.
+        expected: Checksum of the table that it has to be.
 
     Raises:
         DataError: The table or its target cannot be used.
         ConfigError: The settings do not go with it.
         RunError: The model cannot be written.
     """
+    limits = settings.budget
+    if (limits.seconds is None) == (limits.trials is None) or limits.cpu_hours or limits.gpu_hours:
+        raise ConfigError("--budget of a fit must be a time or a number of trials")
+    if settings.group is not None and settings.time is not None:
+        raise ConfigError("--group and --time say both how rows are split: give one of them")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    table = source.data
-    target = read_target(table, settings.target, settings.task)
-    table = table if not target.dropped else table.take(pa.array(target.rows))
+    digest = table_digest(source.data)
+    if expected is not None and digest != expected:
+        raise DataError("the table is not the one of the earlier fit: its checksum is another")
+    target, table = _rows_that_count(source.data, settings)
     schema = infer_schema(table, settings.target, settings.roles(), settings.types)
     problem, preparation = make_problem(table, target, schema, settings)
     metric = metric_for(problem.task, settings.metric)
@@ -152,9 +162,9 @@ def fit_table(
     work = Work(folder) if folder is not None else None
     if work is not None and not resume:
         files = [os.path.abspath(part.name) for part in source.parts if part.name]
-        work.begin(files, settings.to_json())
+        work.begin(files, settings.to_json(), digest, replay)
     before, spent = work.load(problem) if work is not None and resume else ([], 0.0)
-    deadline = Deadline(start - spent, settings.budget.seconds)
+    deadline = Deadline(start - spent, limits.seconds)
 
     def done(trial: Trial, candidate: Candidate | None) -> None:
         if work is not None:
@@ -179,7 +189,7 @@ def fit_table(
             stage.advance(max(min(int(1000 * part), 1000) - shown, 0), f"{trial.name}, {_best_so_far(found, metric)}")
             shown = max(shown, min(int(1000 * part), 1000))
 
-        search = Search(problem, metric, preparation, deadline, settings.budget.trials, tell, done, write)
+        search = Search(problem, metric, preparation, deadline, limits.trials, tell, done, write, before=spent)
         search.restore(before)
         found = search.run(replay)
     estimate = _estimate(search, problem, metric, settings.seed)
@@ -187,7 +197,8 @@ def fit_table(
     onnx = _export(model, folder, table, progress) if folder is not None else None
     diagnosis = diagnose(found, problem, model, metric, search.out_of_fold(), _diagnosis_seconds(deadline))
     about = describe(found, metric, estimate, problem, target.reason, deadline) | {"onnx_difference": onnx}
-    about |= provenance(source, problem, settings.roles()) | {"diagnosis": diagnosis}
+    about |= provenance(source, digest, problem, settings.roles())
+    about |= {"diagnosis": diagnosis, "settings": settings.to_json()}
     model = replace(model, about=about)
     if folder is not None:
         save_model(model, folder, made=() if onnx is None else (ONNX_FILE,))
@@ -201,8 +212,10 @@ def _export(model: FittedModel, folder: Path, table: pa.Table, progress: Progres
     """Write ``model.onnx``; the largest difference of its predictions, None where it cannot be made here."""
     try:
         return export_onnx(model, folder / ONNX_FILE, table.slice(0, _CHECKED_ROWS))
-    except ExportError as error:
-        progress.say(f"no {ONNX_FILE}: {error}")
+    except RunError:
+        raise
+    except Exception as error:  # whatever goes wrong in there, the model itself is whole
+        progress.say(f"no {ONNX_FILE}: {' '.join(str(error).split())}")
         return None
 
 
@@ -214,7 +227,7 @@ def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitS
         raise DataError(f"no column but {settings.target!r} can be used: `nasfast check` says why; see --types")
     task = task_of(target.spec)
     groups = _numbered(table, settings.group)
-    time = _values(table, settings.time, "time", None) if settings.time is not None else None
+    time = _values(table, settings.time, "time") if settings.time is not None else None
     y = target.y.astype(np.float64)
     folds = make_folds(y, task, settings.seed, groups=groups, time=time)
     weight = _weights(table, settings.weight)
@@ -241,7 +254,9 @@ def _diagnosis_seconds(deadline: Deadline) -> float | None:
 def _estimate(search: Search, problem: Problem, metric: Metric, seed: int) -> Estimate:
     judged = problem.judged()
     y, p = problem.y[judged], search.out_of_fold()
-    predictions = [c.oof[judged] for c in search.found.candidates]
+    candidates = search.found.candidates
+    weighed = [c for c in candidates if c.family != "constant"] or candidates
+    predictions = [c.oof[judged] for c in weighed]
     return Estimate(
         metric.loss(y, p), standard_error(y, p, metric, seed), choice_optimism(predictions, y, metric, seed)
     )
@@ -251,12 +266,25 @@ def _best_so_far(found: Found, metric: Metric) -> str:
     return f"{metric.name} {metric.shown(found.loss):.4f}" if found.candidates else ""
 
 
-def _values(table: pa.Table, name: str, role: str, kind: str | None) -> Any:
+def _rows_that_count(table: pa.Table, settings: FitSettings) -> tuple[Target, pa.Table]:
+    """The target, and the rows that have one and weigh something."""
+    target = read_target(table, settings.target, settings.task)
+    table = table.take(pa.array(target.rows)) if target.dropped else table
+    if settings.weight is None:
+        return target, table
+    counts = _weights(table, settings.weight) > 0
+    rows = np.flatnonzero(counts)
+    dropped = target.dropped + int((~counts).sum())
+    return replace(target, y=target.y[rows], rows=target.rows[rows], dropped=dropped), table.take(pa.array(rows))
+
+
+def _values(table: pa.Table, name: str, role: str) -> Any:
     """A column of numbers or dates, float64 [N]."""
-    alone = infer_schema(table.select([name]), overrides={} if kind is None else {name: kind})
-    values = convert(table.select([name]), alone).get(name)
-    if not isinstance(values, np.ndarray) or not np.isfinite(values).all():
-        raise DataError(f"--{role} {name!r} must hold {kind or 'a number or a date'}s in every row")
+    (column,) = infer_schema(table.select([name])).columns
+    dates = role == "time" and column.kind == "date"
+    values = convert_column(table, column if dates else Column(name, "number", ""))
+    if not np.isfinite(values).all():
+        raise DataError(f"--{role} {name!r} must hold numbers{' or dates' * (role == 'time')} in every row")
     return values
 
 
@@ -270,7 +298,8 @@ def _numbered(table: pa.Table, name: str | None) -> Any:
 def _weights(table: pa.Table, name: str | None) -> Any:
     if name is None:
         return np.ones(table.num_rows)
-    values = _values(table, name, "weight", "number")
+    require_column(table, name, "weight")
+    values = _values(table, name, "weight")
     if (values < 0).any() or not values.sum() > 0:
         raise DataError(f"--weight {name!r} must hold numbers of at least 0, not all of them zero")
     return values / values.mean()

@@ -57,11 +57,13 @@ def add_inputs(graph: Graph, preparation: Preparation, schema: Schema) -> Featur
             dates[number.column] = Dates(graph, given)
         numbers.append(dates[number.column].part(number.part))
     for words in preparation.texts:
-        given = inputs.add(words.column, np.str_, "a text; empty where there is none")
+        given = inputs.add(words.column, np.str_, "a text, in UTF-8; empty where there is none")
         numbers.append(text_numbers(graph, given, words, missing_texts(schema[words.column])))
         count += len(words.names)
     for category in preparation.codes:
-        given = inputs.add(category.column, np.str_, "a category as a text; empty where there is none")
+        given = inputs.add(
+            category.column, np.str_, "a category as a text, without blanks around it; empty where there is none"
+        )
         codes.append(_codes(graph, given, category.levels, same_texts(category.levels, schema[category.column])))
     if not numbers and not codes:
         raise ExportError("ONNX export: the model uses no column")

@@ -24,7 +24,9 @@ MAX_LEVELS = 252
 
 _RARE = 2  # rows that a level needs, so that "unseen" is met in training
 _DAY = 86400.0
-_LARGEST = float(np.finfo(np.float32).max)  # what float32 does not hold is as large as it can be
+LARGEST = 1e38
+"""What is larger counts as this: differences of such numbers still are float32."""
+
 _DATE_PARTS = ("days", "month", "weekday", "hour")
 
 Columns = Mapping[str, Any]
@@ -99,7 +101,7 @@ class Preparation:
         texts = [source.apply(columns[source.column]) for source in self.texts]
         codes = np.empty((rows, len(self.codes)), np.int16)
         for i, source in enumerate(self.numbers):
-            numbers[:, i] = np.clip(_number(columns, source), -_LARGEST, _LARGEST)
+            numbers[:, i] = np.clip(_number(columns, source), -LARGEST, LARGEST)
         for i, category in enumerate(self.codes):
             codes[:, i] = _codes(columns[category.column], category.levels)
         return Prepared(np.concatenate([numbers, *texts], axis=1), codes)

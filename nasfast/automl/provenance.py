@@ -23,11 +23,12 @@ _NO_TEXT = pa.array([], pa.large_string())
 _PACKAGES = ("torch", "scikit-learn", "numpy", "pyarrow")
 
 
-def provenance(source: TableData, problem: Problem, roles: Mapping[str, str | None]) -> dict[str, Any]:
+def provenance(source: TableData, digest: str, problem: Problem, roles: Mapping[str, str | None]) -> dict[str, Any]:
     """As JSON.
 
     Args:
         source: The table as it was given, rows without a target among them.
+        digest: Its checksum, see :func:`table_digest`.
         roles: Columns of groups, times and weights.
     """
     return {
@@ -35,7 +36,7 @@ def provenance(source: TableData, problem: Problem, roles: Mapping[str, str | No
             "files": [Path(part.name).name for part in source.parts if part.name],
             "rows": source.rows,
             "columns": len(source.names),
-            "blake2b": table_digest(source.data),
+            "blake2b": digest,
         },
         "split": split_text(problem, roles),
         "roles": {role: name for role, name in roles.items() if name is not None},
@@ -63,6 +64,10 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return _texts(pa.concat_arrays(pc.fill_null(column, "").cast(pa.large_string()).chunks or [_NO_TEXT]))
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return [np.asarray(pc.fill_null(column, 0))]
     return [np.frombuffer(repr(column.to_pylist()).encode(errors="surrogatepass"), np.uint8)]

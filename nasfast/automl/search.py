@@ -67,6 +67,7 @@ class Search:
         on_trial: Is told before each trial.
         on_done: Is told what came of it.
         on_better: Is told after each trial that made the ensemble better.
+        before: Seconds that had been spent before this process began.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class Search:
         on_done: Callable[[Trial, Candidate | None], None],
         on_better: Callable[[Found], None],
         on_step: Callable[[int, int], None] | None = None,
+        before: float = 0.0,
     ) -> None:
         self._problem, self._metric, self._preparation = problem, metric, preparation
         self._deadline, self._limit = deadline, trials
         self._on_trial, self._on_done, self._on_better, self._on_step = on_trial, on_done, on_better, on_step
         self._judged = problem.judged()
-        self._first_left, self._began = deadline.left(), deadline.spent()
+        self._first_left, self._began = deadline.left() + before, deadline.spent() - before
         self.found = Found()
 
     def restore(self, done: Sequence[tuple[Trial, Candidate | None]]) -> None:
@@ -118,6 +120,9 @@ class Search:
 
     def _family(self, number: int) -> str:
         """The family of the next trial: boosting first, then whichever has had less than its share of the time."""
+        tried = self.found.trials[len(FIRST) :]
+        if any(trial.family == "boosting" and trial.size is None for trial in tried):
+            return "network"  # a fold has a single class, of which no forest grows
         if number == len(FIRST):
             return "boosting"
         if self._limit is not None:
@@ -159,18 +164,21 @@ class Search:
             return False
         y = self._problem.y[self._judged]
         found = self.found
+        begun = any(c.family != "constant" for c in found.candidates)
         found.candidates.append(candidate)
         found.losses.append(self._metric.loss(y, candidate.oof[self._judged]))
         predictions = [c.oof[self._judged] for c in found.candidates]
         # A constant is there to be beaten: its shares of classes differ between folds, which would pass for knowledge.
         weighed = [i for i, c in enumerate(found.candidates) if c.family != "constant"] or [0]
         chosen, loss = greedy_weights([predictions[i] for i in weighed], y, self._metric)
-        better = loss < found.loss
+        if begun and not loss < found.loss:  # what was picked greedily before is still the best
+            found.weights = np.append(found.weights, 0.0)
+            return False
         found.weights, found.loss = np.zeros(len(predictions)), loss
         found.weights[weighed] = chosen
         if self._problem.task.classes:
             found.temperature = best_temperature(blend(predictions, found.weights), y)
-        return better
+        return True
 
     def out_of_fold(self) -> Array:
         """Predictions of the ensemble for the rows that are judged."""

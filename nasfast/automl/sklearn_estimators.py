@@ -19,6 +19,7 @@ from nasfast.automl.fit import FitResult, FitSettings, fit_table
 from nasfast.automl.folder import load_model, save_model
 from nasfast.automl.model import FittedModel
 from nasfast.config.budget import Budget
+from nasfast.errors import RunError
 from nasfast.tables import read_table
 from nasfast.utils.progress import Progress
 
@@ -189,9 +190,15 @@ class TableRegressor(RegressorMixin, _TableEstimator):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """One that `save` or `nasfast fit` wrote."""
+        """One that `save` or `nasfast fit` wrote.
+
+        Raises:
+            RunError: It cannot be read, or predicts classes.
+        """
         made = cls()
         made.model_ = load_model(folder)
+        if made.model_.task.classes:
+            raise RunError(f"{folder} predicts classes: load it by TableClassifier")
         return made
 
 

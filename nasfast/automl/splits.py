@@ -60,8 +60,11 @@ def make_folds(
         )
     if time is not None:
         return _by_time(time, count)
-    if groups is not None and (found := len(np.unique(groups))) < max(count, 2):
-        raise DataError(f"--group has {found} groups, fewer than the {max(count, 2)} folds")
+    if groups is not None:
+        found = len(np.unique(groups))
+        if found < 2:
+            raise DataError("--group has one value in all rows: at least two are needed to keep them apart")
+        count = min(count, found)
     # One held-out part is the first fold of as many as make it that large.
     parts = count if count > 1 else round(1 / _HELD_OUT)
     if groups is not None:
@@ -71,7 +74,7 @@ def make_folds(
     split = _splitter(parts, seed, stratified, groups is not None)
     place = np.zeros(rows)
     made = [Fold(train, valid) for train, valid in split.split(place, y if stratified else None, groups)]
-    return made if count > 1 else made[:1]
+    return made if count > 1 else [min(made, key=lambda fold: abs(len(fold.valid) - _HELD_OUT * rows))]
 
 
 def _splitter(parts: int, seed: int, stratified: bool, grouped: bool) -> KFold:
@@ -88,10 +91,10 @@ def _by_time(time: NDArray[np.float64], count: int) -> list[Fold]:
     order = np.argsort(time, kind="stable")
     moments = time[order]
     # Cuts between moments, so that rows of one moment stay together: the first part trains only.
-    parts = max(count, 2)
-    cuts = [int(np.searchsorted(moments, moments[len(order) * k // (parts + 1)])) for k in range(1, parts + 1)]
+    shares = [1 - _HELD_OUT] if count == 1 else [k / (count + 1) for k in range(1, count + 1)]
+    cuts = [int(np.searchsorted(moments, moments[int(len(order) * share)])) for share in shares]
     ends = [*cuts[1:], len(order)]
     made = [Fold(order[:cut], order[cut:end]) for cut, end in zip(cuts, ends, strict=True) if 0 < cut < end]
     if not made:
         raise DataError("--time has one moment only; give a column whose values differ")
-    return made if count > 1 else made[-1:]
+    return made

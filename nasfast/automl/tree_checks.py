@@ -91,6 +91,7 @@ def _check_nodes(arrays: Arrays, sizes: Mapping[str, int]) -> None:
     feature, chosen = arrays["feature"], arrays["category_set"]
     _require(((feature >= 0) & (leaf | (feature < numbers + codes))).all(), "feature", f"below {numbers + codes}")
     _require(((chosen >= -1) & (chosen < sizes["sets"])).all(), "category_set", f"from -1 to {sizes['sets'] - 1}")
+    _require((~leaf | (chosen < 0)).all(), "category_set", "-1 at leaves")
     _require(((chosen < 0) | (feature >= numbers)).all(), "category_set", "-1 at nodes that look at a number")
     _require(not np.isnan(arrays["threshold"]).any(), "threshold", "numbers")
 

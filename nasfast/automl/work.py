@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ from nasfast.utils.sealed import read_sealed, sealed
 _FOLDER, _OOF, _MEMBER, _BEGUN = "work", "oof", "member/", "fit.json"
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a fit began with: files of the table and their digest, settings, trials of an earlier fit."""
+
+    files: tuple[str, ...]
+    settings: dict[str, Any]
+    digest: str
+    replay: tuple[Trial, ...]
+
+
 class Work:
     """The candidates of a fit that is not over, in the folder of its model.
 
@@ -33,21 +44,26 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / _FOLDER
 
-    def begin(self, files: Sequence[str], settings: Mapping[str, Any]) -> None:
+    def begin(
+        self, files: Sequence[str], settings: Mapping[str, Any], digest: str, replay: Sequence[Trial] = ()
+    ) -> None:
         """Keep what is fitted and how, so that the fit can go on.
 
         Args:
             files: Of the table; none where it was in memory.
+            digest: Of the table.
+            replay: What is tried, where that is an earlier fit's.
 
         Raises:
             RunError: It cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        content = {"files": list(files), "settings": dict(settings)}
+        tried = [trial.to_json() for trial in replay]
+        content = {"files": list(files), "settings": dict(settings), "digest": digest, "replay": tried}
         atomic_write(self._folder / _BEGUN, json.dumps(sealed(content), indent=1))
 
-    def begun(self) -> tuple[list[str], dict[str, Any]]:
-        """Files and settings of a fit that was stopped.
+    def begun(self) -> Begun:
+        """What a fit that was stopped had begun with.
 
         Raises:
             RunError: There is none, or its table was in memory.
@@ -59,7 +75,8 @@ class Work:
         content = read_sealed(path, "a fit of `nasfast fit`", RunError)
         if not content["files"]:
             raise RunError(f"{self._folder.parent} was fitted to a table in memory: it cannot go on from files")
-        return content["files"], content["settings"]
+        tried = tuple(Trial.from_json(trial) for trial in content["replay"])
+        return Begun(tuple(content["files"]), content["settings"], content["digest"], tried)
 
     def add(self, number: int, trial: Trial, candidate: Candidate | None, spent: float) -> None:
         """Keep a trial and what came of it.

@@ -83,7 +83,7 @@ def _style(column: Column, metadata: dict[bytes, bytes]) -> NumberStyle:
     decimal = metadata.get(b"decimal", b"").decode()
     if decimal and decimal != column.decimal:
         return NumberStyle(decimal, metadata.get(b"thousands", b"").decode())
-    return NumberStyle(column.decimal, column.thousands)
+    return NumberStyle(column.decimal, column.thousands or metadata.get(b"thousands", b"").decode())
 
 
 def _dates(values: Any, column: Column) -> np.ndarray[Any, Any]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+csv.field_size_limit(1 << 30)  # of a text that fills a field; the module's own limit is 131,072 characters
+
 DELIMITERS = (",", ";", "\t", "|")
 _UNUSED = "\x1f"  # parts nothing: of a file with one column
 _RECORDS = 500
@@ -138,7 +140,7 @@ def _records(text: str, whole: bool, dialect: Dialect) -> Iterator[tuple[int, li
             if cells and (len(cells) > 1 or cells[0].strip()):
                 kept = reader.line_num, cells
     except csv.Error:
-        return
+        pass
     if kept is not None and (whole or given == 0):
         yield kept
 

@@ -43,7 +43,7 @@ _FOREIGN = (
     (b"\x7fELF", "a program"),
 )
 _MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|svg|!--)", re.IGNORECASE)
-_ARFF = re.compile(rb"\s*(%[^\r\n]*[\r\n]+\s*)*@relation\b", re.IGNORECASE)
+_ARFF = re.compile(rb"\s*(?:%[^\r\n]*[\r\n]\s*)*+@relation\b", re.IGNORECASE)  # never goes back into comments
 _JSON = re.compile(rb"\s*(\{|\[\s*[{\]])")
 
 

@@ -36,7 +36,7 @@ def read_json_lines(path: Path, notes: list[str]) -> Iterator[Any]:
             keys.update(dict.fromkeys(row))
         if not keys:
             raise DataError(f"{shown(path)} has objects without names: expected {_EXPECTED}")
-        names = unique_names(list(keys), shown(path), notes)
+        names = unique_names([_whole(key) for key in keys], shown(path), notes)
         columns = [
             [_text(row.get(key), name, path, notes) for row in part] for key, name in zip(keys, names, strict=True)
         ]
@@ -76,9 +76,16 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 
 def _text(value: Any, name: str, path: Path, notes: list[str]) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _whole(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     say(notes, f"{shown(path)}: column {shown(name)} holds nested values, which are read as text")
-    return json.dumps(value, ensure_ascii=False)
+    return _whole(json.dumps(value, ensure_ascii=False))
+
+
+def _whole(text: str) -> str:
+    """Half of a character that JSON writes in two parts is no text."""
+    return text.encode("utf-8", "replace").decode()

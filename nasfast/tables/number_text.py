@@ -143,6 +143,8 @@ def _parse_levels(texts: Any, style: NumberStyle) -> np.ndarray[Any, Any]:
         bare = _strip_where(bare, _BY_COMMA, ",")
     bare = _strip_where(bare, _SURELY_BY_POINT, r"\.", comma=True)
     bare = _strip_where(bare, _SURELY_BY_COMMA, ",")
+    if style.decimal == ".":
+        bare = _strip_where(bare, _ONE_COMMA, ",")
     if style.thousands != ",":
         comma = pc.match_substring_regex(bare, _DECIMAL_COMMA)
         bare = pc.if_else(comma, pc.replace_substring(bare, ",", "."), bare)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -96,3 +97,16 @@ def test_how_rows_were_split_is_said(regression_fit):
     assert "later than those" in split_text(problem, {"time": "when"})
     one = replace(problem, folds=problem.folds[:1])
     assert split_text(one, {}) == "13% of the rows held out"
+
+
+def test_a_checksum_takes_every_kind_of_time():
+    moments = np.array(["2024-01-01T00:00:00.000000001", "NaT"], "datetime64[ns]")
+    columns = {
+        "ns": pa.array(moments),
+        "day": pa.array([None, 3], pa.date32()),
+        "clock": pa.array([1, 2], pa.time64("ns")),
+        "short": pa.array([1, 2], pa.time32("s")),
+        "span": pa.array([1, None], pa.duration("us")),
+        "true": pa.array([True, None]),
+    }
+    assert len({table_digest(pa.table({"a": values})) for values in columns.values()}) == len(columns)

@@ -1,10 +1,16 @@
 """A table in, a model out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nasfast.automl.folder import load_model
+from nasfast.automl.members import linear as linear_module
+from nasfast.automl.members.boosting import BoostingSettings, fit_boosting
+from nasfast.automl.members.linear import fit_linear
+from nasfast.automl.metrics import METRICS
 from nasfast.automl.trials import Trial
 from nasfast.errors import ConfigError, DataError
 from nasfast.tables import read_table
@@ -46,9 +52,6 @@ def test_the_stored_model_predicts_the_same_bits(name, request):
 
 def test_a_network_s_folds_see_no_row_that_judges_them(binary_fit):
     """Targets turned over in one fold's rows that judge it change no weight of that fold's network."""
-    from dataclasses import replace
-
-    from nasfast.automl.metrics import METRICS
     from nasfast.automl.network.encoding import Encoding
     from nasfast.automl.network.settings import NetworkSettings
     from nasfast.automl.network.training import NetworkTraining
@@ -124,6 +127,52 @@ def test_groups_and_weights_are_used(tmp_path):
     assert np.unique(result.problem.weight).tolist() == [0.5, 1.5]
 
 
+@pytest.mark.parametrize("family", ["linear", "boosting"])
+def test_a_fold_sees_no_target_of_the_rows_that_judge_it(family, binary_fit):
+    def held_out(problem):
+        if family == "linear":
+            return fit_linear(problem, METRICS["log_loss"], None, tried=1).oof
+        return fit_boosting(problem, METRICS["log_loss"], BoostingSettings(max_iter=8), "b", None).oof
+
+    problem = binary_fit.problem
+    rows = problem.folds[0].valid
+    turned = problem.y.copy()
+    turned[rows] = 1 - turned[rows]
+    before, after = held_out(problem), held_out(replace(problem, y=turned))
+    assert (before[rows] == after[rows]).all()
+    assert (before != after).any()
+
+
+def test_time_goes_on_where_a_fold_has_one_class(tmp_path):
+    """No forest grows there; networks and linear models do."""
+    rows = mixed_rows(200)
+    rows["step"] = [str(i) for i in range(200)]
+    rows["bought"] = ["no"] * 60 + rows["bought"][60:]
+    result = fit(rows, "bought", tmp_path / "m", "9s", replay=(), time="step")
+    families = [t.family for t in result.found.trials]
+    assert families.count("boosting") == 1
+    assert len(families) < 60
+    assert np.isfinite(result.model.predict(result.table)).all()
+    assert [len(f.valid) > 0 and f.train.max() < f.valid.min() for f in result.problem.folds] == [True] * 8
+
+
+def test_rows_that_weigh_nothing_are_not_there(tmp_path):
+    rows = mixed_rows(200)
+    counted = {name: values[:150] for name, values in rows.items()} | {"w": ["2"] * 150}
+    none = {"w": ["2"] * 150 + ["0"] * 50}
+    rows["bought"][150:] = ["yes"] * 50
+    one = fit(counted, "bought", weight="w")
+    two = fit(rows | none, "bought", weight="w")
+    assert (one.model.predict(one.table) == two.model.predict(one.table)).all()
+
+
+def test_a_rare_class_that_a_sample_has_not_is_no_error(binary_fit, monkeypatch):
+    monkeypatch.setattr(linear_module, "_MOST_ROWS", 2)
+    candidate = fit_linear(binary_fit.problem, METRICS["log_loss"], None, tried=1)
+    assert np.isfinite(candidate.oof).all()
+    np.testing.assert_allclose(candidate.oof.sum(1), 1)
+
+
 def test_errors_name_what_is_wrong():
     rows = mixed_rows(60)
     with pytest.raises(DataError, match="did you mean 'bought'"):
@@ -132,6 +181,12 @@ def test_errors_name_what_is_wrong():
         fit(rows, "bought", group="hwo")
     with pytest.raises(DataError, match="--weight 'age'"):
         fit(rows, "bought", weight="age")
+    with pytest.raises(ConfigError, match="--group and --time say both"):
+        fit(rows, "bought", group="city", time="since")
+    with pytest.raises(ConfigError, match="must be a time or a number of trials"):
+        fit(rows, "bought", budget="2 cpu-hours")
+    with pytest.raises(DataError, match="--time 'age' must hold numbers or dates in every row"):
+        fit(rows, "bought", time="age")
     with pytest.raises(ConfigError, match="--metric of a binary task must be one of"):
         fit(rows, "bought", metric="rmse")
     with pytest.raises(DataError, match="no column but 'bought' can be used"):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nasfast.automl.prepare import FIRST_LEVEL, MISSING, UNSEEN, Preparation
+from nasfast.automl.prepare import FIRST_LEVEL, LARGEST, MISSING, UNSEEN, Preparation
 from nasfast.automl.text import TextSource
 from nasfast.errors import RunError
 from nasfast.tables import convert, infer_schema, read_table
@@ -61,7 +61,7 @@ def test_what_float32_does_not_hold_is_its_largest_and_no_row_is_no_error(column
     schema, converted, _ = columns
     preparation = Preparation.of(converted, schema)
     one = {"age": np.array([1e300]), "city": pa.array([None], pa.string()), "since": np.array([np.nan])}
-    assert preparation.apply(one, 1).numbers[0, 0] == np.finfo(np.float32).max
+    assert preparation.apply(one, 1).numbers[0, 0] == np.float32(LARGEST)
     none = {"age": np.empty(0), "city": pa.array([], pa.string()), "since": np.empty(0)}
     assert len(preparation.apply(none, 0)) == 0
 

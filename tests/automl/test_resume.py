@@ -9,10 +9,12 @@ import time
 
 import pytest
 
-from nasfast.api import resume_fit
+from nasfast.api import fit_model, resume_fit
+from nasfast.automl.clock import Deadline
 from nasfast.automl.folder import is_model, load_model
+from nasfast.automl.search import Search
 from nasfast.automl.work import Work
-from nasfast.errors import RunError
+from nasfast.errors import ConfigError, DataError, RunError
 from tests.automl.conftest import QUICK, fit
 from tests.helpers.real_tables import mixed_rows, tumours, write_rows
 
@@ -57,9 +59,44 @@ def test_damage_to_what_was_tried_is_said(tmp_path, monkeypatch):
         with pytest.raises(RunError):
             resume_fit(tmp_path / "m")
         file.write_bytes(content)
-    path.write_text("\n".join(path.read_text().splitlines()[:150]) + "\n")
-    with pytest.raises(RunError, match="is of a table of 200 rows with a target, this one has 149"):
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # as many rows, in another order
+    with pytest.raises(DataError, match="not the one of the earlier fit"):
         resume_fit(tmp_path / "m")
+
+
+def test_a_replay_takes_the_settings_of_the_fit_and_its_table(tmp_path, monkeypatch):
+    path = tumours(tmp_path, rows=200)
+    first = fit_model(
+        path, target="target", budget="3 trials", seed=4, metric="log_loss", threads=1, out=tmp_path / "a"
+    )
+    again = fit_model(path, target="target", threads=1, replay=tmp_path / "a", out=tmp_path / "b")
+    assert again.metric.name == "log_loss"
+    prepared = first.problem.prepared
+    assert (again.model.predict_prepared(prepared) == first.model.predict_prepared(prepared)).all()
+    assert (tmp_path / "b" / "report.html").is_file()
+    with pytest.raises(ConfigError, match="of a fit of 'target' cannot have"):
+        fit_model(path, target="mean radius", replay=tmp_path / "a", out=tmp_path / "c")
+    with pytest.raises(DataError, match="not the one of the earlier fit"):
+        fit_model(tumours(tmp_path, rows=199), target="target", replay=tmp_path / "a", out=tmp_path / "c")
+    monkeypatch.setattr("nasfast.automl.fit.describe", lambda *_: (_ for _ in ()).throw(Stop))
+    with pytest.raises(Stop):
+        fit_model(path, target="target", budget="2 trials", threads=1, out=tmp_path / "cut")
+    with pytest.raises(RunError, match="does not say what was tried"):
+        fit_model(path, target="target", replay=tmp_path / "cut", out=tmp_path / "d")
+
+
+def test_what_is_kept_for_the_end_follows_from_this_start_not_from_the_time_before(binary_fit):
+    def usable(spent, before):
+        deadline = Deadline(time.monotonic() - spent, 120.0)
+        model, nothing = binary_fit.model, lambda *_: None
+        search = Search(
+            binary_fit.problem, binary_fit.metric, model.preparation, deadline, None, *[nothing] * 3, before=before
+        )
+        return search._usable()
+
+    assert usable(spent=100, before=95) == pytest.approx(8, abs=1)
+    assert usable(spent=5, before=0) == pytest.approx(103, abs=1)
 
 
 def test_a_table_in_memory_cannot_go_on_from_files(tmp_path, monkeypatch):

@@ -43,7 +43,11 @@ def test_nothing_is_judged_by_what_was_before():
     assert len(folds) >= 3
     for fold in folds:
         assert time[fold.train].max() < time[fold.valid].min()
+    assert max(fold.valid.max() for fold in folds) <= 399
+    few = np.arange(400) % 3
+    assert len(make_folds(np.zeros(400), NUMBER, seed=0, groups=few)) == 3
     one = make_folds(np.zeros(400), NUMBER, seed=0, folds=1, time=time)
+    assert 0.1 < len(one[0].valid) / 400 < 0.2
     assert len(one) == 1
     assert time[one[0].train].max() < time[one[0].valid].min()
 
@@ -64,7 +68,7 @@ def test_a_class_with_fewer_rows_than_folds_is_no_error():
 def test_too_little_of_anything_is_said():
     with pytest.raises(DataError, match="3 rows with a target are too few for 2 folds"):
         make_folds(np.zeros(3), NUMBER, seed=0)
-    with pytest.raises(DataError, match="--group has 1 groups, fewer than"):
+    with pytest.raises(DataError, match="--group has one value in all rows"):
         make_folds(np.zeros(100), NUMBER, seed=0, groups=np.zeros(100, int))
     with pytest.raises(DataError, match="--time has one moment only"):
         make_folds(np.zeros(100), NUMBER, seed=0, time=np.zeros(100))

@@ -236,6 +236,10 @@ def damages() -> dict[str, tuple[str, Any]]:
         "negative feature": ("feature must be below 5", put("feature", 0, -1)),
         "set": ("category_set must be from -1", put("category_set", 0, 10_000)),
         "set of a number": ("category_set must be -1 at", lambda a: a.update(feature=np.zeros_like(a["feature"]))),
+        "set of a leaf": (
+            "category_set must be -1 at leaves",
+            lambda a: a.update(category_set=np.where(a["left"] == -1, 0, a["category_set"]).astype(np.int32)),
+        ),
         "threshold": ("threshold must be numbers", put("threshold", 0, np.nan)),
         "value": ("value must be finite", put("value", (0, 0), np.inf)),
         "baseline": ("baseline must be finite", put("baseline", 0, np.nan)),

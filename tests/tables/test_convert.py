@@ -209,3 +209,10 @@ def test_any_table_is_converted(train: dict[str, Any], other: dict[str, Any], ki
                 assert isinstance(values, np.ndarray if column.kind in ("number", "date") else pa.StringArray)
                 if isinstance(values, np.ndarray):
                     assert not np.isinf(values).any()
+
+
+def test_thousands_that_show_only_in_a_later_table() -> None:
+    schema = infer_schema(read_table({"n": ["999", "1234", "2500", "12.5", "7"] * 6, "y": ["a", "b"] * 15}), "y")
+    assert schema["n"].decimal == "."
+    found = convert(read_table({"n": ["1,234", "0.5", "-12,345", "1,5", "0,123"]}), schema)["n"]
+    assert found.tolist() == [1234.0, 0.5, -12345.0, 1.5, 0.123]

@@ -14,6 +14,7 @@ from pyarrow import feather, parquet
 
 from nasfast.errors import DataError
 from nasfast.tables import infer_schema, open_batches, read_table
+from nasfast.tables.files import find_format
 
 TABLE = pa.table({"n": [1, 2, None], "x": [0.5, None, 2.5], "s": ["a", None, "b"]})
 
@@ -222,3 +223,27 @@ def test_what_is_no_table(value: Any, what: str) -> None:
 
 def test_nan_in_memory_is_missing() -> None:
     assert read_table({"a": np.array([1.0, np.nan])}).data.column("a").null_count == 1
+
+
+@pytest.mark.parametrize("name", ["t.arff", "t.csv"])
+def test_long_comments_with_lines_of_windows_are_read_at_once(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    comments = "".join(f"% line {i} of what is said before the table begins\r\n\r\n" for i in range(200))
+    body = "@relation t\r\n@attribute a numeric\r\n@attribute b {u,v}\r\n@data\r\n1,u\r\n2,v\r\n"
+    path.write_bytes((comments + body).encode())
+    assert find_format(path) == ("arff" if name == "t.arff" else "delimited")
+    if name == "t.arff":
+        assert read_table([path]).data.to_pydict() == {"a": ["1", "2"], "b": ["u", "v"]}
+
+
+def test_half_of_a_character_in_json_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"t": "ab\\ud83d", "n": 1}\n{"t": "c", "n": [2, "\\ud83d"]}\n')
+    assert read_table([path]).data.to_pydict() == {"t": ["ab?", "c"], "n": ["1", '["2", "?"]']}
+
+
+def test_a_field_longer_than_the_limit_of_the_module_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    long = "x" * 200_000
+    path.write_text(f"a,b\n{long},1\nshort,2\n")
+    assert read_table([path]).data.to_pydict() == {"a": [long, "short"], "b": ["1", "2"]}

@@ -84,9 +84,15 @@ class Boosting:
         for i in range(int(settings["folds"])):
             own = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{i}.")}
             seen = own.pop("classes", None)
-            if seen is None or (seen < 0).any() or (seen >= task.outputs).any():
+            if seen is None or seen.ndim != 1 or seen.dtype != np.int64 or len(np.unique(seen)) != len(seen):
                 raise RunError(f"boosting member: fold {i} must have the classes it has seen, got {seen}")
-            forests.append(Trees.from_arrays(own))
+            trees = Trees.from_arrays(own)
+            logits = len(seen) if task.kind == "multiclass" and len(seen) > 2 else 1
+            if (seen < 0).any() or (seen >= task.outputs).any() or trees.baseline.shape != (logits,):
+                raise RunError(
+                    f"boosting member: classes {seen} of fold {i} do not go with {trees.baseline.shape} outputs"
+                )
+            forests.append(trees)
             classes.append(seen)
         return cls(task, forests, classes)
 

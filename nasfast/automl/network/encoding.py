@@ -11,7 +11,7 @@ from nasfast.automl.prepare import FIRST_LEVEL, Preparation, Prepared
 from nasfast.kernels.table import TableLayout
 
 _NARROWEST = 1e-6
-"""Of an interval, as a part of the whole range of its number: what is narrower would explode values between edges."""
+"""Of an interval, as a part of the larger of its ends: what is narrower float32 hardly tells."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def _quantile_edges(values: NDArray[np.float32], bins: int) -> NDArray[np.float3
         edges = distinct
     else:
         edges = np.unique(known[np.linspace(0, known.size - 1, bins + 1).astype(np.int64)])
-    width = np.float32(_NARROWEST) * (edges[-1] - edges[0])
     kept = [edges[0]]
     for edge in edges[1:]:
-        if edge - kept[-1] > width:
+        low, high = float(kept[-1]), float(edge)
+        if high - low > _NARROWEST * max(abs(low), abs(high)):
             kept.append(edge)
     return np.asarray(kept, np.float32)
 

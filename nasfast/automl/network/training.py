@@ -18,6 +18,7 @@ from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.encoding import Encoding
 from nasfast.automl.network.network import TableNetwork
 from nasfast.automl.network.settings import NetworkSettings
+from nasfast.automl.network.unmet import settle_unmet_codes
 from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task
 
@@ -193,7 +194,7 @@ class NetworkTraining:
         """
         clock = _Clock(seconds if steps is None else None, most_epochs * self.steps_per_epoch)
         planned, last = steps if steps is not None else (clock.planned, clock.planned)
-        best: tuple[float, int, Array, dict[str, Tensor]] | None = None
+        best: tuple[float, int, dict[str, Tensor]] | None = None
         curve: list[float] = []
         judged = self._problem.judged()
         done = 0
@@ -211,14 +212,17 @@ class NetworkTraining:
             if done % every == 0 or late:
                 oof = self._out_of_fold()
                 curve.append(self._metric.loss(self._problem.y[judged], oof[judged]))
-                if best is None or curve[-1] < best[0]:
-                    best = curve[-1], done, oof, {k: v.clone() for k, v in self.network.state_dict().items()}
+                if best is None or not curve[-1] >= best[0]:
+                    best = curve[-1], done, {k: v.clone() for k, v in self.network.state_dict().items()}
             if late:
                 break
         assert best is not None
         assert planned is not None
-        self.network.load_state_dict(best[3])
-        return Trained(self.network, best[2], best[1], planned, done, tuple(curve), self._target)
+        self.network.load_state_dict(best[2])
+        encoded = self._bins.numpy(), self._fractions.numpy()
+        train = [rows.numpy() for rows in self._train]
+        settle_unmet_codes(self.network.embedding, self.network.layout, *encoded, train)
+        return Trained(self.network, self._out_of_fold(), best[1], planned, done, tuple(curve), self._target)
 
 
 class _Clock:

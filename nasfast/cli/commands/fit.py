@@ -48,10 +48,13 @@ from nasfast.cli.help import Argument, Command
 @click.option("--group", metavar="COLUMN", help="Rows with one value of it are never on both sides of a split.")
 @click.option("--time", metavar="COLUMN", help="Judge by rows that are later than those trained on.")
 @click.option("--weight", metavar="COLUMN", help="How much each row counts.")
-@click.option("--seed", type=int, default=0, help="Of everything random. Default: 0.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of everything random. Default: 0.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as many as there are cores.")
 @click.option(
-    "--replay", type=PATH, metavar="MODEL", help="Try what the fit of this model tried, and make the same model again."
+    "--replay",
+    type=PATH,
+    metavar="MODEL",
+    help="Try what the fit of this model tried, with its settings, and make the same model again.",
 )
 @click.option(
     "--resume", type=PATH, metavar="MODEL", help="Go on with a fit that was stopped. Takes everything from there."
