@@ -231,9 +231,8 @@ def make_problem(table: pa.Table, target: Target, schema: Schema, settings: FitS
     y = target.y.astype(np.float64)
     folds = make_folds(y, task, settings.seed, groups=groups, time=time)
     weight = _weights(table, settings.weight)
-    threads = torch.get_num_threads()
     prepared = preparation.apply(columns, table.num_rows)
-    return Problem(task, prepared, y, weight, tuple(folds), settings.seed, threads), preparation
+    return Problem(task, prepared, y, weight, tuple(folds), settings.seed), preparation
 
 
 def make_model(

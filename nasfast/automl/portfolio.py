@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,27 +59,20 @@ def draw_network(rng: np.random.Generator) -> NetworkSettings:
     )
 
 
-def _trial(settings: Any, family: str, number: int, seed: int) -> Trial:
-    return Trial(f"{family} {number}", family, asdict(settings), seed * 1000 + number)
-
-
 def boosting_trials(seed: int) -> Iterator[Trial]:
     """Without end."""
-    rng = np.random.default_rng([seed, 1])
-    number = 0
-    for number, settings in enumerate(BOOSTING, 1):
-        yield _trial(settings, "boosting", number, seed)
-    while True:
-        number += 1
-        yield _trial(draw_boosting(rng), "boosting", number, seed)
+    return _trials("boosting", BOOSTING, draw_boosting, seed, stream=1)
 
 
 def network_trials(seed: int) -> Iterator[Trial]:
     """Without end."""
-    rng = np.random.default_rng([seed, 2])
-    number = 0
-    for number, settings in enumerate(NETWORKS, 1):
-        yield _trial(settings, "network", number, seed)
-    while True:
-        number += 1
-        yield _trial(draw_network(rng), "network", number, seed)
+    return _trials("network", NETWORKS, draw_network, seed, stream=2)
+
+
+def _trials(
+    family: str, first: Sequence[Any], draw: Callable[[np.random.Generator], Any], seed: int, stream: int
+) -> Iterator[Trial]:
+    rng = np.random.default_rng([seed, stream])
+    drawn = (draw(rng) for _ in itertools.count())
+    for number, settings in enumerate(itertools.chain(first, drawn), 1):
+        yield Trial(f"{family} {number}", family, asdict(settings), seed * 1000 + number)

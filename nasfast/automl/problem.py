@@ -22,7 +22,6 @@ class Problem:
         prepared: Rows with a target.
         y: Their targets [N]: a class's number, or a number.
         weight: Of each row [N], mean 1.
-        threads: Of the CPU.
     """
 
     task: Task
@@ -31,7 +30,6 @@ class Problem:
     weight: Array
     folds: tuple[Fold, ...]
     seed: int
-    threads: int
 
     def empty_oof(self) -> Array:
         """Room for out-of-fold predictions."""

@@ -15,8 +15,28 @@ from nasfast.tables.missing import is_marker, trim
 NONE = "none"
 
 
+class _Counted:
+    """Distinct values of a column, with the rows of each."""
+
+    rows: int
+    values: Any
+    counts: np.ndarray[Any, Any]
+
+    @property
+    def present(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def missing(self) -> int:
+        return self.rows - self.present
+
+    @property
+    def distinct(self) -> int:
+        return len(self.values)
+
+
 @dataclass(frozen=True)
-class TextFacts:
+class TextFacts(_Counted):
     """A column of text.
 
     Attributes:
@@ -34,18 +54,6 @@ class TextFacts:
     counts: np.ndarray[Any, Any]
     markers: tuple[str, ...]
     kept: tuple[str, ...]
-
-    @property
-    def present(self) -> int:
-        return int(self.counts.sum())
-
-    @property
-    def missing(self) -> int:
-        return self.rows - self.present
-
-    @property
-    def distinct(self) -> int:
-        return len(self.values)
 
     @property
     def has_none(self) -> bool:
@@ -71,7 +79,7 @@ def text_facts(name: str, values: Any, kept: tuple[str, ...] = ()) -> TextFacts:
 
 
 @dataclass(frozen=True)
-class NumberFacts:
+class NumberFacts(_Counted):
     """A column of numbers.
 
     Attributes:
@@ -87,18 +95,6 @@ class NumberFacts:
     values: np.ndarray[Any, Any]
     counts: np.ndarray[Any, Any]
     infinite: int = 0
-
-    @property
-    def present(self) -> int:
-        return int(self.counts.sum())
-
-    @property
-    def missing(self) -> int:
-        return self.rows - self.present
-
-    @property
-    def distinct(self) -> int:
-        return len(self.values)
 
     @property
     def whole(self) -> bool:

@@ -117,7 +117,7 @@ def test_codes_that_no_row_of_training_has_say_nothing():
     y = numbers[:, 0] + codes[:, 0]
     task = Task("regression")
     folds = tuple(make_folds(y.astype(float), task, seed=0, folds=2))
-    problem = Problem(task, prepared, y.astype(float), np.ones(rows), folds, 0, 1)
+    problem = Problem(task, prepared, y.astype(float), np.ones(rows), folds, 0)
     candidate = fit_network(problem, METRICS["rmse"], preparation, SETTINGS, "n", None, 40, seed=0)
     network = candidate.model.network
     encoding = candidate.model.encoding

@@ -13,10 +13,10 @@ import torch
 from nasfast.automl.members.base import Arrays, Candidate, RowsOfFolds
 from nasfast.automl.metrics import Metric
 from nasfast.automl.network.encoding import Encoding
-from nasfast.automl.network.held_out import predict_held_out
 from nasfast.automl.network.network import TableNetwork
+from nasfast.automl.network.prediction import predict_held_out, predict_rows
 from nasfast.automl.network.settings import NetworkSettings
-from nasfast.automl.network.training import NetworkTraining, predict_rows
+from nasfast.automl.network.training import NetworkTraining
 from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.problem import Array, Problem
 from nasfast.automl.task import Task

@@ -9,7 +9,6 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from nasfast.automl.metrics import Metric
 from nasfast.automl.network.dropout import MaskPool
 from nasfast.automl.network.encoding import Encoding
 from nasfast.automl.network.network import TableNetwork
+from nasfast.automl.network.prediction import predict_held_out
 from nasfast.automl.network.settings import NetworkSettings
 from nasfast.automl.network.unmet import settle_unmet_codes
 from nasfast.automl.problem import Array, Problem
@@ -29,7 +29,6 @@ _MOST_EVALUATIONS = 30
 _EVALUATION_SHARE = 1.15  # what evaluations add to the time of a step
 _USUAL = 1000
 _STEPS_AN_EPOCH, _LEAST_BATCH = 10, 32
-_EVALUATED = 2048  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,6 @@ class Target:
             return cls(y if problem.task.kind == "multiclass" else y.float(), 0.0, 1.0)
         mean, spread = float(problem.y.mean()), float(problem.y.std()) or 1.0
         return cls(torch.from_numpy(((problem.y - mean) / spread).astype(np.float32)), mean, spread)
-
-
-def member_probabilities(out: Tensor, task: Task) -> Tensor:
-    """Mean over members of what outputs [G, M, B, logits] say: [G, B, outputs]."""
-    if task.kind == "multiclass":
-        return out.softmax(-1).mean(1)
-    if task.kind == "binary":
-        p = out.sigmoid().mean(1)
-        return torch.cat([1 - p, p], -1)
-    return out.mean(1)
 
 
 def _loss(out: Tensor, y: Tensor, weight: Tensor, task: Task) -> Tensor:
@@ -163,19 +152,10 @@ class NetworkTraining:
         loss.backward()
         self._optimizer.step()
 
-    @torch.no_grad()
     def _out_of_fold(self) -> Array:
-        oof = self._problem.empty_oof()
-        longest = max(len(fold.valid) for fold in self._problem.folds)
-        padded = np.stack([np.resize(fold.valid, longest) for fold in self._problem.folds])
-        parts = []
-        for rows in torch.from_numpy(padded).split(_EVALUATED, dim=1):
-            out = self.network(self._bins, self._fractions, rows.contiguous())
-            parts.append(member_probabilities(out, self._problem.task))
-        found = torch.cat(parts, dim=1).double().numpy()
-        for fold, predicted in zip(self._problem.folds, found, strict=True):
-            oof[fold.valid] = predicted[: len(fold.valid)]
-        return oof * self._target.spread + self._target.mean
+        task, valid = self._problem.task, [fold.valid for fold in self._problem.folds]
+        found = predict_held_out(self.network, task, self._bins.numpy(), self._fractions.numpy(), valid)
+        return found * self._target.spread + self._target.mean
 
     def run(
         self,
@@ -267,14 +247,3 @@ def _rate(done: int, planned: int) -> float:
     if part < 0.5:
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (part - 0.5) / 0.5))
-
-
-def predict_rows(network: TableNetwork, task: Task, bins: NDArray[np.int16], fractions: NDArray[np.float32]) -> Array:
-    """Predictions [N, outputs] of every row, the mean of folds and members (standardised where it is a number)."""
-    total = []
-    with torch.no_grad():
-        for b, f in zip(
-            torch.from_numpy(bins).split(_EVALUATED), torch.from_numpy(fractions).split(_EVALUATED), strict=True
-        ):
-            total.append(member_probabilities(network(b, f, None), task).mean(0))
-    return torch.cat(total).double().numpy() if total else np.empty((0, task.outputs))

@@ -1,4 +1,4 @@
-"""Predictions of rows by the network of the fold that held them out."""
+"""What networks of folds and their members predict: of any rows, and of those that each fold held out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nasfast.automl.network.network import TableNetwork
-from nasfast.automl.network.training import member_probabilities
 from nasfast.automl.problem import Array
 from nasfast.automl.task import Task
 
-_ROWS = 4096  # of a fold at a time
+_ROWS = 4096  # at a time
+
+
+def member_probabilities(out: Tensor, task: Task) -> Tensor:
+    """Mean over members of what outputs [G, M, B, logits] say: [G, B, outputs]."""
+    if task.kind == "multiclass":
+        return out.softmax(-1).mean(1)
+    if task.kind == "binary":
+        p = out.sigmoid().mean(1)
+        return torch.cat([1 - p, p], -1)
+    return out.mean(1)
 
 
 @torch.no_grad()
@@ -38,3 +48,12 @@ def predict_held_out(
     for rows, predicted in zip(folds, torch.cat(parts, dim=1).double().numpy(), strict=True):
         found[rows] = predicted[: len(rows)]
     return found
+
+
+def predict_rows(network: TableNetwork, task: Task, bins: NDArray[np.int16], fractions: NDArray[np.float32]) -> Array:
+    """Predictions [N, outputs] of every row, the mean of folds and members (standardised where it is a number)."""
+    total = []
+    with torch.no_grad():
+        for b, f in zip(torch.from_numpy(bins).split(_ROWS), torch.from_numpy(fractions).split(_ROWS), strict=True):
+            total.append(member_probabilities(network(b, f, None), task).mean(0))
+    return torch.cat(total).double().numpy() if total else np.empty((0, task.outputs))
