@@ -440,7 +440,7 @@ def free_model_folder(data: Any) -> Path:
 
 def is_model(folder: PathLike) -> bool:
     """Whether a folder holds a model of :func:`fit_model`."""
-    from nasfast.automl.folder import is_model
+    from nasfast.automl.names import is_model
 
     return is_model(Path(folder))
 

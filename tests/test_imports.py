@@ -46,6 +46,10 @@ def test_a_name_loads_what_it_needs():
     assert "torch" in loaded("import nasfast; nasfast.accelerate")
 
 
+def test_the_report_of_a_search_loads_no_models_of_tables():
+    assert "pyarrow" not in loaded("import nasfast.report.build, nasfast.api; nasfast.api.is_model('.')")
+
+
 def test_every_public_name_is_there():
     for name in nasfast.__all__:
         assert getattr(nasfast, name) is not None

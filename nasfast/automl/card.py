@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasfast.automl.folder import CARD_FILES
 from nasfast.automl.model import FittedModel
+from nasfast.automl.names import CARD_FILES
 from nasfast.automl.summary import FAMILY_NAMES
 from nasfast.utils.files import atomic_write
 

@@ -19,10 +19,11 @@ from nasfast.automl.diagnosis.diagnose import diagnose
 from nasfast.automl.estimate import Estimate, choice_optimism, standard_error
 from nasfast.automl.explain import background_of
 from nasfast.automl.export import export_onnx
-from nasfast.automl.folder import ONNX_FILE, save_model
+from nasfast.automl.folder import save_model
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.metrics import Metric, metric_for
 from nasfast.automl.model import FittedModel
+from nasfast.automl.names import ONNX_FILE
 from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.problem import Problem
 from nasfast.automl.provenance import provenance, table_digest

@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from nasfast.automl.members.base import Arrays
 from nasfast.automl.members.load import load_member
 from nasfast.automl.model import FittedModel
+from nasfast.automl.names import CARD_FILES, MODEL_FILE, ONNX_FILE, REPORT_FILE
 from nasfast.automl.prepare import Preparation, Prepared
 from nasfast.automl.task import task_of
 from nasfast.errors import RunError
@@ -26,16 +27,8 @@ from nasfast.utils.version import nasfast_version
 FORMAT = 1
 """Of the folder; one of another number is not read."""
 
-MODEL_FILE = "model.json"
 _DIGEST = 16
 _PREPARATION, _BACKGROUND = "preparation", "background"
-CARD_FILES, REPORT_FILE, ONNX_FILE = ("card.md", "card.json"), "report.html", "model.onnx"
-"""What is made of a model; it goes when another model takes its place."""
-
-
-def is_model(folder: Path) -> bool:
-    """Whether a folder holds a model that `nasfast fit` wrote."""
-    return (folder / MODEL_FILE).is_file()
 
 
 def save_model(model: FittedModel, folder: Path, made: Collection[str] = ()) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from nasfast.automl.folder import checksum, is_model, read_arrays
+from nasfast.automl.folder import checksum, read_arrays
 from nasfast.automl.members.base import Candidate
 from nasfast.automl.members.load import load_member
+from nasfast.automl.names import is_model
 from nasfast.automl.problem import Problem
 from nasfast.automl.trials import Trial
 from nasfast.errors import RunError

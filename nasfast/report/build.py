@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nasfast.automl.folder import is_model
+from nasfast.automl.names import is_model
 from nasfast.errors import NasfastError, RunError
 from nasfast.report import blackbox, comparison, gradient, oneshot
-from nasfast.report.model import build_model_report
 from nasfast.report.run_data import load_run
 from nasfast.runs.folder import RunFolder
 from nasfast.utils.files import atomic_write
@@ -28,6 +27,9 @@ def build_report(run_folder: str | os.PathLike[str] | RunFolder) -> Path:
     """
     path = run_folder.path if isinstance(run_folder, RunFolder) else Path(run_folder)
     if is_model(path):
+        # What a model of a table is made of takes seconds to load, which the end of a search need not wait for.
+        from nasfast.report.model import build_model_report
+
         return build_model_report(path)
     run = RunFolder.open(path, lock=False)
     config = run.read_config()

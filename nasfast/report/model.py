@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nasfast.automl.card import interval, limits
-from nasfast.automl.folder import REPORT_FILE, load_model
+from nasfast.automl.folder import load_model
 from nasfast.automl.model import FittedModel
+from nasfast.automl.names import REPORT_FILE
 from nasfast.automl.summary import FAMILY_NAMES
 from nasfast.report.formats import MISSING, duration, whole
 from nasfast.report.mistakes import Square

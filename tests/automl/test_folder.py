@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from nasfast.automl import folder as folder_module
-from nasfast.automl.folder import MODEL_FILE, load_model, save_model
+from nasfast.automl.folder import load_model, save_model
+from nasfast.automl.names import MODEL_FILE
 from nasfast.errors import RunError
 from tests.helpers.sealed import write_sealed
 

@@ -11,7 +11,8 @@ import pytest
 
 from nasfast.api import fit_model, resume_fit
 from nasfast.automl.clock import Deadline
-from nasfast.automl.folder import is_model, load_model
+from nasfast.automl.folder import load_model
+from nasfast.automl.names import is_model
 from nasfast.automl.search import Search
 from nasfast.automl.work import Work
 from nasfast.errors import ConfigError, DataError, RunError
